@@ -1,0 +1,62 @@
+# `make plan` and `make test` work from a clean clone: they make .venv, install, and see to headless OpenGL first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+JOBS ?= 2
+TESTS ?=
+# One thread a process: the tests run in $(JOBS) processes, and small matrices lose by more.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 LP_NUM_THREADS=1
+
+.PHONY: help plan test bench lint format types install gl browser docs clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+plan: $(STAMP) gl  ## Reach five goals from pixels; table, figure and video in runs/plan
+	$(PY) -m worldplan plan --episodes 5 --out runs/plan
+
+test: $(STAMP) gl lint types  ## Lint, type check, and run the whole test suite (TESTS="-k mpc" for a part)
+	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+
+bench: $(STAMP) gl  ## Measure the numbers of benchmarks/README.md anew
+	$(PY) benchmarks/loop.py
+
+lint: $(STAMP)  ## ruff: rules and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(STAMP)  ## Let ruff mend what it can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(STAMP)  ## mypy on the installed wheel, from an empty directory
+	bash scripts/check_types.sh $(PY)
+
+install: $(STAMP)  ## .venv with worldplan, editable, and everything it needs
+
+$(PY):
+	python=$$(bash scripts/find_python.sh); "$$python" -m venv --clear $(VENV)
+
+# The exact versions of constraints.txt: torch and mujoco above all (a bare `torch` takes gigabytes of CUDA builds).
+$(STAMP): pyproject.toml constraints.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+gl: | $(PY)  ## Headless OpenGL (EGL): installs Mesa where it may, or says what to run
+	@bash scripts/ensure_gl.sh $(PY)
+
+browser:  ## Chromium, which only the tests of the HTML reports use; never fatal
+	@command -v chromium >/dev/null || bash scripts/apt_install.sh chromium || echo "no chromium: the report tests will be skipped"
+
+docs: $(STAMP)  ## The reference as HTML in build/docs
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(PY) -m pdoc --docformat google -o build/docs worldplan
+
+clean:  ## Remove everything that make made, the environment too
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

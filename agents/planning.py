@@ -1,0 +1,269 @@
+"""The planner in the loop: encoder, state estimator and controller behind SB3's `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.cost import QuadraticCost
+from worldplan.dynamics import LinearDynamics
+from worldplan.encoder import ZOO as ENCODERS
+from worldplan.encoder import PixelEncoder, check_frames, load_encoder
+from worldplan.errors import BadFile, InvalidInput, SolverFailed, UnknownName
+from worldplan.estimation import build_estimator
+from worldplan.files import read_json, write_json
+from worldplan.lqr import LQRSolution, solve_lqr
+from worldplan.mpc import MPCProblem, build_mpc, solve_mpc
+
+Floats = NDArray[np.float64]
+State = tuple[NDArray[Any], ...]
+
+ZOO = ENCODERS.parent / "agents"  # data files ship inside the package's own folder only
+_FILE, _FORMAT = "agent.json", 1
+
+
+class Encoder(Protocol):
+    """Any map of frames to latents."""
+
+    latent_dim: int
+
+    def __call__(self, frames: NDArray[np.uint8]) -> Floats:
+        """Frames (T, 64, 64, 3) uint8 to latents (T, n)."""
+        ...
+
+
+Controller = Callable[[Floats, Floats], tuple[Floats, NDArray[np.bool_]]]
+"""States (N, d) and goals (N, n) to actions (N, m), and which rows had to fall back to clipped LQR."""
+
+
+@dataclass(frozen=True)
+class _Setting:
+    dynamics: LinearDynamics
+    cost: QuadraticCost
+    lqr: LQRSolution
+    low: float
+    high: float
+
+
+def _lqr(setting: _Setting) -> Controller:
+    gain, n = setting.lqr.gain, setting.cost.latent_dim or setting.cost.state_dim
+
+    def control(states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        actions = goals @ gain[:, :n].T - states @ gain.T
+        return actions.clip(setting.low, setting.high), np.zeros(len(states), dtype=bool)
+
+    return control
+
+
+def _mpc(setting: _Setting, horizon: int = 20) -> Controller:
+    solver = build_mpc(MPCProblem(setting.dynamics, setting.cost, horizon, setting.low, setting.high))
+    backup = _lqr(setting)
+
+    def control(states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        actions, _ = backup(states, goals)
+        failed = np.zeros(len(states), dtype=bool)
+        for i, (state, goal) in enumerate(zip(states, goals, strict=True)):
+            try:
+                actions[i] = solve_mpc(solver, state, goal).actions[0]
+            except SolverFailed:  # counted in the agent's state
+                failed[i] = True
+        return actions, failed
+
+    return control
+
+
+PLANNERS: dict[str, Callable[..., Controller]] = {"lqr": _lqr, "mpc": _mpc}
+
+
+class PlanningAgent:
+    """Reaches goal images: encode, estimate (position, velocity), plan, act.
+
+    `u_t = clip(pi(m_t, g), low, high)`: `g` the encoded goal, `m_t` the estimate of `[h; v]` from all frames so far,
+    pi the planner. With an encoder that is the true state up to a rotation and an invariant cost, torques are those
+    that planning on the true state gives (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379, Theorem 4).
+
+    Args:
+        encoder: frames to latents (T, n), with `latent_dim`.
+        dynamics: on (n,) or (2 n,) states.
+        cost: of the same state.
+        planner: a name in `PLANNERS`.
+        action_low: lowest action.
+        action_high: highest action.
+        **options: of the planner (`mpc`: `horizon`).
+
+    Raises:
+        InvalidInput: sizes that do not fit together.
+        UnknownName: no such planner.
+        NotStabilizable: the dynamics cannot be stabilised.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        dynamics: LinearDynamics,
+        cost: QuadraticCost,
+        planner: str = "lqr",
+        *,
+        action_low: float = -1.0,
+        action_high: float = 1.0,
+        **options: Any,
+    ) -> None:
+        if planner not in PLANNERS:
+            raise UnknownName("planner", planner, PLANNERS)
+        if not action_low < action_high:
+            raise InvalidInput(f"action_low must lie below action_high, got {action_low} and {action_high}")
+        self.encoder, self.dynamics, self.cost, self.planner = encoder, dynamics, cost, planner
+        self.options = {"action_low": action_low, "action_high": action_high, **options}
+        self.estimator = build_estimator(dynamics, encoder.latent_dim)
+        setting = _Setting(dynamics, cost, solve_lqr(dynamics, cost), action_low, action_high)
+        try:
+            self._control = PLANNERS[planner](setting, **options)
+        except TypeError as error:
+            raise InvalidInput(f"planner {planner!r}: {error}") from error
+
+    def predict(
+        self,
+        observation: Any,
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], State]:
+        """Torques for one observation, or for N of them.
+
+        Args:
+            observation: dictionary of `observation`, uint8 (64, 64, 3), and `desired_goal`, an image alike or a latent
+                (n,) of floats; or both with a leading N.
+            state: what the last call returned; None starts anew.
+            episode_start: (N,); True resets that row.
+            deterministic: no matter; the agent draws nothing.
+
+        Returns:
+            Actions (m,) or (N, m) float32, and the state: filter mean (N, 2n), last action (N, m), goal as given
+            (N, ...), encoded goal (N, n), fallback counts (N,).
+
+        Raises:
+            InvalidInput: an observation without these keys, of wrong dtype or shape, or another N than before.
+        """
+        frames, goals, single = self._checked(observation)
+        latents = self._encode(frames)
+        if state is None or len(state[0]) != len(latents):
+            if state is not None and episode_start is None:
+                raise InvalidInput(f"got {len(latents)} observations for the state of {len(state[0])}")
+            mean, encoded = self.estimator.start(latents), self._encode_goals(goals)
+            fallbacks = np.zeros(len(latents), dtype=np.int64)
+        else:
+            mean, applied, old_goals, encoded, fallbacks = state
+            mean = self.estimator.update(mean, applied, latents)
+            if episode_start is not None and np.any(episode_start):
+                fresh = np.broadcast_to(np.asarray(episode_start, dtype=bool), len(latents))
+                mean[fresh] = self.estimator.start(latents[fresh])
+                fallbacks = np.where(fresh, 0, fallbacks)
+            if old_goals.shape != goals.shape or old_goals.dtype != goals.dtype:
+                encoded = self._encode_goals(goals)
+            elif not np.array_equal(old_goals, goals):
+                changed = (old_goals != goals).reshape(len(goals), -1).any(axis=1)
+                encoded = encoded.copy()
+                encoded[changed] = self._encode_goals(goals[changed])
+        actions, failed = self._control(mean, encoded)
+        applied = actions.astype(np.float32)
+        after = (mean, applied.astype(np.float64), goals, encoded, fallbacks + failed)
+        return (applied[0] if single else applied), after
+
+    def _checked(self, observation: Any) -> tuple[NDArray[np.uint8], NDArray[Any], bool]:
+        try:
+            frames, goals = observation["observation"], np.asarray(observation["desired_goal"])
+        except (KeyError, TypeError, IndexError) as error:
+            raise InvalidInput("an observation is a dictionary of `observation` and `desired_goal`") from error
+        frames = check_frames(frames)
+        single = frames.ndim == 3
+        frames, goals = (frames[None], goals[None]) if single else (frames, goals)
+        if goals.dtype.kind == "f":
+            if goals.shape != (len(frames), self.encoder.latent_dim) or not np.isfinite(goals).all():
+                raise InvalidInput(
+                    f"a latent goal is {self.encoder.latent_dim} finite numbers per frame, got {goals.shape}"
+                )
+        elif check_frames(goals).shape != frames.shape:
+            raise InvalidInput(f"need one goal image per frame, got {goals.shape} for {frames.shape}")
+        return frames, goals, single
+
+    def _encode(self, frames: NDArray[np.uint8]) -> Floats:
+        latents = np.asarray(self.encoder(frames), dtype=np.float64)
+        if latents.shape != (len(frames), self.encoder.latent_dim) or not np.isfinite(latents).all():
+            raise InvalidInput(
+                f"the encoder must give finite latents ({len(frames)}, {self.encoder.latent_dim}), got {latents.shape}"
+            )
+        return latents
+
+    def _encode_goals(self, goals: NDArray[Any]) -> Floats:
+        return goals.astype(np.float64) if goals.dtype.kind == "f" else self._encode(goals)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads.
+
+        Raises:
+            InvalidInput: the encoder is not worldplan's own, so its weights cannot be written.
+        """
+        folder = Path(folder)
+        if not isinstance(self.encoder, PixelEncoder):
+            raise InvalidInput("only agents with a worldplan encoder (`load_encoder`) can be saved")
+        digest = self.encoder.save(folder / "encoder")
+        write_json(folder / _FILE, {"encoder": "encoder", "encoder_sha256": digest, **self.to_dict()})
+        return folder
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the encoder, as JSON values."""
+        fitted = self.dynamics
+        noise = {"process_noise": fitted.process_noise, "observation_noise": fitted.observation_noise}
+        return {
+            "format": _FORMAT,
+            "planner": self.planner,
+            "options": self.options,
+            "dynamics": {"A": fitted.A.tolist(), "B": fitted.B.tolist(), "intercept": fitted.intercept.tolist()}
+            | {name: None if value is None else value.tolist() for name, value in noise.items()},
+            "cost": {"W": self.cost.W.tolist(), "R": self.cost.R.tolist(), "latent_dim": self.cost.latent_dim},
+        }
+
+
+def known_agents() -> list[str]:
+    """Names of the agents that ship with worldplan."""
+    return sorted(p.parent.name for p in ZOO.glob(f"*/{_FILE}"))
+
+
+def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> PlanningAgent:
+    """Load an agent that ships with worldplan, or one from a folder.
+
+    Args:
+        name: a shipped name (`known_agents()`), or a folder that `PlanningAgent.save` or `worldplan fit` wrote.
+        planner: a name in `PLANNERS`; None takes the saved one.
+        **options: of the planner, over the saved ones.
+
+    Raises:
+        UnknownName: neither a shipped name nor a folder, or no such planner.
+        BadFile: a file is missing, damaged, or belongs to another encoder.
+    """
+    folder = ZOO / name if str(name) in known_agents() else Path(name)
+    if not folder.is_dir():
+        raise UnknownName("agent (a shipped name or a folder)", str(name), known_agents())
+    saved = read_json(folder / _FILE)
+    try:
+        inside = folder / str(saved["encoder"])
+        encoder = load_encoder(inside if inside.is_dir() else str(saved["encoder"]))
+        if encoder.card["sha256"] != saved["encoder_sha256"]:
+            raise BadFile(
+                folder / _FILE, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`"
+            )
+        chosen = planner or str(saved["planner"])
+        limits = {k: saved["options"][k] for k in ("action_low", "action_high")}
+        kept = saved["options"] if chosen == saved["planner"] else limits
+        build = partial(
+            PlanningAgent, encoder, LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"]), chosen
+        )
+    except (KeyError, TypeError, InvalidInput) as error:
+        raise BadFile(folder / _FILE, f"is no agent ({error!r}); run `worldplan fit`") from error
+    return build(**{**kept, **options})

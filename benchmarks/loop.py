@@ -1,0 +1,163 @@
+"""The numbers of the loop, from goal image to goal: prints a table and writes it with JSON beside it.
+
+python benchmarks/loop.py --agent reacher --pairs 300 --out benchmarks/results
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+from worldplan import __version__
+from worldplan.agents import load_agent
+from worldplan.envs.reacher import ReacherGoal
+from worldplan.eval.control import (
+    ControlSummary,
+    StandStill,
+    TrueStateLQR,
+    evaluate_control,
+    sample_pairs,
+    summarise,
+)
+from worldplan.eval.identifiability import gaussian_fit
+from worldplan.files import atomic_write, write_json
+from worldplan.network import to_input
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    agent: str = "reacher"
+    """A shipped agent or a folder."""
+    planners: tuple[str, ...] = ("lqr", "mpc")
+    """The first one runs on both distributions, the others on the normal one."""
+    pairs: int = 300
+    """Paired episodes per distribution."""
+    seed: int = 1000
+    """Of poses and targets; apart from every seed that training and fitting used."""
+    profile: str = "dmc"
+    target: str = "hard"
+    out: Path = Path("benchmarks/results")
+
+
+def main(options: Options) -> None:
+    """Measure, print, write."""
+    torch.set_num_threads(1)
+    started = os.getloadavg()
+    world = {"profile": options.profile, "target": options.target}
+    rows: list[ControlSummary] = []
+    for distribution in ("normal", "reset"):
+        pairs = sample_pairs(options.pairs, options.seed, distribution)
+        reference = evaluate_control(TrueStateLQR(), pairs, options.seed, true_state=True)
+        planners = options.planners if distribution == "normal" else options.planners[:1]
+        agents = {f"pixels, {p}": load_agent(options.agent, planner=p) for p in planners}
+        for name, agent in agents.items():
+            bar = partial(_bar, f"{distribution}, {name}")
+            result = evaluate_control(agent, pairs, options.seed, progress=bar, **world)
+            rows.append(summarise(f"{distribution}: {name}", result, reference))
+        for name, agent in {
+            "true state, clipped LQR": TrueStateLQR(),
+            "random torques": None,
+            "still": StandStill(),
+        }.items():
+            blind = (
+                reference
+                if isinstance(agent, TrueStateLQR)
+                else evaluate_control(agent, pairs, options.seed, pixels=False)
+            )
+            rows.append(summarise(f"{distribution}: {name}", blind, reference))
+    encoder = load_agent(options.agent).encoder
+    report = {
+        "version": __version__,
+        "agent": options.agent,
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": [started, os.getloadavg()]},
+        "options": {**asdict(options), "out": str(options.out)},
+        "control": [row.to_dict() for row in rows],
+        "r2_normal_0.7": asdict(gaussian_fit(encoder)),
+        "step": {p: time_step(options.agent, p) for p in options.planners},
+    }
+    text = table(report, rows)
+    print(text)
+    write_json(options.out / "loop.json", report)
+    with atomic_write(options.out / "loop.md") as stream:
+        stream.write(text.encode())
+
+
+def time_step(agent_name: str, planner: str, steps: int = 400) -> dict[str, float]:
+    """Median milliseconds of `predict` and of the bare forward pass, interleaved in one loop on real frames."""
+    agent = load_agent(agent_name, planner=planner)
+    network = agent.encoder.network  # type: ignore[attr-defined]
+    env = ReacherGoal()
+    observation, _ = env.reset(seed=0)
+    state, spent, bare = None, [], []
+    for _ in range(steps):
+        frame = to_input(torch.from_numpy(observation["observation"][None]))
+        began = time.perf_counter()
+        with torch.inference_mode():
+            network(frame)
+        between = time.perf_counter()
+        action, state = agent.predict(observation, state)
+        spent.append(time.perf_counter() - between)
+        bare.append(between - began)
+        observation, *_ = env.step(action)
+    step, forward = 1e3 * float(np.median(spent[20:])), 1e3 * float(np.median(bare[20:]))
+    return {"predict_ms": step, "forward_ms": forward, "ratio": step / forward}
+
+
+def table(report: dict[str, Any], rows: list[ControlSummary]) -> str:
+    """The report as Markdown."""
+    lines = [
+        "| distribution: agent | episodes | reach | tip error, mm, median | mean | cost ratio, median | mean | p95 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        millimetres = [
+            f"{1e3 * e.value:.3g} [{1e3 * e.low:.3g}, {1e3 * e.high:.3g}]"
+            for e in (row.tip_error_median, row.tip_error_mean)
+        ]
+        cells = [row.reach, *millimetres, row.cost_ratio_median, row.cost_ratio_mean, row.cost_ratio_p95]
+        lines.append(f"| {row.name} | {row.episodes} | " + " | ".join(str(c) for c in cells) + " |")
+    r2 = report["r2_normal_0.7"]
+    joints = " / ".join(f"{r:.4f}" for r in r2["per_joint"])
+    lines += ["", "| measure | value |", "|---|---|"]
+    lines += [f"| R2(h -> z), angles N(0, .7^2), stock frames | {r2['latent_to_state']:.4f} (per joint {joints}) |"]
+    lines += [f"| R2(z -> h), the same | {r2['state_to_latent']:.4f} |"]
+    for planner, t in report["step"].items():
+        cells = f"{t['predict_ms']:.2f} ms / {t['forward_ms']:.2f} ms = {t['ratio']:.2f} |"
+        lines.append(f"| control step without rendering, {planner}, over the bare forward pass | {cells}")
+    machine = report["machine"]
+    load = ", ".join(f"{v[0]:.1f}" for v in machine["load"])
+    lines += [
+        "",
+        f"Brackets: 95% intervals. {machine['processor']}, {machine['cores']} cores; load before and after: {load}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _bar(name: str, steps: Iterator[int], total: int) -> Iterator[int]:
+    return iter(tqdm(steps, name, total))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,170 @@
+"""Gymnasium environments over dm_control's Reacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from worldplan.envs.rendering import SIZE, TARGET_SIZE, load_physics, sample_targets, shared_renderer
+from worldplan.errors import InvalidInput, UnknownName
+
+Floats = NDArray[np.float64]
+
+LINK = 0.12  # metres: shoulder to wrist, and wrist to fingertip
+WRIST_LIMIT = np.deg2rad(160.0)
+TIP_TOLERANCE = 0.025  # metres
+QPOS_TOLERANCE = 0.05  # radians
+EPISODE_STEPS = 100
+STEP_SECONDS = 0.02
+
+
+def fingertip(qpos: Floats) -> Floats:
+    """Place of the fingertip (..., 2), metres, at joint angles (..., 2), radians."""
+    qpos = np.asarray(qpos, dtype=np.float64)
+    shoulder, elbow = qpos[..., 0], qpos[..., 0] + qpos[..., 1]
+    return LINK * np.stack([np.cos(shoulder) + np.cos(elbow), np.sin(shoulder) + np.sin(elbow)], axis=-1)
+
+
+def angle_error(qpos: Floats, goal: Floats) -> Floats:
+    """Joint error `qpos - goal` (..., 2), radians, with the shoulder wrapped to [-pi, pi)."""
+    error = np.asarray(qpos, dtype=np.float64) - np.asarray(goal, dtype=np.float64)
+    error[..., 0] = (error[..., 0] + np.pi) % (2 * np.pi) - np.pi
+    return error
+
+
+def sample_qpos(rng: np.random.Generator) -> Floats:
+    """Joint angles (2,) from dm_control's reset distribution: uniform shoulder, uniform wrist within its limits."""
+    return rng.uniform([-np.pi, -WRIST_LIMIT], [np.pi, WRIST_LIMIT])
+
+
+class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
+    """Reach the pose of a goal image: `worldplan/ReacherGoal-v0`.
+
+    Observation `Dict(observation, desired_goal)`, both uint8 (64, 64, 3). Action `Box(-1, 1, (2,))`: torques of
+    shoulder and wrist over their range. A step is 20 ms; the episode is truncated after 100 steps and never
+    terminates. Reward `-(|dtheta|^2 + .1 |u|^2)` in radians, shoulder wrapped.
+
+    `reset(options=...)` takes `qpos` and `goal_qpos`, (2,) radians each; otherwise both come from dm_control's reset
+    distribution. Velocity starts at zero. The target sphere is a distractor: at a random place, the same in both
+    images.
+
+    Args:
+        profile: look of the frames, `dmc` or `fast`.
+        target: `hard` (radius .015 m), `easy` (.05 m) or `hidden`.
+        success: `tip` (fingertip within .025 m of the goal pose's) or `qpos` (both joints within .05 rad).
+        render_mode: `rgb_array` or None.
+        pixels: False leaves both images black, for runs that need only physics.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP_SECONDS)}  # noqa: RUF012
+
+    def __init__(
+        self,
+        profile: str = "dmc",
+        target: str = "hard",
+        success: str = "tip",
+        render_mode: str | None = None,
+        pixels: bool = True,
+    ) -> None:
+        for kind, value, known in (
+            ("render profile", profile, ("dmc", "fast")),
+            ("target", target, (*TARGET_SIZE, "hidden")),
+            ("success criterion", success, ("tip", "qpos")),
+            ("render mode", str(render_mode), ("rgb_array", "None")),
+        ):
+            if value not in known:
+                raise UnknownName(kind, value, known)
+        self.profile, self.target, self.success, self.render_mode, self.pixels = (
+            profile,
+            target,
+            success,
+            render_mode,
+            pixels,
+        )
+        image = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
+        self.observation_space = spaces.Dict({"observation": image, "desired_goal": image})
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self._physics = load_physics()
+        self._goal_qpos = np.zeros(2)
+        self._target = np.zeros(3)
+        self._goal_image = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Any]]:
+        """Start an episode; see the class for `options`.
+
+        Raises:
+            InvalidInput: angles that are not two finite numbers, or a wrist beyond its limit.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        # Always drawn, so that options do not change what a seed gives elsewhere.
+        drawn = {"qpos": sample_qpos(self.np_random), "goal_qpos": sample_qpos(self.np_random)}
+        self._target = sample_targets(1, self.np_random, "hard" if self.target == "hidden" else self.target)[0]
+        if self.target == "hidden":
+            self._target[2] = 0.0
+        qpos, self._goal_qpos = (_checked(name, options.get(name, value)) for name, value in drawn.items())
+        with self._physics.reset_context():
+            self._physics.data.qpos[:] = qpos
+        self._goal_image = self._draw(self._goal_qpos)
+        self._steps = 0
+        return self._observation(), self.info()
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[dict[str, NDArray[np.uint8]], float, bool, bool, dict[str, Any]]:
+        """Apply torques (2,), clipped to [-1, 1], for 20 ms.
+
+        Raises:
+            InvalidInput: wrong shape or values that are not finite.
+        """
+        torque = np.asarray(action, dtype=np.float64)
+        if torque.shape != (2,) or not np.isfinite(torque).all():
+            raise InvalidInput(f"an action is two finite torques, got {action}")
+        torque = torque.clip(-1.0, 1.0)
+        self._physics.set_control(torque)
+        error = angle_error(self._physics.data.qpos, self._goal_qpos)
+        reward = -float(error @ error + 0.1 * torque @ torque)
+        self._physics.step()
+        self._steps += 1
+        return self._observation(), reward, False, self._steps >= EPISODE_STEPS, self.info()
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """The current frame, if `render_mode` is `rgb_array`."""
+        return self._draw(self._physics.data.qpos) if self.render_mode == "rgb_array" else None
+
+    def _observation(self) -> dict[str, NDArray[np.uint8]]:
+        return {"observation": self._draw(self._physics.data.qpos), "desired_goal": self._goal_image.copy()}
+
+    def _draw(self, qpos: Floats) -> NDArray[np.uint8]:
+        if not self.pixels:
+            return np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+        return shared_renderer().render(qpos, self._target, self.profile)
+
+    def info(self) -> dict[str, Any]:
+        """The true state and how far it is from the goal: for evaluation, not for agents."""
+        qpos = self._physics.data.qpos.copy()
+        distance = float(np.linalg.norm(fingertip(qpos) - fingertip(self._goal_qpos)))
+        joints = bool((np.abs(angle_error(qpos, self._goal_qpos)) <= QPOS_TOLERANCE).all())
+        return {
+            "qpos": qpos,
+            "qvel": self._physics.data.qvel.copy(),
+            "goal_qpos": self._goal_qpos.copy(),
+            "tip_distance": distance,
+            "is_success": distance <= TIP_TOLERANCE if self.success == "tip" else joints,
+        }
+
+
+def _checked(name: str, value: Any) -> Floats:
+    qpos = np.array(value, dtype=np.float64)
+    if qpos.shape != (2,) or not np.isfinite(qpos).all():
+        raise InvalidInput(f"{name} must be two finite angles in radians, got {value}")
+    if abs(qpos[1]) > WRIST_LIMIT:
+        raise InvalidInput(f"{name}: the wrist stops at {WRIST_LIMIT:.3f} rad, got {qpos[1]:.3f}")
+    return qpos

@@ -1,0 +1,96 @@
+"""The one loop in which an agent and an environment meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.errors import InvalidInput
+from worldplan.trajectories import Trajectories
+
+
+class Predictor(Protocol):
+    """Anything with SB3's `predict`."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Action for an observation, and the agent's next recurrent state."""
+        ...
+
+
+def rollout(
+    env: gym.Env[Any, Any],
+    agent: Predictor | None,
+    episodes: int,
+    seed: int = 0,
+    *,
+    steps: int | None = None,
+    options: Sequence[dict[str, Any]] | None = None,
+    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
+) -> Trajectories:
+    """Run whole episodes and record them.
+
+    Args:
+        env: a Gymnasium environment with a bounded `Box` action space.
+        agent: anything with `predict`; None draws torques uniformly at random.
+        episodes: how many.
+        seed: of resets and random torques; episode k is the same whatever the others are.
+        steps: cut every episode after so many actions; None waits for the environment.
+        options: per-episode `reset` options.
+        progress: wraps the iterator of episodes, for a progress bar.
+
+    Returns:
+        Trajectories: T + 1 frames for T actions. Of dictionary observations the entry `observation` is kept; numeric
+        `info` entries are kept as (T + 1, ...) arrays.
+
+    Raises:
+        InvalidInput: no episode asked for, or another number of options.
+    """
+    if episodes < 1 or (steps is not None and steps < 1):
+        raise InvalidInput(f"need at least one episode of at least one step, got {episodes} and {steps}")
+    if options is not None and len(options) != episodes:
+        raise InvalidInput(f"got {len(options)} reset options for {episodes} episodes")
+    recorded: list[tuple[NDArray[Any], ...]] = []
+    infos: list[dict[str, NDArray[Any]]] = []
+    children = np.random.SeedSequence(seed).spawn(episodes)
+    for k in progress(iter(range(episodes)), episodes):
+        rng = np.random.default_rng(children[k])
+        observation, info = env.reset(seed=int(rng.integers(2**31)), options=options[k] if options else None)
+        frames, facts = [_frame(observation)], [info]
+        actions: list[NDArray[np.float64]] = []
+        rewards: list[float] = []
+        state, start, done = None, np.ones(1, dtype=bool), False
+        while not done:
+            if agent is None:
+                action = rng.uniform(env.action_space.low, env.action_space.high).astype(env.action_space.dtype)  # type: ignore[attr-defined]
+            else:
+                action, state = agent.predict(observation, state, start, deterministic=True)
+                start = np.zeros(1, dtype=bool)
+            observation, reward, terminated, truncated, info = env.step(action)
+            frames.append(_frame(observation))
+            facts.append(info)
+            actions.append(np.asarray(action, dtype=np.float64))
+            rewards.append(float(reward))
+            done = terminated or truncated or len(actions) == steps
+        recorded.append((np.stack(frames), np.stack(actions), np.array(rewards)))
+        numeric = [name for name, value in facts[0].items() if np.asarray(value).dtype.kind in "bif"]
+        infos.append({name: np.stack([np.asarray(f[name]) for f in facts]) for name in numeric})
+    return Trajectories(
+        frames=[r[0] for r in recorded],
+        actions=[r[1] for r in recorded],
+        rewards=[r[2] for r in recorded],
+        info={name: [i[name] for i in infos] for name in infos[0]},
+    )
+
+
+def _frame(observation: Any) -> NDArray[Any]:
+    return np.asarray(observation["observation"] if isinstance(observation, dict) else observation)

@@ -1,0 +1,153 @@
+"""Figures, drawn through matplotlib's objects: no window, no global state."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpecFromSubplotSpec
+from numpy.typing import NDArray
+
+from worldplan.envs.reacher import STEP_SECONDS, TIP_TOLERANCE
+from worldplan.eval.plan_report import Episode, PlanReport
+from worldplan.eval.video import blend_goal
+
+Floats = NDArray[np.float64]
+
+ROWS = 3  # episodes drawn
+TILES = 7  # pictures of a film strip, the goal beside them
+PATH, GOAL, START = "#1f4e79", "#c1272d", "#5b8c2a"
+TORQUES = ("#1f4e79", "#e08a1e")
+NAMES = ("shoulder", "wrist")
+
+
+def draw_plan(report: PlanReport) -> bytes:
+    """A PNG of the first episodes: film strip with the goal ghosted in, latent path, distance, torques."""
+    shown = report.filmed[:ROWS]
+    figure = Figure(figsize=(12.0, 1.0 + 3.9 * len(shown)), dpi=110)
+    head = 0.9 / figure.get_figheight()
+    grid = figure.add_gridspec(len(shown), 1, hspace=0.30, left=0.055, right=0.985, top=1 - head, bottom=0.45 * head)
+    figure.suptitle(report.title, x=0.055, y=1 - 0.22 * head, ha="left", va="top", fontsize=15, fontweight="bold")
+    figure.text(0.055, 1 - 0.60 * head, _subtitle(report, len(shown)), ha="left", va="top", fontsize=9.5, color="0.3")
+    plane = _principal_plane(np.concatenate([np.vstack([e.latents, e.goal_latent]) for e in report.episodes]))
+    for k, episode in enumerate(shown):
+        cell = GridSpecFromSubplotSpec(2, 3, grid[k], height_ratios=[1.0, 1.25], hspace=0.42, wspace=0.24)
+        _strip(figure.add_subplot(cell[0, :]), episode, k + 1)
+        others = [e for e in report.episodes if e is not episode]
+        _path(figure.add_subplot(cell[1, 0]), episode, others, plane)
+        _distance(figure.add_subplot(cell[1, 1]), episode, report.config.success)
+        _torques(figure.add_subplot(cell[1, 2]), episode)
+    stream = BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+def _subtitle(report: PlanReport, shown: int) -> str:
+    agent, n = report.agent, len(report.episodes)
+    which = f"all {n} episodes" if shown == n else f"the first {shown} of {n} episodes"
+    line = f"Encoder {agent['encoder']!r}, planner {agent['planner']}, {which}. The agent sees 64 × 64 images only."
+    if report.controls:
+        row = report.controls[0]
+        line += (
+            f" Median fingertip error {1000 * row.tip_error_median.value:.1f} mm;"
+            f" cost {row.cost_ratio_median.value:.2f} × the true-state LQR's (median)."
+        )
+    return line
+
+
+def _strip(axes: Axes, episode: Episode, number: int) -> None:
+    last = len(episode.actions)
+    steps = np.round(last * (np.arange(TILES) / (TILES - 1)) ** 2).astype(int)  # most happens early
+    tiles = [*blend_goal(episode.film[steps], episode.goal_image), episode.goal_image]
+    side, gap = tiles[0].shape[0], 4
+    sheet = np.full((side, len(tiles) * (side + gap) - gap, 3), 255, dtype=np.uint8)
+    labels = ["start", *(f"{step * STEP_SECONDS:.2f} s" for step in steps[1:]), "goal image"]
+    for i, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
+        x = i * (side + gap)
+        sheet[:, x : x + side] = tile
+        colour = GOAL if i == TILES else "0.2"
+        axes.text(x + side / 2, side + 3, label, ha="center", va="top", fontsize=9, color=colour)
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(_heading(episode, number), loc="left", fontsize=10.5)
+
+
+def _heading(episode: Episode, number: int) -> str:
+    if episode.tip_distance is None:
+        first, last = episode.latent_distance[[0, -1]]
+        return f"Episode {number}: latent distance to the goal image {first:.2f} → {last:.2f}   (goal ghosted in)"
+    verdict = "reached" if episode.success else "missed"
+    first, last = 1000 * episode.tip_distance[[0, -1]]
+    ratio = "" if episode.cost_ratio is None else f", cost {episode.cost_ratio:.2f} × the true-state LQR's"
+    return (
+        f"Episode {number}: {verdict}, fingertip {first:.0f} → {last:.1f} mm from the goal's{ratio}   (goal ghosted in)"
+    )
+
+
+def _principal_plane(latents: Floats) -> tuple[Floats, Floats] | None:
+    """Mean and two axes (n, 2) to draw latents of more than two dimensions; None where none is needed."""
+    if latents.shape[1] <= 2:
+        return None
+    mean = latents.mean(axis=0)
+    return mean, np.linalg.svd(latents - mean, full_matrices=False)[2][:2].T
+
+
+def _flat(latents: Floats, plane: tuple[Floats, Floats] | None) -> Floats:
+    """Latents (T, n) as points (T, 2)."""
+    if plane is not None:
+        return np.asarray((latents - plane[0]) @ plane[1])
+    return latents if latents.shape[1] == 2 else np.column_stack([latents, np.zeros(len(latents))])
+
+
+def _path(axes: Axes, episode: Episode, others: list[Episode], plane: tuple[Floats, Floats] | None) -> None:
+    for other in others[:30]:
+        axes.plot(*_flat(other.latents, plane).T, color="0.85", lw=0.8, zorder=1)
+    h, g = _flat(episode.latents, plane), _flat(episode.goal_latent[None], plane)[0]
+    axes.plot(*h.T, color=PATH, lw=1.4, marker=".", ms=3.5, zorder=2)
+    axes.plot(*h[0], "o", color=START, ms=8, zorder=3, label="start")
+    axes.plot(*g, "*", color=GOAL, ms=13, zorder=3, label="goal image")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_title("path in the latent space", fontsize=10)
+    kind = "latent coordinate" if plane is None else "principal component"
+    axes.set_xlabel(f"{kind} 1", fontsize=9)
+    axes.set_ylabel(f"{kind} 2", fontsize=9)
+    axes.legend(fontsize=8, frameon=False, loc="best")
+    _tidy(axes)
+
+
+def _distance(axes: Axes, episode: Episode, success: str) -> None:
+    seconds = STEP_SECONDS * np.arange(len(episode.latents))
+    if episode.tip_distance is None:
+        axes.plot(seconds, episode.latent_distance, color=PATH, lw=1.6)
+        axes.set_title("distance to the goal image, latent units", fontsize=10)
+    else:
+        axes.plot(seconds, 1000 * episode.tip_distance, color=PATH, lw=1.6)
+        axes.set_title("fingertip to the goal's, mm", fontsize=10)
+        if success == "tip":
+            axes.axhspan(0, 1000 * TIP_TOLERANCE, color=START, alpha=0.18, lw=0)
+            axes.text(seconds[-1], 1000 * TIP_TOLERANCE, "reached ", ha="right", va="bottom", fontsize=8, color=START)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, seconds[-1])
+    axes.set_xlabel("seconds", fontsize=9)
+    _tidy(axes)
+
+
+def _torques(axes: Axes, episode: Episode) -> None:
+    seconds = STEP_SECONDS * np.arange(len(episode.actions) + 1)
+    for torque, colour, name in zip(episode.actions.T, TORQUES, NAMES, strict=True):
+        axes.step(seconds, [*torque, torque[-1]], where="post", color=colour, lw=1.3, label=name)
+    axes.set_ylim(-1.12, 1.12)
+    axes.set_xlim(0, seconds[-1])
+    axes.set_title("torques (limits ± 1)", fontsize=10)
+    axes.set_xlabel("seconds", fontsize=9)
+    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    for limit in (-1, 1):
+        axes.axhline(limit, color="0.7", lw=0.8, ls=":")
+    _tidy(axes)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,229 @@
+"""From a frozen encoder to an agent: random torques, linear latent dynamics, a cost in the latent's units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.agents.planning import PLANNERS, PlanningAgent, known_agents, load_agent
+from worldplan.cost import QuadraticCost
+from worldplan.dynamics import fit_dynamics
+from worldplan.encoder import PixelEncoder, load_encoder
+from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rendering import check_fingerprint
+from worldplan.envs.rollout import rollout
+from worldplan.errors import InvalidInput, UnknownName
+from worldplan.eval.provenance import plain, provenance
+from worldplan.files import write_json
+from worldplan.lqr import solve_lqr
+
+Floats = NDArray[np.float64]
+Progress = Callable[[Iterator[int], int], Iterator[int]]
+
+START_CLIP = 2.4  # radians
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How dynamics and cost are made for an encoder.
+
+    Args:
+        episodes: random-torque episodes, from poses drawn N(0, 1) clipped to +-2.4 rad.
+        steps: control steps of 20 ms in each.
+        profile: look of the frames, `dmc` or `fast`.
+        target: target sphere, `hard`, `easy` or `hidden`.
+        control_weight: cost of a squared torque beside a squared radian.
+        velocity_weight: cost of a squared radian per step.
+        scale: radians per latent unit; None takes the world's from the encoder's card.
+        planner: that the saved agent uses unless told otherwise.
+        seed: of poses and torques.
+    """
+
+    episodes: int = 60
+    steps: int = 60
+    profile: str = "dmc"
+    target: str = "hard"
+    control_weight: float = 0.1
+    velocity_weight: float = 0.0
+    scale: float | None = None
+    planner: str = "lqr"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or not 5 <= self.steps <= 100:
+            raise InvalidInput(f"need episodes >= 1 of 5 to 100 steps, got {self.episodes} of {self.steps}")
+        if self.scale is not None and not 0 < self.scale < np.inf:
+            raise InvalidInput(f"scale must be a positive angle, got {self.scale}")
+        if self.planner not in PLANNERS:  # before the simulator runs
+            raise UnknownName("planner", self.planner, PLANNERS)
+
+
+@dataclass(frozen=True, eq=False)
+class FitReport:
+    """A fitted agent and the numbers that say whether to trust it.
+
+    Attributes:
+        agent: ready to use or to save.
+        config: how it was made.
+        scale: radians per latent unit that the cost used.
+        scale_source: where that came from, as a sentence.
+        environment_steps: simulator steps that were seen.
+        gain: (m, d) of the LQR, torque per latent unit.
+        radius: of the closed loop of the fitted model; below 1 is stable.
+    """
+
+    agent: PlanningAgent
+    config: FitConfig
+    scale: float
+    scale_source: str
+    environment_steps: int
+    gain: Floats
+    radius: float
+
+    @property
+    def moduli(self) -> Floats:
+        """Absolute eigenvalues of A, descending."""
+        return np.sort(np.abs(np.linalg.eigvals(self.agent.dynamics.A)))[::-1]
+
+    @property
+    def noise(self) -> dict[str, Floats]:
+        """Standard deviations of the identified noise along its principal axes: per step, and of the encoder."""
+        n = self.agent.encoder.latent_dim
+        process, observation = self.agent.dynamics.process_noise, self.agent.dynamics.observation_noise
+        blocks = {} if process is None else {"process": process[-n:, -n:]}
+        blocks |= {} if observation is None else {"encoder": observation}
+        return {name: np.sqrt(np.linalg.eigvalsh(block).clip(min=0))[::-1] for name, block in blocks.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without the agent's own matrices (`agent.json` holds them)."""
+        facts = {
+            "config": asdict(self.config),
+            "encoder_sha256": _card(self.agent.encoder).get("sha256"),
+            "environment_steps": self.environment_steps,
+            "scale": self.scale,
+            "scale_source": self.scale_source,
+            "gain": self.gain,
+            "closed_loop_radius": self.radius,
+            "eigenvalue_moduli": self.moduli,
+            "noise_std": self.noise,
+        }
+        return plain(facts)  # type: ignore[no-any-return]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The same for a reader: what, and how much."""
+        noise = [(f"{name} noise, standard deviations", _numbers(std)) for name, std in self.noise.items()]
+        return [
+            ("environment steps", str(self.environment_steps)),
+            ("radians per latent unit", f"{self.scale:.3g} ({self.scale_source})"),
+            *((f"gain, torque {i + 1}", _numbers(row)) for i, row in enumerate(self.gain)),
+            ("eigenvalue moduli of A", _numbers(self.moduli)),
+            ("closed-loop radius", f"{self.radius:.4f}"),
+            *noise,
+        ]
+
+    def save(self, folder: Path | str, command: str = "") -> Path:
+        """Write the agent for `load_agent`, and `fit.json` with these numbers and their provenance."""
+        written = self.agent.save(folder)
+        write_json(written / "fit.json", {**provenance(command, self.config.seed), **self.to_dict()})
+        return written
+
+
+def fit_agent(
+    encoder: PixelEncoder, config: FitConfig | None = None, *, progress: Progress = lambda items, total: items
+) -> FitReport:
+    """Fit linear dynamics to what an encoder sees of random torques, and put a planner on top.
+
+    No reward and no joint angle is read. The cost is `|h - g|^2 + (control_weight / scale^2) |u|^2`: one latent unit
+    is `scale` radians, so both terms keep the ratio that they have in radians.
+
+    Args:
+        encoder: frozen.
+        config: None for the defaults.
+        progress: wraps the iterator of episodes.
+
+    Raises:
+        InvalidInput: the episodes do not identify the dynamics.
+        NotStabilizable: no feedback stabilises what was fitted.
+    """
+    config = config or FitConfig()
+    env = ReacherGoal(profile=config.profile, target=config.target)
+    if "render" in _card(encoder).get("data", {}):
+        check_fingerprint(encoder.card["data"]["render"], f"encoder {encoder.name!r}")
+    rng = np.random.default_rng([config.seed, 0])
+    starts = rng.standard_normal((config.episodes, 2)).clip(-START_CLIP, START_CLIP)
+    data = rollout(
+        env,
+        None,
+        config.episodes,
+        seed=config.seed,
+        steps=config.steps,
+        options=[{"qpos": start} for start in starts],
+        progress=progress,
+    )
+    dynamics = fit_dynamics([encoder(frames) for frames in data.frames], data.actions, order=2)
+    scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder)
+    cost = QuadraticCost.goal_reaching(
+        encoder.latent_dim, config.control_weight / scale**2, config.velocity_weight, dynamics.action_dim
+    )
+    agent = PlanningAgent(encoder, dynamics, cost, config.planner)
+    lqr = solve_lqr(dynamics, cost)
+    return FitReport(agent, config, scale, source, data.steps, lqr.gain, lqr.radius)
+
+
+def world_scale(encoder: Any) -> tuple[float, str]:
+    """Radians per latent unit, by the card of an encoder, and where that came from."""
+    scales = _card(encoder).get("data", {}).get("world", {}).get("scale")
+    if not scales:
+        return 1.0, "the encoder's card names no scale: 1 taken, set --scale if you know better"
+    if len(set(scales)) > 1:
+        text = " and ".join(f"{s:g}" for s in scales)
+        return 1.0, f"the encoder's world has scales {text}, no single one: 1 taken, set --scale if you know better"
+    return float(scales[0]), "from the encoder's card"
+
+
+def find_agent(
+    agent: str | Path | None = None,
+    encoder: str | Path | None = None,
+    planner: str | None = None,
+    config: FitConfig | None = None,
+    *,
+    progress: Progress = lambda items, total: items,
+) -> PlanningAgent:
+    """An agent by its own name, or for an encoder: one that was fitted to it, otherwise one fitted now.
+
+    Args:
+        agent: a shipped name or a folder, for `load_agent`; None is `reacher`.
+        encoder: the same, or a name or folder for `load_encoder`; takes the place of `agent`.
+        planner: in place of the saved one.
+        config: of the fit, if there has to be one.
+        progress: wraps the iterator of the fit's episodes.
+
+    Raises:
+        InvalidInput: both an encoder and an agent were asked for.
+    """
+    if encoder is None:
+        return load_agent("reacher" if agent is None else agent, planner)
+    if agent is not None:
+        raise InvalidInput(
+            f"got both agent {str(agent)!r} and encoder {str(encoder)!r}; an agent has its own: name one"
+        )
+    if str(encoder) in known_agents() or (Path(encoder) / "agent.json").is_file():
+        return load_agent(encoder, planner)
+    config = config or FitConfig()
+    fitted = fit_agent(load_encoder(encoder), config, progress=progress).agent
+    if planner in (None, fitted.planner):
+        return fitted
+    return PlanningAgent(fitted.encoder, fitted.dynamics, fitted.cost, str(planner))
+
+
+def _card(encoder: Any) -> dict[str, Any]:
+    return getattr(encoder, "card", {})
+
+
+def _numbers(values: Floats) -> str:
+    return "  ".join(f"{value:.3g}" for value in values)

@@ -1,0 +1,186 @@
+"""Reach goals and write down what happened: the run behind `worldplan plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.agents.planning import PlanningAgent
+from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rendering import check_fingerprint
+from worldplan.envs.rollout import rollout
+from worldplan.eval.control import (
+    ControlResult,
+    ControlSummary,
+    Pairs,
+    StandStill,
+    TrueStateLQR,
+    estimate,
+    evaluate_control,
+    measure,
+    summarise,
+)
+from worldplan.eval.figures import draw_plan
+from worldplan.eval.goal_image import GoalImage, read_goal_image
+from worldplan.eval.plan_report import Episode, LatentSummary, PlanConfig, PlanReport
+from worldplan.eval.provenance import provenance
+from worldplan.eval.timing import time_steps
+from worldplan.eval.video import draw_film, encode_video
+from worldplan.files import atomic_write, write_json
+from worldplan.trajectories import Trajectories
+
+Floats = NDArray[np.float64]
+Frames = NDArray[np.uint8]
+Progress = Callable[[Iterator[int], int], Iterator[int]]
+
+FILMED = 6  # episodes whose frames are kept for figure and video
+AGENT, REFERENCE, RANDOM, STILL = "the agent, from pixels", "LQR on the true state", "random torques", "standing still"
+
+
+def plan_to_goals(
+    agent: PlanningAgent,
+    config: PlanConfig | None = None,
+    *,
+    progress: Progress = lambda items, total: items,
+) -> PlanReport:
+    """Let an agent reach goals from pixels, beside the true-state clipped LQR, random torques and standing still.
+
+    All controllers run the same pairs with the same seeds.
+
+    Args:
+        agent: a planner in the loop.
+        config: None for the defaults.
+        progress: wraps the iterator of the agent's episodes.
+
+    Raises:
+        BadFile: the goal image is missing or no PNG.
+        InvalidInput: the goal image has another size or colours, or a pose is out of range.
+    """
+    config = config or PlanConfig()
+    goal = None if config.goal_image is None else read_goal_image(config.goal_image)
+    card = getattr(agent.encoder, "card", {})
+    if "render" in card.get("data", {}):
+        check_fingerprint(card["data"]["render"], f"encoder {getattr(agent.encoder, 'name', '')!r}")
+    pairs = config.pairs()
+    env, watched = GoalImage(ReacherGoal(**config.world), goal), _Watched(agent)
+    episodes, runs = [], []
+    for k in progress(iter(range(config.episodes)), config.episodes):
+        run = rollout(env, watched, 1, seed=config.seed + k, options=[pairs.options()[k]])
+        episodes.append(_episode(agent, run, env.shown, watched.fallbacks, known=goal is None, keep=k < FILMED))
+        runs.append(replace(run, frames=[episodes[-1].latents]))  # frames of many episodes would fill the memory
+    time = time_steps(agent, episodes[0].film, episodes[0].goal_image)
+    controls: tuple[ControlSummary, ...] = ()
+    distances: tuple[LatentSummary, ...] = ()
+    if goal is None:
+        results = {AGENT: measure(runs)} | _others(config, pairs)
+        reference = results[REFERENCE]
+        controls = tuple(summarise(name, result, reference) for name, result in results.items())
+        costs = zip(results[AGENT].cost, reference.cost, strict=True)
+        ratios = [float(a / b) if b > 1e-9 else None for a, b in costs]
+        episodes = [replace(e, cost_ratio=r) for e, r in zip(episodes, ratios, strict=True)]
+    else:
+        distances = _latent_distances(agent, config, pairs, episodes)
+    about = {
+        "encoder": getattr(agent.encoder, "name", type(agent.encoder).__name__),
+        "encoder_sha256": card.get("sha256"),
+        "planner": agent.planner,
+        "options": agent.options,
+    }
+    return PlanReport(config, about, controls, distances, time, tuple(episodes))
+
+
+def write_plan(report: PlanReport, folder: Path | str, video: str = "gif", command: str = "") -> list[Path]:
+    """Write `plan.json`, `plan.png` and `plan.gif` or `plan.mp4`, each whole or not at all.
+
+    Args:
+        report: of `plan_to_goals`.
+        folder: made if missing; files of an earlier run are replaced.
+        video: `gif`, `mp4` or `none`.
+        command: provenance.
+
+    Returns:
+        What was written.
+
+    Raises:
+        MissingExtra: mp4 without the `video` extra.
+    """
+    films = {} if video == "none" else {f"plan.{video}": encode_video(draw_film(report), video)}
+    pictures = {"plan.png": draw_plan(report), **films}  # all drawn before the first is written
+    for name, data in pictures.items():
+        with atomic_write(Path(folder) / name) as stream:
+            stream.write(data)
+    for name in {"plan.gif", "plan.mp4"} - set(films):  # an earlier run's film would belie these numbers
+        (Path(folder) / name).unlink(missing_ok=True)
+    facts = {**provenance(command, report.config.seed), **report.to_dict()}
+    write_json(Path(folder) / "plan.json", facts)
+    return [Path(folder) / name for name in ("plan.json", *pictures)]
+
+
+class _Watched:
+    """The agent, with a count of the steps of this episode at which its planner fell back to clipped LQR."""
+
+    def __init__(self, agent: PlanningAgent) -> None:
+        self._agent = agent
+        self.fallbacks = 0
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...]]:
+        action, after = self._agent.predict(observation, state, episode_start, deterministic)
+        self.fallbacks = int(np.sum(after[-1]))
+        return action, after
+
+
+def _episode(agent: PlanningAgent, run: Trajectories, goal: Frames, fallbacks: int, known: bool, keep: bool) -> Episode:
+    info = {name: values[0] for name, values in run.info.items()}
+    return Episode(
+        start_qpos=info["qpos"][0],
+        goal_qpos=info["goal_qpos"][0] if known else None,
+        qpos=info["qpos"],
+        actions=run.actions[0],
+        latents=np.asarray(agent.encoder(run.frames[0])),
+        goal_latent=np.asarray(agent.encoder(goal)),
+        tip_distance=info["tip_distance"] if known else None,
+        success=bool(info["is_success"][-1]) if known else None,
+        cost_ratio=None,
+        fallbacks=fallbacks,
+        goal_image=goal,
+        frames=run.frames[0] if keep else None,
+    )
+
+
+def _others(config: PlanConfig, pairs: Pairs) -> dict[str, ControlResult]:
+    """What the controllers without eyes make of the same pairs; no frame is drawn."""
+    run = partial(evaluate_control, pairs=pairs, seed=config.seed, **config.world)
+    return {
+        REFERENCE: run(TrueStateLQR(), true_state=True),
+        RANDOM: run(None, pixels=False),
+        STILL: run(StandStill(), pixels=False),
+    }
+
+
+def _latent_distances(
+    agent: PlanningAgent, config: PlanConfig, pairs: Pairs, episodes: list[Episode]
+) -> tuple[LatentSummary, ...]:
+    """Where the agent, random torques and standing still (an arm at rest stays: there is no gravity) end."""
+    env, goal = ReacherGoal(**config.world), episodes[0].goal_latent
+    random = []
+    for k, options in enumerate(pairs.options()):
+        last = rollout(env, None, 1, seed=config.seed + k, options=[options]).frames[0][-1]
+        random.append(np.linalg.norm(agent.encoder(last) - goal))
+    ends = {
+        AGENT: np.array([e.latent_distance[-1] for e in episodes]),
+        RANDOM: np.array(random),
+        STILL: np.array([e.latent_distance[0] for e in episodes]),
+    }
+    return tuple(LatentSummary(name, len(d), estimate(d, np.median)) for name, d in ends.items())

@@ -1,0 +1,307 @@
+"""The training loop: reproducible, resumable, blind to labels, and honest about collapse. Real frames, a tiny network."""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from worldplan import pretraining
+from worldplan.encoder import load_encoder
+from worldplan.envs.collect import collect_pairs
+from worldplan.envs.worlds import OUWorld
+from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
+from worldplan.objectives import LeJEPA
+from worldplan.pairs import PairDataset
+from worldplan.pretraining import PretrainConfig, pretrain
+
+CONFIG = PretrainConfig(
+    objective=LeJEPA(weight=0.1, slices=32),
+    width=4,
+    hidden=32,
+    batch=16,
+    epochs=6,  # 8 steps each
+    validation=64,
+    device="cpu",
+    checkpoint_every=10,
+)
+STEPS = 48
+MADE = ("encoder.json", "encoder.safetensors", "log.jsonl")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    world = OUWorld(rho=0.9, scale=(0.7, 0.7))
+    return collect_pairs(world, 200, tmp_path_factory.mktemp("pairs") / "data", with_labels=True)
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return PairDataset(folder)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    return pretrain(data, tmp_path_factory.mktemp("run") / "a", CONFIG, command="worldplan pretrain")
+
+
+def made(folder):
+    return {name: (folder / name).read_bytes() for name in MADE}
+
+
+def stop_after(count):
+    """A progress wrapper that is interrupted after `count` steps."""
+
+    def wrap(steps, start, total):
+        yield from islice(steps, count - start)
+        raise KeyboardInterrupt
+
+    return wrap
+
+
+@pytest.fixture
+def interrupted(data, tmp_path):
+    folder = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(data, folder, CONFIG, progress=stop_after(25))
+    return folder
+
+
+# --- the result -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_an_encoder_a_log_and_nothing_else(uninterrupted, data):
+    assert {path.name for path in uninterrupted.iterdir()} == set(MADE)
+    encoder = load_encoder(uninterrupted)
+    latents = encoder(data[np.arange(50)][:, 0])
+    assert latents.shape == (50, 2)
+    card = encoder.card
+    assert card["command"] == "worldplan pretrain"
+    assert card["data"] == {"sha256": data.manifest_sha256, **json.loads(json.dumps(data.provenance))}
+    assert PretrainConfig(**{**card["config"], "objective": LeJEPA(**card["config"]["objective"])}) == CONFIG
+    assert card["spread"] == sorted(card["spread"])
+    rows = [json.loads(line) for line in (uninterrupted / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == STEPS
+    assert rows[-1]["validation_loss"] == card["validation"]["loss"]
+
+
+def test_training_makes_the_label_free_loss_better(uninterrupted, data, tmp_path):
+    started = pretrain(data, tmp_path / "short", replace(CONFIG, lr=1e-9))
+    before, after = (load_encoder(f).card["validation"]["loss"] for f in (started, uninterrupted))
+    assert after < 0.8 * before
+
+
+def test_the_card_tells_the_spread_of_the_held_out_embedding(uninterrupted, data):
+    """Against NumPy, on the saved encoder, with the held-out pairs chosen as the documentation says: by the seed."""
+    held_out = np.random.default_rng([CONFIG.seed, 0]).permutation(len(data))[: CONFIG.validation]
+    encoder = load_encoder(uninterrupted)
+    latents = encoder(data[held_out].reshape(-1, 64, 64, 3))
+    spread = np.sqrt(np.linalg.eigvalsh(np.cov(latents.T)))
+    np.testing.assert_allclose(encoder.card["spread"], spread, rtol=1e-3)
+    views = latents.reshape(-1, 2, 2)
+    align = np.mean((views[:, 0] - views[:, 1]) ** 2) / 4
+    assert encoder.card["validation"]["align"] == pytest.approx(align, rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(uninterrupted, data, tmp_path):
+    torch.manual_seed(123)  # the run draws nothing from global state
+    np.random.seed(123)  # noqa: NPY002
+    again = pretrain(data, tmp_path / "again", CONFIG, command="worldplan pretrain")
+    assert made(again) == made(uninterrupted)
+    other = pretrain(data, tmp_path / "other", replace(CONFIG, seed=1))
+    assert made(other)["encoder.safetensors"] != made(uninterrupted)["encoder.safetensors"]
+
+
+def test_global_random_state_is_left_alone(data, tmp_path):
+    before = torch.random.get_rng_state()
+    pretrain(data, tmp_path / "a", replace(CONFIG, epochs=1))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_labels_are_never_opened(uninterrupted, folder, tmp_path):
+    blind = shutil.copytree(folder, tmp_path / "data")
+    assert list(blind.glob("labels*"))
+    for path in blind.glob("labels*"):
+        path.unlink()
+    run = pretrain(PairDataset(blind), tmp_path / "run", CONFIG, command="worldplan pretrain")
+    assert made(run) == made(uninterrupted)
+
+
+# --- interruption ---------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_holds_a_checkpoint_and_no_encoder(interrupted):
+    assert {path.name for path in interrupted.iterdir()} == {"checkpoint.json", "checkpoint.safetensors", "log.jsonl"}
+    assert json.loads((interrupted / "checkpoint.json").read_text())["step"] == 20
+    with pytest.raises(BadFile, match=r"encoder\.json: no such file"):
+        load_encoder(interrupted)
+
+
+def test_resuming_gives_the_bytes_of_the_uninterrupted_run(interrupted, uninterrupted, data):
+    seen = []
+
+    def progress(steps, start, total):
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    pretrain(data, interrupted, CONFIG, resume=True, command="worldplan pretrain", progress=progress)
+    assert seen == list(range(20, STEPS))  # it did go on from the checkpoint
+    assert made(interrupted) == made(uninterrupted)
+    assert {path.name for path in interrupted.iterdir()} == set(MADE)
+
+
+def test_without_the_optimisers_state_resuming_would_differ(interrupted, uninterrupted, data):
+    """Negative control: equality of bytes does see what a checkpoint forgets."""
+    path = interrupted / "checkpoint.safetensors"
+    tensors = load_file(path)
+    forgotten = {k: torch.zeros_like(v) if "exp_avg" in k else v for k, v in tensors.items()}
+    save_file(forgotten, path, metadata={"step": "20"})
+    pretrain(data, interrupted, CONFIG, resume=True, command="worldplan pretrain")
+    assert made(interrupted) != made(uninterrupted)
+
+
+def test_a_crash_between_the_two_files_of_a_checkpoint_does_no_harm(uninterrupted, data, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    write = pretraining.write_json
+
+    def crash_at_20(path, value):
+        if value["step"] == 20:
+            raise KeyboardInterrupt
+        write(path, value)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretraining, "write_json", crash_at_20)
+        pretrain(data, folder, CONFIG)
+    assert json.loads((folder / "checkpoint.json").read_text())["step"] == 10
+    pretrain(data, folder, CONFIG, resume=True, command="worldplan pretrain")
+    assert made(folder) == made(uninterrupted)
+
+
+def test_the_log_of_a_resumed_run_has_every_row_once(data, tmp_path):
+    config = replace(CONFIG, epochs=27, checkpoint_every=150, validation=8)  # 12 steps an epoch, rows at 100, 200, ...
+    whole = pretrain(data, tmp_path / "whole", config)
+    folder = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(data, folder, config, progress=stop_after(210))
+    with open(folder / "log.jsonl", "a") as log:
+        log.write('{"step": 3')  # torn by a power cut
+    assert [json.loads(row)["step"] for row in (folder / "log.jsonl").read_text().splitlines()[:2]] == [100, 200]
+    pretrain(data, folder, config, resume=True)
+    rows = [json.loads(row) for row in (folder / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [100, 200, 300, 324]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert made(folder) == made(whole)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_collapse_is_an_error_and_leaves_no_encoder(data, tmp_path):
+    folder = tmp_path / "run"
+    alignment_only = replace(CONFIG, objective=LeJEPA(weight=0.0, slices=1), epochs=10)
+    with pytest.raises(EncoderCollapsed, match="collapsed: its standard deviations.*SIGReg weight"):
+        pretrain(data, folder, alignment_only)
+    assert not list(folder.glob("encoder*"))
+
+
+@pytest.mark.parametrize("lr", [1e30, math.inf])
+def test_a_loss_that_is_not_finite_is_an_error_at_once_and_leaves_no_encoder(data, tmp_path, lr):
+    folder = tmp_path / "run"
+    seen = []
+
+    def progress(steps, start, total):
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    with pytest.raises(EncoderCollapsed, match="lower --lr"):
+        pretrain(data, folder, replace(CONFIG, lr=lr, checkpoint_every=1), progress=progress)
+    assert len(seen) < STEPS
+    assert not list(folder.glob("encoder*"))
+    if (folder / "checkpoint.safetensors").exists():  # no checkpoint of poisoned weights to resume from
+        assert all(v.isfinite().all() for k, v in load_file(folder / "checkpoint.safetensors").items() if "network" in k)
+
+
+def test_too_few_pairs(data, tmp_path):
+    with pytest.raises(InvalidInput, match="200 pairs are too few for 185 held out and batches of 16"):
+        pretrain(data, tmp_path / "run", replace(CONFIG, validation=185))
+    assert not (tmp_path / "run").exists()
+    pretrain(data, tmp_path / "run", replace(CONFIG, validation=184, epochs=1))  # just enough
+
+
+def test_a_finished_folder_is_not_overwritten(uninterrupted, data):
+    before = made(uninterrupted)
+    for resume in (False, True):
+        with pytest.raises(BadFile, match="already holds a trained encoder"):
+            pretrain(data, uninterrupted, CONFIG, resume=resume)
+    assert made(uninterrupted) == before
+
+
+def test_an_unfinished_run_is_not_overwritten(interrupted, data):
+    before = (interrupted / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(BadFile, match="unfinished run.*--resume"):
+        pretrain(data, interrupted, CONFIG)
+    assert (interrupted / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_nothing_to_resume(data, tmp_path):
+    with pytest.raises(BadFile, match="no checkpoint to resume from"):
+        pretrain(data, tmp_path / "run", CONFIG, resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_configuration_or_dataset(interrupted, data, tmp_path):
+    for other in (replace(CONFIG, lr=1e-3), replace(CONFIG, objective=LeJEPA(weight=0.2, slices=32))):
+        with pytest.raises(BadFile, match="another configuration or dataset"):
+            pretrain(data, interrupted, other, resume=True)
+    elsewhere = PairDataset(collect_pairs(OUWorld(), 100, tmp_path / "other", seed=1))
+    with pytest.raises(BadFile, match="another configuration or dataset"):
+        pretrain(elsewhere, interrupted, CONFIG, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "pickled", "of another network", "without a step"])
+def test_a_damaged_checkpoint(interrupted, data, damage):
+    path = interrupted / "checkpoint.safetensors"
+    tensors = load_file(path)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-50])
+    elif damage == "pickled":
+        torch.save(tensors, path)
+    elif damage == "of another network":
+        save_file({**tensors, "network.head.4.bias": torch.zeros(5)}, path, metadata={"step": "20"})
+    else:
+        save_file(tensors, path)
+    log = (interrupted / "log.jsonl").read_bytes()
+    with pytest.raises(BadFile, match="cannot be read") as caught:
+        pretrain(data, interrupted, CONFIG, resume=True)
+    assert caught.value.path == path
+    assert (interrupted / "log.jsonl").read_bytes() == log
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"latent_dim": 0},
+        {"width": 0},
+        {"batch": 1},
+        {"epochs": 0},
+        {"lr": 0.0},
+        {"lr": math.nan},
+        {"clip": 0.0},
+        {"weight_decay": -1.0},
+        {"validation": 0},
+        {"checkpoint_every": 0},
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(InvalidInput, match="must be positive"):
+        PretrainConfig(**wrong)

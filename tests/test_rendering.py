@@ -1,0 +1,301 @@
+"""Frames of the Reacher: the stock look, in any order and any process, beside stock environments."""
+
+import ctypes.util
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from worldplan.envs import rendering
+from worldplan.envs.rendering import (
+    PROFILES,
+    check_fingerprint,
+    frame_stream,
+    render_fingerprint,
+    render_frames,
+    sample_targets,
+    shared_renderer,
+)
+from worldplan.errors import FingerprintMismatch, InvalidInput, RenderingUnavailable, UnknownName
+
+POSES = np.array([[0.0, 0.0], [0.5, 1.0], [-2.0, 2.7], [3.1, -1.5], [1.7, -2.79]])
+TARGETS = np.array([[0.1, 0.1, 0.05], [-0.15, 0.05, 0.015], [0.0, -0.2, 0.015], [0.06, 0.0, 0.05], [-0.1, -0.1, 0.0]])
+
+
+@pytest.fixture(scope="module")
+def stock():
+    """`stock(qpos, target) -> frame` of an untouched `suite.load("reacher", "hard")`."""
+    from dm_control import suite
+
+    physics = suite.load("reacher", "hard", task_kwargs={"random": 0}).physics
+
+    def frame(qpos, target):
+        physics.named.model.geom_pos["target", :2] = target[:2]
+        physics.named.model.geom_size["target", 0] = target[2]
+        physics.data.qpos[:] = qpos
+        physics.forward()
+        return physics.render(64, 64, camera_id=0).copy()  # dm_control hands out its own buffer
+
+    return frame
+
+
+@pytest.fixture(scope="module")
+def two_processes():
+    with frame_stream(2) as draw:
+        yield draw
+
+
+def difference(a, b):
+    return float(np.abs(a.astype(float) - b).mean())
+
+
+# --- the look -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_dmc_frames_are_stock_frames_within_one_grey_level(stock, k):
+    wanted = stock(POSES[k], TARGETS[k])
+    render = shared_renderer().render
+    frame = render(POSES[k], TARGETS[k])
+    assert frame.shape == (64, 64, 3)
+    assert frame.dtype == np.uint8
+    assert difference(frame, wanted) < 1.0
+    # negative controls: the other look; the same look with the arm a little off; the target elsewhere
+    assert difference(render(POSES[k], TARGETS[k], "fast"), wanted) > 10.0
+    for off in ([0.1, 0.0], [-0.1, 0.0], [0.0, 0.1], [0.0, -0.1]):
+        assert difference(render(POSES[k] + off, TARGETS[k]), wanted) > difference(frame, wanted)
+    assert difference(render(POSES[k], TARGETS[k] * (-1, -1, 1)), wanted) > difference(frame, wanted)
+
+
+def test_a_frame_is_ours_to_keep():
+    render = shared_renderer().render
+    first = render(POSES[0])
+    kept = first.copy()
+    second = render(POSES[1])
+    np.testing.assert_array_equal(first, kept)
+    assert difference(first, second) > 1.0
+
+
+def test_a_frame_depends_on_its_arguments_and_not_on_what_was_drawn_before():
+    jobs = [(q, t, p) for q, t in zip(POSES, TARGETS, strict=True) for p in PROFILES]
+    render = shared_renderer().render
+    forward = [render(*job) for job in jobs]
+    backward = [render(*job) for job in reversed(jobs)][::-1]
+    np.testing.assert_array_equal(forward, backward)
+    assert len({frame.tobytes() for frame in forward}) == len(jobs)  # they are ten different frames
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_hidden_target_leaves_no_trace_of_its_place(profile):
+    render = shared_renderer().render
+    for qpos in POSES:
+        nothing = render(qpos, None, profile)
+        for place in ((0.1, 0.1), (-0.2, 0.0), (0.0, 0.0)):
+            np.testing.assert_array_equal(render(qpos, np.array([*place, 0.0]), profile), nothing)
+        assert difference(render(qpos, np.array([0.0, 0.19, 0.015]), profile), nothing) > 0.05
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_full_turn_of_the_shoulder_cannot_be_seen(profile):
+    render = shared_renderer().render
+    for qpos, target in zip(POSES, TARGETS, strict=True):
+        for turns in (1, -1):
+            turned = render(qpos + [2 * np.pi * turns, 0.0], target, profile)
+            np.testing.assert_array_equal(turned, render(qpos, target, profile))
+        assert difference(render(qpos + [np.pi, 0.0], target, profile), turned) > 1.0
+
+
+BESIDE_STOCK = """
+import numpy as np
+from worldplan.envs.rendering import ReacherRenderer
+from dm_control import suite
+physics = suite.load("reacher", "easy", task_kwargs={"random": 0}).physics
+def stock(q):
+    physics.data.qpos[:] = q
+    physics.forward()
+    return physics.render(64, 64, camera_id=0).copy()
+poses = np.array([[0.0, 0.0], [0.5, 1.0], [-2.0, 2.7]])
+alone = [stock(q) for q in poses]
+ours = ReacherRenderer()
+first = [ours.render(q, np.array([.1, .1, .05]), p) for q, p in zip(poses, ("dmc", "fast", "dmc"))]
+for round in range(2):
+    for q, p, before, our in zip(poses, ("dmc", "fast", "dmc"), alone, first):
+        assert (ours.render(q, np.array([.1, .1, .05]), p) == our).all(), "our frame changed beside stock"
+        assert (stock(q) == before).all(), "the stock frame changed beside ours"
+        assert (stock(q + .3) != before).any()
+other = suite.load("cartpole", "balance").physics  # another scene of the user's
+other.render(48, 48)
+assert (stock(poses[0]) == alone[0]).all() and (ours.render(poses[2], np.array([.1, .1, .05])) == first[2]).all()
+print("fine")
+"""
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_stock_frames_stay_as_they_are_while_ours_are_drawn():
+    """In a fresh process, so that the first stock frames are drawn before our renderer exists."""
+    done = run(BESIDE_STOCK)
+    assert done.stdout.strip() == "fine", done.stderr
+
+
+# --- many frames ----------------------------------------------------------------------------------------------------
+
+
+def test_frames_are_the_same_from_one_and_from_two_processes(monkeypatch, two_processes):
+    monkeypatch.setattr(rendering, "_CHUNK", 2)  # several chunks, the last one short
+    profiles = ["dmc", "fast", "dmc", "fast", "dmc"]
+    here = render_frames(POSES, TARGETS, profiles)
+    there = list(two_processes([(POSES, TARGETS, profiles), (POSES[::-1], TARGETS[::-1], profiles)]))
+    np.testing.assert_array_equal(there[0], here)
+    np.testing.assert_array_equal(there[1], render_frames(POSES[::-1], TARGETS[::-1], profiles))
+    one_by_one = [shared_renderer().render(*job) for job in zip(POSES, TARGETS, profiles, strict=True)]
+    np.testing.assert_array_equal(here, one_by_one)
+
+
+def test_one_target_serves_all_frames_and_none_hides_it():
+    np.testing.assert_array_equal(render_frames(POSES, TARGETS[0]), render_frames(POSES, np.tile(TARGETS[0], (5, 1))))
+    np.testing.assert_array_equal(render_frames(POSES), render_frames(POSES, np.zeros(3)))
+
+
+def test_the_pool_leaves_the_environment_as_it_was(monkeypatch):
+    for before in (None, "3"):
+        monkeypatch.delenv("LP_NUM_THREADS", raising=False)
+        if before:
+            monkeypatch.setenv("LP_NUM_THREADS", before)
+        with frame_stream(2):
+            assert os.environ["LP_NUM_THREADS"] == "1"
+        assert os.environ.get("LP_NUM_THREADS") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ((np.zeros((0, 2)),), InvalidInput, r"\(0, 2\)"),
+        ((np.zeros(2),), InvalidInput, r"qpos must be \(N, 2\)"),
+        ((np.zeros((4, 3)),), InvalidInput, r"\(4, 3\)"),
+        ((np.full((4, 2), np.nan),), InvalidInput, "finite"),
+        ((np.zeros((4, 2)), np.zeros((5, 3))), InvalidInput, r"targets.*\(5, 3\)"),
+        ((np.zeros((4, 2)), np.zeros(2)), InvalidInput, r"targets.*\(2,\)"),
+        ((np.zeros((4, 2)), np.array([0.1, np.inf, 0.05])), InvalidInput, "finite"),
+        ((np.zeros((4, 2)), np.array([0.1, 0.1, -0.05])), InvalidInput, "radius"),
+        ((np.zeros((4, 2)), None, ["dmc"] * 3), InvalidInput, "3 profiles for 4 frames"),
+        ((np.zeros((4, 2)), None, "dcm"), UnknownName, "dcm.*known: dmc, fast"),
+        ((np.zeros((4, 2)), None, ["dmc", "dmc", "fast", "stock"]), UnknownName, "stock.*known: dmc, fast"),
+    ],
+)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_bad_input_is_a_typed_error_from_any_process(two_processes, arguments, error, says, processes):
+    batch = (*arguments, *(None, "dmc")[len(arguments) - 1 :])
+    with pytest.raises(error, match=says):
+        render_frames(*arguments) if processes == 1 else list(two_processes([batch]))
+    assert len(next(two_processes([(POSES[:1], None, "dmc")]))) == 1  # the pool lives on
+
+
+def test_other_bad_input_is_a_typed_error():
+    render = shared_renderer().render
+    with pytest.raises(InvalidInput, match="2 finite angles"):
+        render(np.zeros(3))
+    with pytest.raises(InvalidInput, match="radius"):
+        render(np.zeros(2), np.zeros(2))
+    with pytest.raises(UnknownName, match="known: dmc, fast"):
+        render(np.zeros(2), None, "stock")
+    with pytest.raises(InvalidInput, match="at least 1"):
+        render_frames(POSES, processes=0)
+    with pytest.raises(UnknownName, match="known: easy, hard"):
+        sample_targets(1, np.random.default_rng(0), "medium")
+
+
+# --- targets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["easy", "hard"])
+def test_targets_stand_where_dm_controls_reset_puts_them(task):
+    from dm_control import suite
+
+    env = suite.load("reacher", task, task_kwargs={"random": 0})
+    model = env.physics.named.model
+    theirs = []
+    for _ in range(200):
+        env.task.initialize_episode(env.physics)
+        theirs.append([*model.geom_pos["target", :2], model.geom_size["target", 0]])
+    theirs = np.array(theirs)
+    ours = sample_targets(2000, np.random.default_rng(0), task)
+    assert set(ours[:, 2]) == set(theirs[:, 2])
+
+    def p_value(a, b):
+        """The smallest of x, y and radius."""
+        a, b = ([*t.T[:2], np.hypot(*t.T[:2])] for t in (a, b))
+        return min(ks_2samp(s, t).pvalue for s, t in zip(a, b, strict=True))
+
+    assert p_value(ours, theirs) > 1e-3
+    radius, wanted = np.hypot(*ours.T[:2]), 0.2 * np.sqrt(np.random.default_rng(1).random(len(ours)))
+    uniform_on_disc = ours * (wanted / radius)[:, None]
+    assert p_value(uniform_on_disc, theirs) < 1e-3  # negative control
+
+
+# --- fingerprint ----------------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_agrees_with_itself_and_with_a_last_bit_of_another_driver():
+    mark = render_fingerprint()
+    assert check_fingerprint(mark, "the encoder")
+    blocks = bytearray.fromhex(mark["dmc_blocks"])
+    blocks[5] ^= 1
+    assert check_fingerprint({**mark, "dmc": "0" * 16, "dmc_blocks": blocks.hex()}, "the encoder")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("change", ["other frame", "missing", "not hexadecimal"])
+def test_another_fingerprint_warns_and_names_both(profile, change):
+    mark = render_fingerprint()
+    other = bytes((b + 2) % 256 for b in bytes.fromhex(mark[f"{profile}_blocks"])).hex()
+    blocks = {"other frame": other, "missing": "", "not hexadecimal": "grey"}[change]
+    altered = {**mark, "mujoco": "1.2.3", profile: "feedfacefeedface", f"{profile}_blocks": blocks}
+    with pytest.warns(FingerprintMismatch) as caught:
+        assert not check_fingerprint(altered, "the encoder 'x'")
+    assert len(caught) == 1
+    for word in ("the encoder 'x'", "1.2.3", "feedfacefeedface", mark["mujoco"], mark[profile], profile):
+        assert word in str(caught[0].message)
+
+
+def test_the_looks_have_different_fingerprints():
+    mark = render_fingerprint()
+    with pytest.warns(FingerprintMismatch):
+        check_fingerprint({**mark, "fast_blocks": mark["dmc_blocks"]}, "x")
+
+
+# --- back ends ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("installed", "chosen"), [({"EGL", "OSMesa"}, "egl"), ({"EGL"}, "egl"), ({"OSMesa"}, "osmesa"), ({"GLX"}, None)]
+)
+def test_back_end_choice(monkeypatch, installed, chosen):
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: f"lib{name}.so" if name in installed else None)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    if chosen is None:
+        with pytest.raises(RenderingUnavailable, match="apt-get install -y libegl1 libgl1 libgl1-mesa-dri"):
+            rendering.select_backend()
+        assert "MUJOCO_GL" not in os.environ
+    else:
+        monkeypatch.setenv("MUJOCO_GL", "")  # so that monkeypatch puts the variable back afterwards
+        assert rendering.select_backend() == os.environ["MUJOCO_GL"] == chosen
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    assert rendering.select_backend() == "glfw"  # what the user set is kept
+
+
+@pytest.mark.parametrize("backend", ["disable", "nonsense"])
+def test_a_back_end_that_cannot_draw_is_a_typed_error(backend):
+    code = "from worldplan.envs.rendering import ReacherRenderer; from worldplan.errors import RenderingUnavailable\n"
+    code += "try: ReacherRenderer()\nexcept RenderingUnavailable as error: print(error)"
+    done = run(code, MUJOCO_GL=backend)
+    assert done.returncode == 0, done.stderr
+    for words in (backend, "worldplan doctor", "apt-get install -y libegl1"):
+        assert words in done.stdout

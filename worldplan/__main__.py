@@ -1,0 +1,48 @@
+"""The command line: parses, calls a verb of `worldplan.commands`, turns errors into messages and exit statuses."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+
+import tyro
+
+from worldplan import __version__
+from worldplan.commands import Command, Verb
+from worldplan.errors import WorldplanError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 done, 1 a check did not pass, 2 wrong input or no way to run, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"worldplan {__version__}")
+        return 0
+    verb: Verb = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        prog="worldplan",
+        description="Plan to goals from pixels in the latent space of a frozen encoder.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    command = shlex.join(["worldplan", *arguments])
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)
+        try:
+            return verb.run(command)
+        except (WorldplanError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(f"\ninterrupted; {verb.advice(command)}", file=sys.stderr)
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""The verbs of the command line: frozen dataclasses whose fields are the options. They call, and print; no logic.
+
+Rooms are imported inside `run`, so that `worldplan --help` answers at once.
+"""
+
+from typing import Annotated
+
+import tyro
+
+from worldplan.commands.base import Verb
+from worldplan.commands.collect import Collect
+from worldplan.commands.doctor import Doctor
+from worldplan.commands.fit import Fit
+from worldplan.commands.plan import Plan
+from worldplan.commands.pretrain import Pretrain
+
+Command = (
+    Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[Collect, tyro.conf.subcommand("collect")]
+    | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
+    | Annotated[Fit, tyro.conf.subcommand("fit")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
+)
+
+__all__ = ["Collect", "Command", "Doctor", "Fit", "Plan", "Pretrain", "Verb"]

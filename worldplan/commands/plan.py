@@ -1,0 +1,64 @@
+"""`worldplan plan`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from worldplan.commands.base import Angles, File, Name, Planner, Profile, Target, Verb, bar, config_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Verb):
+    """Reach goals from pixels; writes plan.json, plan.png and a film, and prints a table.
+
+    Start and goal poses are drawn, or given as angles (radians: shoulder, wrist) or, for the goal, as a picture.
+
+    Args:
+        agent: a shipped name, or a folder that `worldplan fit` wrote; `reacher` by default.
+        encoder: in place of --agent: a name or folder of an encoder; dynamics are fitted to it first, unless an agent
+            of that name or in that folder is there.
+        planner: lqr or mpc; by default as the agent was saved.
+        episodes: how many pairs of start and goal.
+        start_qpos: start of every episode.
+        goal_qpos: goal of every episode.
+        goal_image: PNG of 64 x 64 pixels, goal of every episode.
+        distribution: of poses that are drawn: N(0, 1) clipped to 2.4 rad, or dm_control's reset.
+        profile: look of the frames.
+        target: the target sphere, a distractor.
+        success: fingertip within .025 m of the goal's, or both joints within .05 rad.
+        video: kind of film; mp4 needs the `video` extra.
+        out: folder for what is written; an earlier run's files are replaced.
+    """
+
+    agent: Name = None
+    encoder: Name = None
+    planner: Planner = None
+    episodes: int = 5
+    start_qpos: Angles = None
+    goal_qpos: Angles = None
+    goal_image: File = None
+    distribution: Literal["normal", "reset"] = "normal"
+    profile: Profile = "dmc"
+    target: Target = "hard"
+    success: Literal["tip", "qpos"] = "tip"
+    video: Literal["gif", "mp4", "none"] = "gif"
+    out: Path = Path("runs/plan")
+
+    def run(self, command: str) -> int:
+        """Exit status 0, whether or not the goals were reached."""
+        from worldplan.eval.fitting import FitConfig, find_agent
+        from worldplan.eval.plan_report import PlanConfig
+        from worldplan.eval.planning import plan_to_goals, write_plan
+        from worldplan.eval.video import require_video
+
+        require_video(self.video)
+        config = config_of(PlanConfig, self)
+        fit = FitConfig(seed=self.seed, profile=self.profile, target=self.target)
+        agent = find_agent(self.agent, self.encoder, self.planner, fit, progress=bar("fit: random torques"))
+        report = plan_to_goals(agent, config, progress=bar("episodes"))
+        written = write_plan(report, self.out, self.video, command)
+        notes = [*report.notes, f"Written: {', '.join(map(str, written))}"]
+        self.show(report.to_dict(), report.title, *report.table(), notes)
+        return 0

@@ -1,0 +1,108 @@
+"""`worldplan pretrain`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from worldplan.commands.base import Verb, config_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Verb):
+    """Train an encoder on positive pairs by LeJEPA: alignment of the views, and SIGReg against collapse.
+
+    Args:
+        data: folder that `worldplan collect` wrote.
+        weight: lambda in [0, 1], weight of SIGReg; 1 - lambda is alignment's.
+        slices: random directions of SIGReg per step.
+        latent_dim: size of the embedding.
+        width: channels of the first convolution.
+        hidden: units of the head.
+        batch: pairs per step.
+        epochs: passes over the pairs.
+        lr: peak learning rate.
+        weight_decay: weight decay of AdamW.
+        clip: largest gradient norm.
+        validation: pairs held out for the label-free loss.
+        device: auto takes a GPU when there is one.
+        bfloat16: run the network in bfloat16; by default on a GPU only.
+        checkpoint_every: steps between checkpoints.
+        threads: threads of torch on the CPU; by default torch's own choice.
+        resume: continue an interrupted run in the folder --out.
+        out: folder for the encoder and its log; must not hold one yet.
+    """
+
+    data: tyro.conf.Positional[Path]
+    weight: float = 0.02
+    slices: int = 256
+    latent_dim: int = 2
+    width: int = 16
+    hidden: int = 256
+    batch: int = 128
+    epochs: int = 20
+    lr: float = 4e-3
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    validation: int = 1024
+    device: str = "auto"
+    bfloat16: Annotated[bool | None, tyro.conf.arg(metavar="True|False")] = None
+    checkpoint_every: int = 500
+    threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    resume: bool = False
+    out: Path = Path("runs/encoder")
+
+    def run(self, command: str) -> int:
+        """Exit status 0."""
+        import torch
+
+        from worldplan.files import read_json
+        from worldplan.objectives import LeJEPA
+        from worldplan.pairs import PairDataset
+        from worldplan.pretraining import PretrainConfig, pretrain
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        config = config_of(PretrainConfig, self, objective=config_of(LeJEPA, self))
+        steps = TrainingBar()
+        folder = pretrain(
+            PairDataset(self.data),
+            self.out,
+            config,
+            resume=self.resume,
+            command=command,
+            progress=steps.start,
+            report=steps.show,
+        )
+        card = read_json(folder / "encoder.json")
+        facts = {"folder": str(folder), **{k: card[k] for k in ("sha256", "validation", "spread")}}
+        rows = [["label-free loss, held out", f"{card['validation']['loss']:.4f}"]]
+        rows += [["standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in card["spread"])]]
+        self.show(facts, f"Encoder in {folder}", ["", ""], rows, [f"Next: worldplan fit --encoder {folder}"])
+        return 0
+
+    def advice(self, command: str) -> str:
+        """How to go on from the last checkpoint, if there is one."""
+        if not (self.out / "checkpoint.json").exists():
+            return f"no checkpoint was written yet (one every {self.checkpoint_every} steps); {super().advice(command)}"
+        return f"to continue from the last checkpoint: {command.removesuffix(' --resume')} --resume"
+
+
+class TrainingBar:
+    """Progress of training, with its loss; a line every half minute where nobody watches."""
+
+    def start(self, steps: Iterator[int], start: int, total: int) -> Iterator[int]:
+        """Wrap the iterator of steps."""
+        pause = 0.1 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(steps, desc="training steps", initial=start, total=total, mininterval=pause)
+        return iter(self._bar)
+
+    def show(self, row: dict[str, float]) -> None:
+        """Show a logged row."""
+        self._bar.set_postfix({k: f"{row[k]:.4f}" for k in ("loss", "align", "sigreg")}, refresh=False)

@@ -1,0 +1,84 @@
+"""Errors of worldplan: one root, and a child for each thing that a caller can act on.
+
+Every message says what was wrong and what to do; the evidence rides along as attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+class WorldplanError(Exception):
+    """Root of all errors that worldplan raises on purpose."""
+
+
+class InvalidInput(WorldplanError, ValueError):
+    """An argument has the wrong shape, type, range or holds values that are not finite."""
+
+
+class UnknownName(WorldplanError, LookupError):
+    """A name that is not registered; `known` lists the names that are."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = sorted(known)
+        self._arguments = (kind, name, self.known)
+        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(self.known) or 'none'}")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # exceptions pickle their message alone: worker processes would hang up
+        return type(self), self._arguments
+
+
+class BadFile(WorldplanError):
+    """A file is missing, truncated, altered or of a kind that worldplan does not read."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path = Path(path)
+        self._arguments = (path, reason)
+        super().__init__(f"{path}: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
+
+
+class NotStabilizable(WorldplanError):
+    """No linear feedback stabilises the system; `modes` are the eigenvalues of A out of reach of B."""
+
+    def __init__(self, message: str, modes: Any = ()) -> None:
+        self.modes = modes
+        super().__init__(message)
+
+
+class SolverFailed(WorldplanError):
+    """A solver returned no certified solution; `problem` and `status` say which and why."""
+
+    def __init__(self, message: str, problem: Any = None, status: str = "") -> None:
+        self.problem = problem
+        self.status = status
+        super().__init__(message)
+
+
+class EncoderCollapsed(WorldplanError):
+    """Pretraining ended with an encoder that maps (nearly) everything to one point or line."""
+
+
+class RenderingUnavailable(WorldplanError):
+    """No headless OpenGL back end works on this machine."""
+
+
+class MissingExtra(WorldplanError):
+    """An optional package is not installed; `extra` is worldplan's name for it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.extra = extra
+        self._arguments = (what, extra)
+        super().__init__(f"{what} needs an optional package; run: pip install 'worldplan[{extra}]'")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
+
+
+class FingerprintMismatch(UserWarning):
+    """Frames were rendered by another renderer than the one that an encoder or dataset was made with."""

@@ -1,0 +1,54 @@
+"""The convolutional network behind the pixel encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from worldplan.errors import InvalidInput
+
+
+class ConvEncoder(nn.Module):
+    """Four strided convolutions (width w, 2w, 4w, 8w; BatchNorm, GELU), a 1 x 1 one to 2w, a head on the 4 x 4 map.
+
+    The map is flattened, not averaged: where something is *is* the state of an arm. BatchNorm keeps runs from
+    collapsing (Klindt, LeCun and Balestriero 2026: 36% did without it).
+
+    Args:
+        latent_dim: n, width of the embedding.
+        width: w.
+        hidden: units of the head's hidden layer.
+    """
+
+    def __init__(self, latent_dim: int = 2, width: int = 16, hidden: int = 256) -> None:
+        super().__init__()
+        if min(latent_dim, width, hidden) < 1:
+            raise InvalidInput(f"sizes must be at least 1, got {latent_dim}, {width}, {hidden}")
+        self.config = {"latent_dim": latent_dim, "width": width, "hidden": hidden}
+        layers: list[nn.Module] = []
+        channels = 3
+        for k in range(4):
+            layers += [
+                nn.Conv2d(channels, width << k, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width << k),
+                nn.GELU(),
+            ]
+            channels = width << k
+        layers += [nn.Conv2d(channels, 2 * width, 1, bias=False), nn.BatchNorm2d(2 * width), nn.GELU()]
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(32 * width, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.GELU(),
+            nn.Linear(hidden, latent_dim),
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Embed frames (N, 3, 64, 64), already scaled to [-.5, .5], as (N, n)."""
+        return self.head(self.trunk(frames))  # type: ignore[no-any-return]
+
+
+def to_input(frames: Tensor) -> Tensor:
+    """Network input (N, 3, 64, 64) float32 in [-.5, .5], channels last in memory, of uint8 frames (N, 64, 64, 3)."""
+    return frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0 - 0.5
