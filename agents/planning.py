@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.cost import QuadraticCost
+from worldplan.cost import QuadraticCost, finite_array
 from worldplan.dynamics import LinearDynamics
 from worldplan.encoder import ZOO as ENCODERS
 from worldplan.encoder import PixelEncoder, check_frames, load_encoder
@@ -52,10 +51,10 @@ class _Setting:
 
 
 def _lqr(setting: _Setting) -> Controller:
-    gain, n = setting.lqr.gain, setting.cost.latent_dim or setting.cost.state_dim
+    gain = setting.lqr.gain
 
     def control(states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        actions = goals @ gain[:, :n].T - states @ gain.T
+        actions = goals @ gain[:, : goals.shape[1]].T - states @ gain.T
         return actions.clip(setting.low, setting.high), np.zeros(len(states), dtype=bool)
 
     return control
@@ -121,6 +120,8 @@ class PlanningAgent:
         self.encoder, self.dynamics, self.cost, self.planner = encoder, dynamics, cost, planner
         self.options = {"action_low": action_low, "action_high": action_high, **options}
         self.estimator = build_estimator(dynamics, encoder.latent_dim)
+        if cost.latent_dim not in (None, encoder.latent_dim):
+            raise InvalidInput(f"the cost is for latents of {cost.latent_dim}, the encoder gives {encoder.latent_dim}")
         setting = _Setting(dynamics, cost, solve_lqr(dynamics, cost), action_low, action_high)
         try:
             self._control = PLANNERS[planner](setting, **options)
@@ -139,8 +140,8 @@ class PlanningAgent:
         Args:
             observation: dictionary of `observation`, uint8 (64, 64, 3), and `desired_goal`, an image alike or a latent
                 (n,) of floats; or both with a leading N.
-            state: what the last call returned; None starts anew.
-            episode_start: (N,); True resets that row.
+            state: what the last call returned, left as it is; None starts anew.
+            episode_start: (N,); True resets that row. Where all are True, N may differ from the last call's.
             deterministic: no matter; the agent draws nothing.
 
         Returns:
@@ -148,34 +149,41 @@ class PlanningAgent:
             (N, ...), encoded goal (N, n), fallback counts (N,).
 
         Raises:
-            InvalidInput: an observation without these keys, of wrong dtype or shape, or another N than before.
+            InvalidInput: an observation without these keys, of wrong dtype or shape, or a state or `episode_start` of
+                another N.
         """
         frames, goals, single = self._checked(observation)
+        fresh = np.zeros(len(frames), dtype=bool) if episode_start is None else np.ravel(episode_start).astype(bool)
+        if len(fresh) != len(frames):
+            raise InvalidInput(f"got {len(fresh)} episode starts for {len(frames)} observations")
+        if state is not None and len(state) != 5:
+            raise InvalidInput(f"state must be None or what the last call returned, got {len(state)} entries")
+        if state is not None and len(state[0]) != len(frames) and not fresh.all():
+            raise InvalidInput(f"got {len(frames)} observations for the state of {len(state[0])}")
         latents = self._encode(frames)
-        if state is None or len(state[0]) != len(latents):
-            if state is not None and episode_start is None:
-                raise InvalidInput(f"got {len(latents)} observations for the state of {len(state[0])}")
+        if state is None or len(state[0]) != len(frames):
             mean, encoded = self.estimator.start(latents), self._encode_goals(goals)
-            fallbacks = np.zeros(len(latents), dtype=np.int64)
+            fallbacks = np.zeros(len(frames), dtype=np.int64)
         else:
             mean, applied, old_goals, encoded, fallbacks = state
             mean = self.estimator.update(mean, applied, latents)
-            if episode_start is not None and np.any(episode_start):
-                fresh = np.broadcast_to(np.asarray(episode_start, dtype=bool), len(latents))
-                mean[fresh] = self.estimator.start(latents[fresh])
-                fallbacks = np.where(fresh, 0, fallbacks)
+            mean[fresh] = self.estimator.start(latents[fresh])
+            fallbacks = np.where(fresh, 0, fallbacks)
             if old_goals.shape != goals.shape or old_goals.dtype != goals.dtype:
                 encoded = self._encode_goals(goals)
-            elif not np.array_equal(old_goals, goals):
+            else:
                 changed = (old_goals != goals).reshape(len(goals), -1).any(axis=1)
-                encoded = encoded.copy()
-                encoded[changed] = self._encode_goals(goals[changed])
+                if changed.any():
+                    encoded = encoded.copy()
+                    encoded[changed] = self._encode_goals(goals[changed])
         actions, failed = self._control(mean, encoded)
         applied = actions.astype(np.float32)
-        after = (mean, applied.astype(np.float64), goals, encoded, fallbacks + failed)
+        # A copy of the goals: callers may draw the next ones into the same array.
+        after = (mean, applied.astype(np.float64), goals.copy(), encoded, fallbacks + failed)
         return (applied[0] if single else applied), after
 
     def _checked(self, observation: Any) -> tuple[NDArray[np.uint8], NDArray[Any], bool]:
+        n = self.encoder.latent_dim
         try:
             frames, goals = observation["observation"], np.asarray(observation["desired_goal"])
         except (KeyError, TypeError, IndexError) as error:
@@ -183,25 +191,24 @@ class PlanningAgent:
         frames = check_frames(frames)
         single = frames.ndim == 3
         frames, goals = (frames[None], goals[None]) if single else (frames, goals)
-        if goals.dtype.kind == "f":
-            if goals.shape != (len(frames), self.encoder.latent_dim) or not np.isfinite(goals).all():
-                raise InvalidInput(
-                    f"a latent goal is {self.encoder.latent_dim} finite numbers per frame, got {goals.shape}"
-                )
+        if goals.ndim < 3:
+            goals = finite_array("a latent goal", goals)
+            if goals.shape != (len(frames), n):
+                raise InvalidInput(f"latent goals of {len(frames)} frames are ({len(frames)}, {n}), got {goals.shape}")
         elif check_frames(goals).shape != frames.shape:
             raise InvalidInput(f"need one goal image per frame, got {goals.shape} for {frames.shape}")
         return frames, goals, single
 
     def _encode(self, frames: NDArray[np.uint8]) -> Floats:
-        latents = np.asarray(self.encoder(frames), dtype=np.float64)
-        if latents.shape != (len(frames), self.encoder.latent_dim) or not np.isfinite(latents).all():
+        latents = finite_array("the encoder's output", self.encoder(frames))
+        if latents.shape != (len(frames), self.encoder.latent_dim):
             raise InvalidInput(
-                f"the encoder must give finite latents ({len(frames)}, {self.encoder.latent_dim}), got {latents.shape}"
+                f"the encoder must give latents ({len(frames)}, {self.encoder.latent_dim}), got {latents.shape}"
             )
         return latents
 
     def _encode_goals(self, goals: NDArray[Any]) -> Floats:
-        return goals.astype(np.float64) if goals.dtype.kind == "f" else self._encode(goals)
+        return goals if goals.ndim < 3 else self._encode(goals)
 
     def save(self, folder: Path | str) -> Path:
         """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads.
@@ -250,20 +257,21 @@ def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> 
     folder = ZOO / name if str(name) in known_agents() else Path(name)
     if not folder.is_dir():
         raise UnknownName("agent (a shipped name or a folder)", str(name), known_agents())
-    saved = read_json(folder / _FILE)
+    path = folder / _FILE
+    saved = read_json(path)
     try:
+        if saved["format"] != _FORMAT:
+            raise BadFile(path, f"has format {saved['format']!r}, this version reads {_FORMAT}; run `worldplan fit`")
         inside = folder / str(saved["encoder"])
         encoder = load_encoder(inside if inside.is_dir() else str(saved["encoder"]))
         if encoder.card["sha256"] != saved["encoder_sha256"]:
-            raise BadFile(
-                folder / _FILE, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`"
-            )
-        chosen = planner or str(saved["planner"])
-        limits = {k: saved["options"][k] for k in ("action_low", "action_high")}
-        kept = saved["options"] if chosen == saved["planner"] else limits
-        build = partial(
-            PlanningAgent, encoder, LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"]), chosen
-        )
+            raise BadFile(path, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`")
+        dynamics, cost = LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"])
+        agent = PlanningAgent(encoder, dynamics, cost, saved["planner"], **saved["options"])
     except (KeyError, TypeError, InvalidInput) as error:
-        raise BadFile(folder / _FILE, f"is no agent ({error!r}); run `worldplan fit`") from error
-    return build(**{**kept, **options})
+        raise BadFile(path, f"is no agent ({error!r}); run `worldplan fit`") from error
+    if planner in (None, agent.planner) and not options:
+        return agent
+    limits = {name: agent.options[name] for name in ("action_low", "action_high")}
+    kept = agent.options if planner in (None, agent.planner) else limits
+    return PlanningAgent(encoder, dynamics, cost, planner or agent.planner, **{**kept, **options})

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 from tqdm import tqdm
@@ -22,6 +20,7 @@ from tqdm import tqdm
 from worldplan import __version__
 from worldplan.agents import load_agent
 from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rollout import rollout
 from worldplan.eval.control import (
     ControlSummary,
     StandStill,
@@ -31,8 +30,8 @@ from worldplan.eval.control import (
     summarise,
 )
 from worldplan.eval.identifiability import gaussian_fit
+from worldplan.eval.timing import StepTime, time_steps
 from worldplan.files import atomic_write, write_json
-from worldplan.network import to_input
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ def main(options: Options) -> None:
             )
             rows.append(summarise(f"{distribution}: {name}", blind, reference))
     encoder = load_agent(options.agent).encoder
+    times = {p: step_time(options.agent, p) for p in options.planners}
     report = {
         "version": __version__,
         "agent": options.agent,
@@ -86,7 +86,7 @@ def main(options: Options) -> None:
         "options": {**asdict(options), "out": str(options.out)},
         "control": [row.to_dict() for row in rows],
         "r2_normal_0.7": asdict(gaussian_fit(encoder)),
-        "step": {p: time_step(options.agent, p) for p in options.planners},
+        "step": {p: asdict(t) | {"ratio": t.ratio} for p, t in times.items()},
     }
     text = table(report, rows)
     print(text)
@@ -95,25 +95,11 @@ def main(options: Options) -> None:
         stream.write(text.encode())
 
 
-def time_step(agent_name: str, planner: str, steps: int = 400) -> dict[str, float]:
-    """Median milliseconds of `predict` and of the bare forward pass, interleaved in one loop on real frames."""
-    agent = load_agent(agent_name, planner=planner)
-    network = agent.encoder.network  # type: ignore[attr-defined]
-    env = ReacherGoal()
+def step_time(agent_name: str, planner: str) -> StepTime:
+    """Of an agent on the frames of one of its own episodes."""
+    agent, env = load_agent(agent_name, planner=planner), ReacherGoal()
     observation, _ = env.reset(seed=0)
-    state, spent, bare = None, [], []
-    for _ in range(steps):
-        frame = to_input(torch.from_numpy(observation["observation"][None]))
-        began = time.perf_counter()
-        with torch.inference_mode():
-            network(frame)
-        between = time.perf_counter()
-        action, state = agent.predict(observation, state)
-        spent.append(time.perf_counter() - between)
-        bare.append(between - began)
-        observation, *_ = env.step(action)
-    step, forward = 1e3 * float(np.median(spent[20:])), 1e3 * float(np.median(bare[20:]))
-    return {"predict_ms": step, "forward_ms": forward, "ratio": step / forward}
+    return time_steps(agent, rollout(env, agent, 1, seed=0).frames[0], observation["desired_goal"])
 
 
 def table(report: dict[str, Any], rows: list[ControlSummary]) -> str:

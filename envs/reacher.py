@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from worldplan.envs.rendering import SIZE, TARGET_SIZE, load_physics, sample_targets, shared_renderer
+from worldplan.cost import finite_array
+from worldplan.envs.rendering import PROFILES, SIZE, TARGET_SIZE, load_physics, sample_targets, shared_renderer
 from worldplan.errors import InvalidInput, UnknownName
 
 Floats = NDArray[np.float64]
@@ -71,22 +72,17 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         pixels: bool = True,
     ) -> None:
         for kind, value, known in (
-            ("render profile", profile, ("dmc", "fast")),
+            ("render profile", profile, tuple(PROFILES)),
             ("target", target, (*TARGET_SIZE, "hidden")),
             ("success criterion", success, ("tip", "qpos")),
             ("render mode", str(render_mode), ("rgb_array", "None")),
         ):
             if value not in known:
                 raise UnknownName(kind, value, known)
-        self.profile, self.target, self.success, self.render_mode, self.pixels = (
-            profile,
-            target,
-            success,
-            render_mode,
-            pixels,
-        )
+        self.profile, self.target, self.success = profile, target, success
+        self.render_mode, self.pixels = render_mode, pixels
         image = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
-        self.observation_space = spaces.Dict({"observation": image, "desired_goal": image})
+        self.observation_space: spaces.Space[Any] = spaces.Dict({"observation": image, "desired_goal": image})
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._physics = load_physics()
         self._goal_qpos = np.zeros(2)
@@ -101,9 +97,13 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
 
         Raises:
             InvalidInput: angles that are not two finite numbers, or a wrist beyond its limit.
+            UnknownName: an option of another name.
         """
         super().reset(seed=seed)
         options = options or {}
+        for name in options:
+            if name not in ("qpos", "goal_qpos"):
+                raise UnknownName("reset option", name, ("qpos", "goal_qpos"))
         # Always drawn, so that options do not change what a seed gives elsewhere.
         drawn = {"qpos": sample_qpos(self.np_random), "goal_qpos": sample_qpos(self.np_random)}
         self._target = sample_targets(1, self.np_random, "hard" if self.target == "hidden" else self.target)[0]
@@ -124,9 +124,9 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         Raises:
             InvalidInput: wrong shape or values that are not finite.
         """
-        torque = np.asarray(action, dtype=np.float64)
-        if torque.shape != (2,) or not np.isfinite(torque).all():
-            raise InvalidInput(f"an action is two finite torques, got {action}")
+        torque = finite_array("an action", action)
+        if torque.shape != (2,):
+            raise InvalidInput(f"an action is two torques, got shape {torque.shape}")
         torque = torque.clip(-1.0, 1.0)
         self._physics.set_control(torque)
         error = angle_error(self._physics.data.qpos, self._goal_qpos)
@@ -135,7 +135,7 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         self._steps += 1
         return self._observation(), reward, False, self._steps >= EPISODE_STEPS, self.info()
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """The current frame, if `render_mode` is `rgb_array`."""
         return self._draw(self._physics.data.qpos) if self.render_mode == "rgb_array" else None
 
@@ -162,9 +162,9 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
 
 
 def _checked(name: str, value: Any) -> Floats:
-    qpos = np.array(value, dtype=np.float64)
-    if qpos.shape != (2,) or not np.isfinite(qpos).all():
-        raise InvalidInput(f"{name} must be two finite angles in radians, got {value}")
+    qpos = finite_array(name, value)
+    if qpos.shape != (2,):
+        raise InvalidInput(f"{name} must be two angles in radians, got shape {qpos.shape}")
     if abs(qpos[1]) > WRIST_LIMIT:
         raise InvalidInput(f"{name}: the wrist stops at {WRIST_LIMIT:.3f} rad, got {qpos[1]:.3f}")
     return qpos

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from worldplan.errors import InvalidInput
@@ -40,7 +41,7 @@ def rollout(
     """Run whole episodes and record them.
 
     Args:
-        env: a Gymnasium environment with a bounded `Box` action space.
+        env: a Gymnasium environment with a `Box` action space, a bounded one where the torques are random.
         agent: anything with `predict`; None draws torques uniformly at random.
         episodes: how many.
         seed: of resets and random torques; episode k is the same whatever the others are.
@@ -49,12 +50,16 @@ def rollout(
         progress: wraps the iterator of episodes, for a progress bar.
 
     Returns:
-        Trajectories: T + 1 frames for T actions. Of dictionary observations the entry `observation` is kept; numeric
-        `info` entries are kept as (T + 1, ...) arrays.
+        Trajectories: T + 1 frames for T actions, the actions as applied: clipped to the action space. Of dictionary
+        observations the entry `observation` is kept; `info` entries that are numeric and there at every step are
+        kept as (T + 1, ...) arrays.
 
     Raises:
-        InvalidInput: no episode asked for, or another number of options.
+        InvalidInput: no episode asked for, another number of options, or an action space that is no (bounded) `Box`.
     """
+    space = env.action_space
+    if not isinstance(space, Box) or (agent is None and not space.is_bounded()):
+        raise InvalidInput(f"need a Box of actions, bounded for random ones, got {space}; wrap the environment")
     if episodes < 1 or (steps is not None and steps < 1):
         raise InvalidInput(f"need at least one episode of at least one step, got {episodes} and {steps}")
     if options is not None and len(options) != episodes:
@@ -71,10 +76,11 @@ def rollout(
         state, start, done = None, np.ones(1, dtype=bool), False
         while not done:
             if agent is None:
-                action = rng.uniform(env.action_space.low, env.action_space.high).astype(env.action_space.dtype)  # type: ignore[attr-defined]
+                action = rng.uniform(space.low, space.high)
             else:
                 action, state = agent.predict(observation, state, start, deterministic=True)
                 start = np.zeros(1, dtype=bool)
+            action = np.clip(action, space.low, space.high).astype(space.dtype)
             observation, reward, terminated, truncated, info = env.step(action)
             frames.append(_frame(observation))
             facts.append(info)
@@ -82,15 +88,20 @@ def rollout(
             rewards.append(float(reward))
             done = terminated or truncated or len(actions) == steps
         recorded.append((np.stack(frames), np.stack(actions), np.array(rewards)))
-        numeric = [name for name, value in facts[0].items() if np.asarray(value).dtype.kind in "bif"]
+        numeric = [name for name in facts[0] if all(_numeric(f.get(name)) for f in facts)]
         infos.append({name: np.stack([np.asarray(f[name]) for f in facts]) for name in numeric})
     return Trajectories(
         frames=[r[0] for r in recorded],
         actions=[r[1] for r in recorded],
         rewards=[r[2] for r in recorded],
-        info={name: [i[name] for i in infos] for name in infos[0]},
+        info={name: [i[name] for i in infos] for name in infos[0] if all(name in i for i in infos)},
     )
 
 
+def _numeric(value: Any) -> bool:
+    return isinstance(value, bool | int | float | np.generic | np.ndarray) and np.asarray(value).dtype.kind in "biuf"
+
+
 def _frame(observation: Any) -> NDArray[Any]:
-    return np.asarray(observation["observation"] if isinstance(observation, dict) else observation)
+    # A copy: environments may reuse their buffers.
+    return np.array(observation["observation"] if isinstance(observation, dict) else observation)

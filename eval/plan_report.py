@@ -60,7 +60,7 @@ class PlanConfig:
         return pairs
 
     @property
-    def world(self) -> dict[str, str]:
+    def world(self) -> dict[str, Any]:
         """Arguments of `ReacherGoal`."""
         return {"profile": self.profile, "target": self.target, "success": self.success}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,11 +160,11 @@ def _episode(agent: PlanningAgent, run: Trajectories, goal: Frames, fallbacks: i
 
 def _others(config: PlanConfig, pairs: Pairs) -> dict[str, ControlResult]:
     """What the controllers without eyes make of the same pairs; no frame is drawn."""
-    run = partial(evaluate_control, pairs=pairs, seed=config.seed, **config.world)
+    blind = {**config.world, "pixels": False}
     return {
-        REFERENCE: run(TrueStateLQR(), true_state=True),
-        RANDOM: run(None, pixels=False),
-        STILL: run(StandStill(), pixels=False),
+        REFERENCE: evaluate_control(TrueStateLQR(), pairs, config.seed, true_state=True, **blind),
+        RANDOM: evaluate_control(None, pairs, config.seed, **blind),
+        STILL: evaluate_control(StandStill(), pairs, config.seed, **blind),
     }
 
 

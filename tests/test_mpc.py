@@ -289,6 +289,7 @@ def test_osqp_giving_up_is_an_error_that_leaves_nothing_behind(monkeypatch):
     before = solve_mpc(problem, [1, -1, 0, 0], [0, 0])
     with monkeypatch.context() as patch:
         patch.setitem(worldplan.mpc.OSQP_SETTINGS, "max_iter", 1)
+        patch.setattr(worldplan.mpc, "_active_set", lambda solver, q, low, high, u: u)
         with pytest.raises(SolverFailed) as caught:
             solve_mpc(problem, [-1, 1, 0.5, 0], [3, 0], warm_start=False)
         assert caught.value.problem is problem and caught.value.status == "user_limit"
@@ -298,11 +299,26 @@ def test_osqp_giving_up_is_an_error_that_leaves_nothing_behind(monkeypatch):
 
 def test_iterates_that_were_poisoned_are_not_started_from():
     solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
-    before = solve_mpc(solver, [1, -1, 0, 0], [0, 0])
     q = solver.linear_term([1, -1, 0, 0], [0, 0])
+    before, _ = worldplan.mpc._solve_program(solver, q, True)
     with pytest.raises(SolverFailed):
         worldplan.mpc._solve_program(solver, q * 1e30, True)
-    np.testing.assert_array_equal(solve_mpc(solver, [1, -1, 0, 0], [0, 0]).actions, before.actions)
+    np.testing.assert_array_equal(worldplan.mpc._solve_program(solver, q, True)[0], before)
+
+
+def test_the_active_set_alone_gives_most_plans_and_the_program_gives_the_others(monkeypatch):
+    """Both ways end at the same plan; the closed loop of a Reacher does not wait for OSQP."""
+    called = []
+    solve = worldplan.mpc._solve_program
+    monkeypatch.setattr(worldplan.mpc, "_solve_program", lambda *args: called.append(1) or solve(*args))
+    solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
+    states = np.random.default_rng(0).standard_normal((20, 4))
+    quick = [solve_mpc(solver, x, [0, 0]).actions for x in states]
+    assert len(called) <= 2
+    monkeypatch.setattr(worldplan.mpc, "EXACT", 0.0)
+    for x, actions in zip(states, quick, strict=True):
+        np.testing.assert_allclose(solve_mpc(solver, x, [0, 0]).actions, actions, atol=1e-8)
+    assert len(called) >= 20
 
 
 @checked
@@ -322,7 +338,7 @@ def test_a_solver_that_lies_is_found_out(monkeypatch):
     problem = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2))
     right = solve_mpc(problem, [1, -1, 0, 0], [0, 0])
     answers = [np.zeros(40), np.ones(40), -right.actions.ravel(), right.actions.ravel() * 0.99]
-    monkeypatch.setattr(worldplan.mpc, "_polish", lambda solver, q, low, high, u: u)
+    monkeypatch.setattr(worldplan.mpc, "_active_set", lambda solver, q, low, high, u: u)
     for answer in answers:
         monkeypatch.setattr(worldplan.mpc, "_solve_program", lambda *_, answer=answer: (answer, "optimal"))
         with pytest.raises(SolverFailed, match="optimal"):

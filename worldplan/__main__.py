@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"worldplan {__version__}")
         return 0
     verb: Verb = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         prog="worldplan",
         description="Plan to goals from pixels in the latent space of a frozen encoder.",
         args=arguments,

@@ -128,12 +128,11 @@ class _Model:
 
     @property
     def E(self) -> Array:
-        return np.kron(np.ones((self.order, 1)), np.eye(self.n))
+        return np.tile(np.eye(self.n), (self.order, 1))
 
     @property
     def D(self) -> Array:
-        keep = np.diag([1.0, 0.0]) if self.order == 2 else np.zeros((1, 1))
-        return np.kron(keep, np.eye(self.n))
+        return np.diag([1.0] * self.n + [0.0] * self.n if self.order == 2 else [0.0] * self.n)
 
     def assemble(self, theta: Array) -> tuple[Array, Array, Array]:
         d = self.order * self.n
@@ -165,7 +164,7 @@ def _checked(latents: Sequence[Array], actions: Sequence[Array], order: int) -> 
 
 
 def _instrumental(episodes: list[tuple[Array, Array]], model: _Model) -> tuple[Array, Array, Array]:
-    """Two-stage least squares: regressors from (y_t, y_{t-1}, u_t), instruments from older y, whose noise is another."""
+    """Two-stage least squares: regressors from (y_t, y_{t-1}, u_t), instruments from older y with noise of its own."""
     targets, regressors, instruments = [], [], []
     for y, u in episodes:
         t = np.arange(model.order + 1, len(u))

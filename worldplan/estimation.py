@@ -44,8 +44,8 @@ def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator
     """The steady-state Kalman filter of `dynamics`, or finite differences where its noise is unknown.
 
     Kalman 1960; the stationary covariance P before a measurement solves the dual Riccati equation, and
-    `L = P H' (H P H' + R)^-1`, `H = [I 0]`. Without noise covariances the state is taken as measured: `h = y_t`, and for
-    order 2 `v = y_t - y_{t-1}`. The same recursion does that, with a prediction that nothing moves and `L = [I; I]`.
+    `L = P H' (H P H' + R)^-1`, `H = [I 0]`. Without noise covariances the state is taken as measured: `h = y_t`, and
+    for order 2 `v = y_t - y_{t-1}`. The same recursion does that: predict that nothing moves, with `L = [I; I]`.
 
     Args:
         dynamics: of order 1 or 2 on n-dimensional latents.
@@ -76,8 +76,6 @@ def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator
     radius = float(np.abs(np.linalg.eigvals(keep @ A)).max())
     residual = float(np.linalg.norm(A @ keep @ P @ A.T + Q - P) / np.linalg.norm(P))
     if not (radius < 1.0 and residual < RESIDUAL_TOLERANCE):
-        raise SolverFailed(
-            f"no stationary Kalman filter (radius {radius:.6f}, residual {residual:.1g}); fit the dynamics on more data",
-            dynamics,
-        )
-    return StateEstimator(dynamics, gain, n)
+        evidence = f"radius {radius:.6f}, residual {residual:.1g}"
+        raise SolverFailed(f"no stationary Kalman filter ({evidence}); fit the dynamics on more data", dynamics)
+    return StateEstimator(dynamics, np.asarray(gain, dtype=np.float64), n)

@@ -23,7 +23,7 @@ from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.lqr import check_sizes, solve_lqr
 
 # CVXPY has defaults of its own, and time-based rho adaptation makes iterates depend on the machine: set everything.
-# Polishing is ours (`_polish`): it also mends what OSQP's polishing rejects, and costs less.
+# Polishing is ours (`_active_set`): it also mends what OSQP's polishing rejects, and costs less.
 OSQP_SETTINGS: dict[str, Any] = {
     "eps_abs": 1e-6,
     "eps_rel": 1e-6,
@@ -33,6 +33,7 @@ OSQP_SETTINGS: dict[str, Any] = {
     "polishing": False,
 }
 TOLERANCE = 1e-6
+EXACT = 1e-10  # action units: an active set that certifies this needs no QP solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +160,7 @@ class MPCSolver:
         program: the CVXPY problem in `u` with the one parameter `q`, both divided by `scale`.
         scale: largest eigenvalue of H, so that OSQP's absolute tolerances are in action units.
         convexity: smallest eigenvalue of H.
+        factor: Cholesky factor of H, as `scipy.linalg.cho_solve` takes it.
     """
 
     problem: MPCProblem
@@ -169,6 +171,7 @@ class MPCSolver:
     program: cp.Problem
     scale: float
     convexity: float
+    factor: Any
     _restart: bool = field(default=False, repr=False)  # after a failure OSQP's iterates are not to be started from
 
     def linear_term(self, state: ArrayLike, goal: ArrayLike) -> Array:
@@ -207,7 +210,7 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
 
     Raises:
         NotStabilizable: `terminal="lqr"` and the system cannot be stabilised.
-        SolverFailed: `terminal="lqr"` and the LQR failed, or the condensed problem overflows.
+        SolverFailed: `terminal="lqr"` and the LQR failed, or the condensed problem overflows or is singular.
     """
     A, B, N = problem.dynamics.A, problem.dynamics.B, problem.horizon
     d, m = B.shape
@@ -246,7 +249,13 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
     below, above = np.flatnonzero(np.isfinite(low)), np.flatnonzero(np.isfinite(high))
     limits = [u[below] >= low[below]] * bool(below.size) + [u[above] <= high[above]] * bool(above.size)
     program = cp.Problem(cp.Minimize(cp.quad_form(u, cp.psd_wrap(H / scale)) + 2 * (q @ u)), limits)
-    return MPCSolver(problem, P_f, H, F_error, F_drift, program, scale, convexity)
+    try:
+        factor = cho_factor(H)
+    except LinAlgError as error:
+        raise SolverFailed(
+            "the condensed problem is not definite in float64; shorten the horizon, or rescale R", problem, "singular"
+        ) from error
+    return MPCSolver(problem, P_f, H, F_error, F_drift, program, scale, convexity, factor)
 
 
 def solve_mpc(
@@ -263,7 +272,7 @@ def solve_mpc(
         problem: the problem (built on first use and kept with it), or one that `build_mpc` built.
         state: (d,).
         goal: (n,) latent position, at rest, or (d,).
-        warm_start: start OSQP from the last solution of this problem; the plan differs by no more than `tolerance`.
+        warm_start: where OSQP is needed, start it from its last solution; the plan differs by no more than `tolerance`.
         tolerance: what the certificate must reach, relative in cost or absolute in actions.
 
     Raises:
@@ -284,10 +293,14 @@ def solve_mpc(
         raise InvalidInput(f"tolerance must be > 0, got {tolerance}")
     solver = problem.solver if isinstance(problem, MPCProblem) else problem
     q = solver.linear_term(state, goal)
-    u, status = _solve_program(solver, q, warm_start)
     low, high = (np.tile(limit, solver.problem.horizon) for limit in solver.problem.limits)
-    u = _polish(solver, q, low, high, np.clip(u, low, high))
+    # Most problems of a closed loop need no iterations: the active set method ends exactly within a few linear solves.
+    u, status = _active_set(solver, q, low, high, np.clip(-cho_solve(solver.factor, q), low, high)), cp.OPTIMAL
     gap, residual = _certificate(solver, q, low, high, u)
+    if gap >= EXACT**2 * solver.convexity:
+        u, status = _solve_program(solver, q, warm_start)
+        u = _active_set(solver, q, low, high, np.clip(u, low, high))
+        gap, residual = _certificate(solver, q, low, high, u)
     actions = u.reshape(solver.problem.horizon, -1)
     states, cost = solver.roll_out(state, goal, actions)
     plan = Plan(actions, states, cost, status, gap, residual, float(np.sqrt(gap / solver.convexity)), tolerance)
@@ -331,7 +344,7 @@ def _certificate(solver: MPCSolver, q: Array, low: Array, high: Array, u: Array)
     return max(gap, 0.0), residual
 
 
-def _polish(solver: MPCSolver, q: Array, low: Array, high: Array, u: Array) -> Array:
+def _active_set(solver: MPCSolver, q: Array, low: Array, high: Array, u: Array) -> Array:
     """The best of u and a few steps of the primal-dual active set method from it (Hintermueller, Ito, Kunisch 2002).
 
     First-order iterates stop about 1e-6 short; with the right active set one linear solve gives the rest, which makes

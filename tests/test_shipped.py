@@ -1,0 +1,89 @@
+"""What ships under the name `reacher` does what its card says, on real frames."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worldplan.__main__ import main
+from worldplan.agents import known_agents, load_agent
+from worldplan.encoder import PixelEncoder, known_encoders, load_encoder
+from worldplan.envs.rendering import check_fingerprint, render_frames, sample_targets
+from worldplan.eval.control import StandStill, evaluate_control, sample_pairs
+from worldplan.eval.identifiability import gaussian_fit
+from worldplan.network import ConvEncoder
+from worldplan.pairs import PairDataset
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PixelEncoder:
+    return load_encoder("reacher")
+
+
+def untrained() -> PixelEncoder:
+    torch.manual_seed(0)
+    return PixelEncoder(ConvEncoder(), {})
+
+
+def test_the_names_are_known() -> None:
+    assert "reacher" in known_encoders()
+    assert "reacher" in known_agents()
+
+
+def test_weights_are_small() -> None:
+    folder = Path(__file__).parents[1] / "worldplan/zoo/encoders/reacher"
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 4e6
+
+
+def test_the_renderer_here_draws_what_the_encoder_was_trained_on(encoder: PixelEncoder) -> None:
+    assert check_fingerprint(encoder.card["data"]["render"], "encoder 'reacher'")
+
+
+def test_the_latent_is_the_state_up_to_a_linear_map(encoder: PixelEncoder) -> None:
+    fit = gaussian_fit(encoder, count=600, seed=9)
+    assert min(fit.latent_to_state, fit.state_to_latent) > 0.97
+    control = gaussian_fit(untrained(), count=600, seed=9)
+    assert min(control.latent_to_state, control.state_to_latent) < 0.9
+
+
+def test_the_latent_ignores_the_target(encoder: PixelEncoder) -> None:
+    rng = np.random.default_rng(3)
+    angles = rng.standard_normal((200, 2)).clip(-1.5, 1.5)
+    one, other = (encoder(render_frames(angles, sample_targets(200, rng))) for _ in range(2))
+    moved = np.square(one - other).sum(axis=1).mean() / one.var(axis=0).sum()
+    assert moved < 0.02
+    one, other = (untrained()(render_frames(angles, sample_targets(200, rng))) for _ in range(2))
+    assert np.square(one - other).sum(axis=1).mean() / one.var(axis=0).sum() > 0.1
+
+
+def test_it_reaches_goals_from_stock_pixels() -> None:
+    pairs = sample_pairs(8, seed=4)
+    assert evaluate_control(load_agent("reacher"), pairs).success.sum() >= 7
+    assert evaluate_control(StandStill(), pairs, pixels=False).success.sum() <= 1
+
+
+@pytest.mark.slow
+def test_the_cards_commands_work_at_a_tenth_of_the_scale(encoder: PixelEncoder, tmp_path: Path) -> None:
+    collect, train = (shlex.split(c)[1:] for c in (encoder.card["data"]["command"], encoder.card["command"]))
+    pairs = int(collect[collect.index("--pairs") + 1]) // 10
+    data, out = tmp_path / "data", tmp_path / "encoder"
+    assert main(_with(collect, {"--pairs": pairs, "--out": data})) == 0
+    train[train.index(collect[collect.index("--out") + 1])] = str(data)
+    assert len(PairDataset(data)) == pairs
+    assert main(_with(train, {"--out": out, "--validation": 256})) == 0
+    fit = gaussian_fit(load_encoder(out), count=1000)
+    assert min(fit.latent_to_state, fit.state_to_latent) > 0.8
+
+
+def _with(arguments: list[str], options: dict[str, object]) -> list[str]:
+    arguments = list(arguments)
+    for name, value in options.items():
+        if name in arguments:
+            arguments[arguments.index(name) + 1] = str(value)
+        else:
+            arguments += [name, str(value)]
+    return arguments
