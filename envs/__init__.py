@@ -9,3 +9,5 @@ __all__ = ["OUWorld", "rollout"]
 
 if "worldplan/ReacherGoal-v0" not in registry:
     register("worldplan/ReacherGoal-v0", entry_point="worldplan.envs.reacher:ReacherGoal")
+    register("worldplan/Reacher-v0", entry_point="worldplan.envs.reacher_task:ReacherTask")
+    register("worldplan/ReacherPixels-v0", entry_point="worldplan.envs.reacher_task:ReacherPixels")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import gymnasium as gym
@@ -42,7 +43,69 @@ def sample_qpos(rng: np.random.Generator) -> Floats:
     return rng.uniform([-np.pi, -WRIST_LIMIT], [np.pi, WRIST_LIMIT])
 
 
-class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
+class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
+    """What all Reacher environments share: the arm, torques, the target sphere, frames.
+
+    Action `Box(-1, 1, (2,))`: torques of shoulder and wrist over their range. A step is 20 ms; an episode is truncated
+    after `episode_steps` and never terminates.
+
+    Args:
+        episode_steps: length of an episode.
+        profile: look of the frames, `dmc` or `fast`.
+        render_mode: `rgb_array` or None.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP_SECONDS)}  # noqa: RUF012
+
+    def __init__(self, episode_steps: int, profile: str, render_mode: str | None) -> None:
+        check_name("render profile", profile, PROFILES)
+        check_name("render mode", str(render_mode), ("rgb_array", "None"))
+        self.episode_steps, self.profile, self.render_mode = episode_steps, profile, render_mode
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self._physics = load_physics()
+        self._target = np.zeros(3)
+        self._steps = 0
+
+    def _start(self, qpos: Floats) -> None:
+        """Put the arm there, at rest."""
+        with self._physics.reset_context():
+            self._physics.data.qpos[:] = qpos
+        self._steps = 0
+
+    def _advance(self, torque: Floats) -> bool:
+        """Apply torques for 20 ms; returns whether the episode is over."""
+        self._physics.set_control(torque)
+        self._physics.step()
+        self._steps += 1
+        return self._steps >= self.episode_steps
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """The current frame, if `render_mode` is `rgb_array`."""
+        return self._draw(self._physics.data.qpos) if self.render_mode == "rgb_array" else None
+
+    def _draw(self, qpos: Floats) -> NDArray[np.uint8]:
+        return shared_renderer().render(qpos, self._target, self.profile)
+
+
+def check_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise `UnknownName` for a name that is not among the known ones."""
+    if name not in known:
+        raise UnknownName(kind, name, known)
+
+
+def checked_torque(action: Any) -> Floats:
+    """Torques (2,), clipped to [-1, 1].
+
+    Raises:
+        InvalidInput: wrong shape or values that are not finite.
+    """
+    torque = finite_array("an action", action)
+    if torque.shape != (2,):
+        raise InvalidInput(f"an action is two torques, got shape {torque.shape}")
+    return torque.clip(-1.0, 1.0)
+
+
+class ReacherGoal(ReacherBase):
     """Reach the pose of a goal image: `worldplan/ReacherGoal-v0`.
 
     Observation `Dict(observation, desired_goal)`, both uint8 (64, 64, 3). Action `Box(-1, 1, (2,))`: torques of
@@ -61,8 +124,6 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         pixels: False leaves both images black, for runs that need only physics.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP_SECONDS)}  # noqa: RUF012
-
     def __init__(
         self,
         profile: str = "dmc",
@@ -71,24 +132,14 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         render_mode: str | None = None,
         pixels: bool = True,
     ) -> None:
-        for kind, value, known in (
-            ("render profile", profile, tuple(PROFILES)),
-            ("target", target, (*TARGET_SIZE, "hidden")),
-            ("success criterion", success, ("tip", "qpos")),
-            ("render mode", str(render_mode), ("rgb_array", "None")),
-        ):
-            if value not in known:
-                raise UnknownName(kind, value, known)
-        self.profile, self.target, self.success = profile, target, success
-        self.render_mode, self.pixels = render_mode, pixels
+        check_name("target", target, (*TARGET_SIZE, "hidden"))
+        check_name("success criterion", success, ("tip", "qpos"))
+        super().__init__(EPISODE_STEPS, profile, render_mode)
+        self.target, self.success, self.pixels = target, success, pixels
         image = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.observation_space: spaces.Space[Any] = spaces.Dict({"observation": image, "desired_goal": image})
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self._physics = load_physics()
         self._goal_qpos = np.zeros(2)
-        self._target = np.zeros(3)
         self._goal_image = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
-        self._steps = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -102,18 +153,15 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         super().reset(seed=seed)
         options = options or {}
         for name in options:
-            if name not in ("qpos", "goal_qpos"):
-                raise UnknownName("reset option", name, ("qpos", "goal_qpos"))
+            check_name("reset option", name, ("qpos", "goal_qpos"))
         # Always drawn, so that options do not change what a seed gives elsewhere.
         drawn = {"qpos": sample_qpos(self.np_random), "goal_qpos": sample_qpos(self.np_random)}
         self._target = sample_targets(1, self.np_random, "hard" if self.target == "hidden" else self.target)[0]
         if self.target == "hidden":
             self._target[2] = 0.0
-        qpos, self._goal_qpos = (_checked(name, options.get(name, value)) for name, value in drawn.items())
-        with self._physics.reset_context():
-            self._physics.data.qpos[:] = qpos
+        qpos, self._goal_qpos = (checked_qpos(name, options.get(name, value)) for name, value in drawn.items())
+        self._start(qpos)
         self._goal_image = self._draw(self._goal_qpos)
-        self._steps = 0
         return self._observation(), self.info()
 
     def step(
@@ -124,20 +172,11 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         Raises:
             InvalidInput: wrong shape or values that are not finite.
         """
-        torque = finite_array("an action", action)
-        if torque.shape != (2,):
-            raise InvalidInput(f"an action is two torques, got shape {torque.shape}")
-        torque = torque.clip(-1.0, 1.0)
-        self._physics.set_control(torque)
+        torque = checked_torque(action)
         error = angle_error(self._physics.data.qpos, self._goal_qpos)
         reward = -float(error @ error + 0.1 * torque @ torque)
-        self._physics.step()
-        self._steps += 1
-        return self._observation(), reward, False, self._steps >= EPISODE_STEPS, self.info()
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """The current frame, if `render_mode` is `rgb_array`."""
-        return self._draw(self._physics.data.qpos) if self.render_mode == "rgb_array" else None
+        over = self._advance(torque)
+        return self._observation(), reward, False, over, self.info()
 
     def _observation(self) -> dict[str, NDArray[np.uint8]]:
         return {"observation": self._draw(self._physics.data.qpos), "desired_goal": self._goal_image.copy()}
@@ -145,7 +184,7 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
     def _draw(self, qpos: Floats) -> NDArray[np.uint8]:
         if not self.pixels:
             return np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
-        return shared_renderer().render(qpos, self._target, self.profile)
+        return super()._draw(qpos)
 
     def info(self) -> dict[str, Any]:
         """The true state and how far it is from the goal: for evaluation, not for agents."""
@@ -161,7 +200,12 @@ class ReacherGoal(gym.Env[dict[str, NDArray[np.uint8]], NDArray[np.float32]]):
         }
 
 
-def _checked(name: str, value: Any) -> Floats:
+def checked_qpos(name: str, value: Any) -> Floats:
+    """Joint angles (2,), radians.
+
+    Raises:
+        InvalidInput: not two finite numbers, or a wrist beyond its limit.
+    """
     qpos = finite_array(name, value)
     if qpos.shape != (2,):
         raise InvalidInput(f"{name} must be two angles in radians, got shape {qpos.shape}")

@@ -7,16 +7,20 @@ from io import BytesIO
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpecFromSubplotSpec
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from worldplan.envs.reacher import STEP_SECONDS, TIP_TOLERANCE
+from worldplan.errors import InvalidInput
 from worldplan.eval.plan_report import Episode, PlanReport
 from worldplan.eval.video import blend_goal
 
 Floats = NDArray[np.float64]
 
 ROWS = 3  # episodes drawn
+HEAD, EPISODE = 1.0, 4.35  # inches: above the first episode, and each
+LEFT, RIGHT = 0.055, 0.985  # margins
+FLOOR = 0.5  # mm: distances below are drawn there, for the axis is logarithmic
 TILES = 7  # pictures of a film strip, the goal beside them
 PATH, GOAL, START = "#1f4e79", "#c1272d", "#5b8c2a"
 TORQUES = ("#1f4e79", "#e08a1e")
@@ -24,21 +28,48 @@ NAMES = ("shoulder", "wrist")
 
 
 def draw_plan(report: PlanReport) -> bytes:
-    """A PNG of the first episodes: film strip with the goal ghosted in, latent path, distance, torques."""
+    """A PNG of the first episodes: film strip with the goal ghosted in, latent path, distance, torques.
+
+    Raises:
+        InvalidInput: no episode's frames were kept.
+    """
     shown = report.filmed[:ROWS]
-    figure = Figure(figsize=(12.0, 1.0 + 3.9 * len(shown)), dpi=110)
-    head = 0.9 / figure.get_figheight()
-    grid = figure.add_gridspec(len(shown), 1, hspace=0.30, left=0.055, right=0.985, top=1 - head, bottom=0.45 * head)
-    figure.suptitle(report.title, x=0.055, y=1 - 0.22 * head, ha="left", va="top", fontsize=15, fontweight="bold")
-    figure.text(0.055, 1 - 0.60 * head, _subtitle(report, len(shown)), ha="left", va="top", fontsize=9.5, color="0.3")
+    if not shown:
+        raise InvalidInput("no episode's frames were kept")
+    height = HEAD + EPISODE * len(shown)
+    figure = Figure(figsize=(12.0, height), dpi=110)
+    figure.text(LEFT, 1 - 0.12 / height, report.title, ha="left", va="top", fontsize=15, fontweight="bold")
+    figure.text(
+        LEFT,
+        1 - 0.47 / height,
+        _subtitle(report, len(shown)),
+        ha="left",
+        va="top",
+        fontsize=9.5,
+        color="0.3",
+        linespacing=1.4,
+    )
     plane = _principal_plane(np.concatenate([np.vstack([e.latents, e.goal_latent]) for e in report.episodes]))
     for k, episode in enumerate(shown):
-        cell = GridSpecFromSubplotSpec(2, 3, grid[k], height_ratios=[1.0, 1.25], hspace=0.42, wspace=0.24)
-        _strip(figure.add_subplot(cell[0, :]), episode, k + 1)
+        top = height - HEAD - EPISODE * k  # inches from below
+        strip = figure.add_gridspec(
+            1, 1, left=LEFT, right=RIGHT, top=(top - 0.3) / height, bottom=(top - 1.65) / height
+        )
+        plots = figure.add_gridspec(
+            1,
+            3,
+            left=LEFT,
+            right=RIGHT,
+            top=(top - 2.2) / height,
+            bottom=(top - EPISODE + 0.65) / height,
+            wspace=0.22,
+            width_ratios=[0.8, 1.0, 1.0],
+        )
+        _strip(figure.add_subplot(strip[0]), episode, k + 1)
         others = [e for e in report.episodes if e is not episode]
-        _path(figure.add_subplot(cell[1, 0]), episode, others, plane)
-        _distance(figure.add_subplot(cell[1, 1]), episode, report.config.success)
-        _torques(figure.add_subplot(cell[1, 2]), episode)
+        _path(figure.add_subplot(plots[0]), episode, others, plane)
+        _distance(figure.add_subplot(plots[1]), episode, report.config.success)
+        _torques(figure.add_subplot(plots[2]), episode)
     stream = BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()
@@ -47,14 +78,17 @@ def draw_plan(report: PlanReport) -> bytes:
 def _subtitle(report: PlanReport, shown: int) -> str:
     agent, n = report.agent, len(report.episodes)
     which = f"all {n} episodes" if shown == n else f"the first {shown} of {n} episodes"
-    line = f"Encoder {agent['encoder']!r}, planner {agent['planner']}, {which}. The agent sees 64 × 64 images only."
+    first = f"Agent {agent['name']!r}, planner {agent['planner']}; {which}."
     if report.controls:
         row = report.controls[0]
-        line += (
-            f" Median fingertip error {1000 * row.tip_error_median.value:.1f} mm;"
-            f" cost {row.cost_ratio_median.value:.2f} × the true-state LQR's (median)."
+        first += (
+            f" Over all {n}: median fingertip error {1000 * row.tip_error_median.value:.1f} mm,"
+            f" median cost {row.cost_ratio_median.value:.2f} × that of an LQR that knows the true state."
         )
-    return line
+    second = "The agent sees 64 × 64 images and one goal image, nothing else."
+    if report.config.target != "hidden":
+        second += " The red ball is dm_control's target, here a distractor."
+    return f"{first}\n{second} Faint arm: the goal, laid over."
 
 
 def _strip(axes: Axes, episode: Episode, number: int) -> None:
@@ -69,7 +103,7 @@ def _strip(axes: Axes, episode: Episode, number: int) -> None:
         sheet[:, x : x + side] = tile
         colour = GOAL if i == TILES else "0.2"
         axes.text(x + side / 2, side + 3, label, ha="center", va="top", fontsize=9, color=colour)
-    axes.imshow(sheet, interpolation="nearest")
+    axes.imshow(sheet, interpolation="nearest", aspect="equal")
     axes.set_axis_off()
     axes.set_title(_heading(episode, number), loc="left", fontsize=10.5)
 
@@ -77,13 +111,11 @@ def _strip(axes: Axes, episode: Episode, number: int) -> None:
 def _heading(episode: Episode, number: int) -> str:
     if episode.tip_distance is None:
         first, last = episode.latent_distance[[0, -1]]
-        return f"Episode {number}: latent distance to the goal image {first:.2f} → {last:.2f}   (goal ghosted in)"
+        return f"Episode {number}: latent distance to the goal image {first:.2f} → {last:.2f}"
     verdict = "reached" if episode.success else "missed"
     first, last = 1000 * episode.tip_distance[[0, -1]]
     ratio = "" if episode.cost_ratio is None else f", cost {episode.cost_ratio:.2f} × the true-state LQR's"
-    return (
-        f"Episode {number}: {verdict}, fingertip {first:.0f} → {last:.1f} mm from the goal's{ratio}   (goal ghosted in)"
-    )
+    return f"Episode {number}: {verdict}, fingertip {first:.0f} → {last:.1f} mm from the goal's{ratio}"
 
 
 def _principal_plane(latents: Floats) -> tuple[Floats, Floats] | None:
@@ -121,14 +153,18 @@ def _distance(axes: Axes, episode: Episode, success: str) -> None:
     seconds = STEP_SECONDS * np.arange(len(episode.latents))
     if episode.tip_distance is None:
         axes.plot(seconds, episode.latent_distance, color=PATH, lw=1.6)
+        axes.set_ylim(bottom=0)
         axes.set_title("distance to the goal image, latent units", fontsize=10)
     else:
-        axes.plot(seconds, 1000 * episode.tip_distance, color=PATH, lw=1.6)
+        axes.semilogy(seconds, (1000 * episode.tip_distance).clip(FLOOR), color=PATH, lw=1.6)
         axes.set_title("fingertip to the goal's, mm", fontsize=10)
+        axes.set_ylim(FLOOR, 700)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if success == "tip":
-            axes.axhspan(0, 1000 * TIP_TOLERANCE, color=START, alpha=0.18, lw=0)
-            axes.text(seconds[-1], 1000 * TIP_TOLERANCE, "reached ", ha="right", va="bottom", fontsize=8, color=START)
-    axes.set_ylim(bottom=0)
+            axes.axhspan(FLOOR, 1000 * TIP_TOLERANCE, color=START, alpha=0.15, lw=0)
+            axes.text(
+                0.02 * seconds[-1], 1.15 * FLOOR, f"reached: below {1000 * TIP_TOLERANCE:g} mm", fontsize=8, color=START
+            )
     axes.set_xlim(0, seconds[-1])
     axes.set_xlabel("seconds", fontsize=9)
     _tidy(axes)

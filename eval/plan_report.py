@@ -135,7 +135,7 @@ class PlanReport:
 
     Attributes:
         config: the question.
-        agent: name of the encoder, its SHA-256, and the planner.
+        agent: its name, the SHA-256 of its encoder, and the planner.
         controls: one row per controller, the agent first; empty when the goal was an image.
         distances: one row per controller when the goal was an image; empty otherwise.
         time: of a control step.

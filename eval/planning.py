@@ -46,6 +46,7 @@ def plan_to_goals(
     agent: PlanningAgent,
     config: PlanConfig | None = None,
     *,
+    name: str = "",
     progress: Progress = lambda items, total: items,
 ) -> PlanReport:
     """Let an agent reach goals from pixels, beside the true-state clipped LQR, random torques and standing still.
@@ -55,6 +56,7 @@ def plan_to_goals(
     Args:
         agent: a planner in the loop.
         config: None for the defaults.
+        name: of the agent, for the report.
         progress: wraps the iterator of the agent's episodes.
 
     Raises:
@@ -86,7 +88,7 @@ def plan_to_goals(
     else:
         distances = _latent_distances(agent, config, pairs, episodes)
     about = {
-        "encoder": getattr(agent.encoder, "name", type(agent.encoder).__name__),
+        "name": name or type(agent).__name__,
         "encoder_sha256": card.get("sha256"),
         "planner": agent.planner,
         "options": agent.options,

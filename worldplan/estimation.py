@@ -66,6 +66,9 @@ def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator
     if R.shape != (n, n):
         raise InvalidInput(f"observation_noise must be ({n}, {n}) for latents of {n}, got {R.shape}")
     H = np.eye(n, d)
+    # The gain depends on the ratio of the noises only, SciPy's accuracy also on their size: give it noise of size 1.
+    size = float(np.trace(R)) or 1.0
+    Q, R = Q / size, R / size
     try:
         P = solve_discrete_are(A.T, H.T, Q, R)
         gain = np.linalg.solve(H @ P @ H.T + R, H @ P).T

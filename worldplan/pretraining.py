@@ -63,8 +63,9 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         counts = (self.latent_dim, self.width, self.hidden, self.epochs, self.checkpoint_every, self.validation)
-        if min(counts) < 1 or self.batch < 2 or not (self.lr > 0 and self.clip > 0 and self.weight_decay >= 0):
-            raise InvalidInput(f"sizes must be positive, batch at least 2, lr and clip above 0; got {self}")
+        rates = 0 < self.lr < math.inf and 0 < self.clip < math.inf and 0 <= self.weight_decay < math.inf
+        if min(counts) < 1 or self.batch < 2 or not rates:
+            raise InvalidInput(f"sizes must be positive, batch at least 2, lr and clip above 0 and finite; got {self}")
 
 
 def pretrain(
@@ -184,7 +185,7 @@ class _Run:
         terms["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
-        return {k: float(v) for k, v in terms.items()} | {"gradient": float(norm)}
+        return {k: float(v.detach()) for k, v in terms.items()} | {"gradient": float(norm)}
 
     def validate(self) -> dict[str, float]:
         """Label-free loss on the held-out pairs, always with the same directions."""
@@ -232,7 +233,7 @@ class _Run:
         try:
             with safe_open(folder / _CHECKPOINT, framework="pt") as file:
                 done = int(file.metadata()["step"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118 (no mapping)
             weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
             self.network.load_state_dict(weights)
             state = self.optimizer.state_dict()

@@ -57,7 +57,8 @@ class Plan(Verb):
         config = config_of(PlanConfig, self)
         fit = FitConfig(seed=self.seed, profile=self.profile, target=self.target)
         agent = find_agent(self.agent, self.encoder, self.planner, fit, progress=bar("fit: random torques"))
-        report = plan_to_goals(agent, config, progress=bar("episodes"))
+        name = self.encoder or self.agent or "reacher"
+        report = plan_to_goals(agent, config, name=name, progress=bar("episodes"))
         written = write_plan(report, self.out, self.video, command)
         notes = [*report.notes, f"Written: {', '.join(map(str, written))}"]
         self.show(report.to_dict(), report.title, *report.table(), notes)

@@ -1,0 +1,231 @@
+"""A trained policy without its trainer: the actor of SAC as safetensors and JSON, behind SB3's `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from worldplan.encoder import ZOO as ENCODERS
+from worldplan.errors import BadFile, InvalidInput, UnknownName
+from worldplan.files import atomic_write, read_json, sha256, write_json
+
+Floats = NDArray[np.float32]
+
+ZOO = ENCODERS.parent / "policies"
+_CARD, _WEIGHTS, _FORMAT, _KIND = "policy.json", "policy.safetensors", 1, "sac-actor"
+_LOG_STD = (-20.0, 2.0)  # SB3's limits
+
+
+class ActorPolicy:
+    """The squashed Gaussian policy of SAC (Haarnoja et al. 2018, arXiv 1812.05905): `a = tanh(mu(o) + sigma(o) xi)`.
+
+    mu and log sigma are linear in the last layer of a ReLU network; a in [-1, 1] is then stretched to the action
+    space. `xi = 0` where the policy is deterministic, else N(0, I) from `rng`. `card` tells how it was trained.
+
+    Args:
+        tensors: `hidden.i.weight` (out, in) and `.bias`, `mean.*`, `log_std.*`, float32.
+        observation_space: a flat `Box` (d,).
+        action_space: a bounded `Box` (m,).
+        card: how it was made.
+        seed: of actions that are drawn.
+
+    Raises:
+        InvalidInput: tensors that do not fit the spaces or each other, or are not finite.
+    """
+
+    def __init__(
+        self,
+        tensors: dict[str, Floats],
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        card: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.observation_space, self.action_space = flat_box(observation_space), flat_box(action_space)
+        if not self.action_space.is_bounded():
+            raise InvalidInput(f"need bounded actions, got {action_space}")
+        self.card = card or {}
+        self.rng = np.random.default_rng(seed)
+        self.tensors = {name: np.array(value) for name, value in tensors.items()}
+        self.hidden = _sizes(self.tensors, self.observation_space.shape[0], self.action_space.shape[0])
+        layers = [f"hidden.{i}" for i in range(len(self.hidden))]
+        self._layers = [self._layer(name) for name in layers]
+        self._mean, self._log_std = self._layer("mean"), self._layer("log_std")
+
+    def _layer(self, name: str) -> tuple[Floats, Floats]:
+        return self.tensors[f"{name}.weight"].T, self.tensors[f"{name}.bias"]
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Any, tuple[NDArray[Any], ...] | None]:
+        """Action for one observation (d,), or for N of them (N, d).
+
+        Args:
+            observation: array, or torch tensor.
+            state: handed through; the policy has none.
+            episode_start: no matter.
+            deterministic: False draws the action.
+            rng: draws it; None takes the policy's own.
+
+        Returns:
+            Actions (m,) or (N, m) float32 within the action space, tensors for tensors; and `state`.
+
+        Raises:
+            InvalidInput: another shape, or values that are no finite numbers.
+        """
+        if isinstance(observation, torch.Tensor):
+            action, _ = self.predict(observation.detach().cpu().numpy(), None, None, deterministic, rng)
+            return torch.from_numpy(action).to(observation.device), state
+        x = self._checked(observation)
+        for weight, bias in self._layers:
+            x = np.maximum(x @ weight + bias, 0.0)
+        action = x @ self._mean[0] + self._mean[1]
+        if not deterministic:
+            log_std = (x @ self._log_std[0] + self._log_std[1]).clip(*_LOG_STD)
+            noise = (rng or self.rng).standard_normal(action.shape, dtype=np.float32)
+            action = action + np.exp(log_std) * noise
+        low, high = self.action_space.low, self.action_space.high
+        stretched = low + 0.5 * (np.tanh(action) + 1.0) * (high - low)
+        return stretched.clip(low, high).astype(np.float32, copy=False), state
+
+    def _checked(self, observation: Any) -> Floats:
+        try:
+            array: NDArray[Any] = np.asarray(observation)
+        except ValueError as error:
+            raise InvalidInput(f"observations must all have the same shape ({error})") from error
+        (size,) = self.observation_space.shape
+        if array.ndim not in (1, 2) or array.shape[-1] != size or array.dtype.kind not in "fiu":
+            raise InvalidInput(
+                f"this policy takes observations ({size},) or (N, {size}) of numbers, as {self.environment} gives "
+                f"them; got {array.shape} of {array.dtype}"
+            )
+        if not np.isfinite(array).all():
+            raise InvalidInput("an observation has entries that are not finite")
+        return array.astype(np.float32, copy=False)
+
+    @property
+    def environment(self) -> str:
+        """Name of the environment it was trained in."""
+        return str(self.card.get("environment", {}).get("id", "its environment"))
+
+    def check_env(self, env: Any) -> None:
+        """Refuse an environment with other spaces than the policy was trained in.
+
+        Raises:
+            InvalidInput: it has.
+        """
+        for name in ("observation_space", "action_space"):
+            ours, theirs = getattr(self, name), getattr(env, name)
+            if not isinstance(theirs, spaces.Box) or ours != theirs:
+                raise InvalidInput(f"the policy was trained in {self.environment} with {name} {ours}, got {theirs}")
+
+    def save(self, folder: Path | str) -> str:
+        """Write weights, then the card that vouches for them, for `load_policy`; returns the weights' SHA-256."""
+        folder = Path(folder)
+        with atomic_write(folder / _WEIGHTS) as stream:
+            stream.write(save({name: np.ascontiguousarray(value) for name, value in self.tensors.items()}))
+        digest = sha256(folder / _WEIGHTS)
+        head = {
+            "format": _FORMAT,
+            "kind": _KIND,
+            "sha256": digest,
+            "hidden": self.hidden,
+            "observation_space": _describe(self.observation_space),
+            "action_space": _describe(self.action_space),
+        }
+        self.card = {**head, **{name: value for name, value in self.card.items() if name not in head}}
+        write_json(folder / _CARD, self.card)
+        return digest
+
+
+def known_policies() -> list[str]:
+    """Names of the policies that ship with worldplan."""
+    return sorted(p.parent.name for p in ZOO.glob(f"*/{_CARD}"))
+
+
+def load_policy(name: str | Path, seed: int = 0) -> ActorPolicy:
+    """Load a policy that ships with worldplan, or one from a folder. Reads no pickle.
+
+    Args:
+        name: a shipped name (`known_policies()`), or a folder that `worldplan train-sac` wrote.
+        seed: of actions that are drawn (`predict(..., deterministic=False)`).
+
+    Raises:
+        UnknownName: neither a shipped name nor a folder.
+        BadFile: a file is missing, truncated, altered, or of another kind.
+    """
+    folder = ZOO / name if str(name) in known_policies() else Path(name)
+    if not folder.is_dir():
+        raise UnknownName("policy (a shipped name or a folder)", str(name), known_policies())
+    card = read_json(folder / _CARD)
+    if (card.get("kind"), card.get("format")) != (_KIND, _FORMAT):
+        raise BadFile(
+            folder / _CARD,
+            f"is of kind {card.get('kind')!r} and format {card.get('format')!r}, "
+            f"this worldplan reads {_KIND!r}, {_FORMAT}",
+        )
+    path = folder / _WEIGHTS
+    if not path.is_file():
+        raise BadFile(path, f"no such file; a policy's folder holds {_CARD} and {_WEIGHTS}")
+    if sha256(path) != card.get("sha256"):
+        raise BadFile(path, f"does not match the SHA-256 in {_CARD}: truncated or altered; fetch or train it again")
+    try:
+        tensors = load(path.read_bytes())
+        policy = ActorPolicy(tensors, _space(card["observation_space"]), _space(card["action_space"]), card, seed)
+        if policy.hidden != card["hidden"]:
+            raise InvalidInput(f"layers of {policy.hidden} units, the card says {card['hidden']}")
+    except (SafetensorError, KeyError, TypeError, ValueError, AssertionError) as error:
+        raise BadFile(path, f"holds no weights of this policy ({error}); train it again") from error
+    return policy
+
+
+def flat_box(space: spaces.Space[Any]) -> spaces.Box:
+    """The space, if it is a `Box` of floating-point vectors.
+
+    Raises:
+        InvalidInput: it is not; pictures and dictionaries need other networks.
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.dtype is None or space.dtype.kind != "f":
+        raise InvalidInput(f"need a flat Box of floats, such as that of worldplan/Reacher-v0, got {space}")
+    return space
+
+
+def _sizes(tensors: dict[str, Floats], inputs: int, outputs: int) -> list[int]:
+    """Units of the hidden layers, after a check that all tensors are there and fit together."""
+    hidden: list[int] = []
+    wanted = {}
+    while (weight := tensors.get(f"hidden.{len(hidden)}.weight")) is not None:
+        units = weight.shape[0] if weight.ndim else 0
+        wanted |= {f"hidden.{len(hidden)}.weight": (units, inputs), f"hidden.{len(hidden)}.bias": (units,)}
+        inputs = units
+        hidden.append(units)
+    for head in ("mean", "log_std"):
+        wanted |= {f"{head}.weight": (outputs, inputs), f"{head}.bias": (outputs,)}
+    found = {name: value.shape for name, value in tensors.items()}
+    if found != wanted:
+        raise InvalidInput(f"need tensors {wanted}, got {found}")
+    for name, value in tensors.items():
+        if value.dtype != np.float32 or not np.isfinite(value).all():
+            raise InvalidInput(f"tensor {name} must be float32 and finite")
+    return hidden
+
+
+def _describe(box: spaces.Box) -> dict[str, Any]:
+    return {"low": box.low.tolist(), "high": box.high.tolist(), "dtype": str(box.dtype)}
+
+
+def _space(saved: dict[str, Any]) -> spaces.Box:
+    kind = {"float32": np.float32, "float64": np.float64}[saved["dtype"]]
+    return spaces.Box(np.array(saved["low"], dtype=kind), np.array(saved["high"], dtype=kind), dtype=kind)

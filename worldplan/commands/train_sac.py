@@ -1,0 +1,103 @@
+"""`worldplan train-sac`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tqdm import tqdm
+
+from worldplan.commands.base import Verb, config_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSac(Verb):
+    """Train a policy on dm_control's Reacher, from its true state, with Stable-Baselines3's SAC.
+
+    The folder receives the best actor (safetensors and JSON, no pickle), its learning curve, and a log for TensorBoard.
+
+    Args:
+        task: easy (target of radius .05 m) or hard (.015 m).
+        steps: environment steps, over all copies.
+        hidden: units of the hidden layers, of actor and critics.
+        learning_rate: of Adam.
+        gamma: discount.
+        tau: share of the critic that its target takes over in each update.
+        batch: transitions per update.
+        buffer: transitions kept.
+        warmup: random steps before the first update.
+        temperature: at the start; it is learned.
+        copies: environments side by side.
+        updates: gradient steps per step of all copies.
+        episode_steps: training episodes are cut after so many steps; by default never before dm_control's 1000.
+        evaluate_every: steps between evaluations; each is followed by a checkpoint.
+        evaluations: episodes of an evaluation.
+        tests: episodes of the final test.
+        stop_at: mean return of an evaluation that ends training.
+        threads: threads of torch; more than one is slower with such small networks.
+        resume: continue an interrupted run in the folder --out; --steps and --stop-at may have changed.
+        out: folder for the policy; must not hold one yet.
+    """
+
+    task: tyro.conf.Positional[Literal["easy", "hard"]] = "easy"
+    steps: int = 400_000
+    hidden: tuple[int, ...] = (128, 128)
+    learning_rate: float = 1e-3
+    gamma: float = 0.99
+    tau: float = 0.01
+    batch: int = 256
+    buffer: int = 400_000
+    warmup: int = 5_000
+    temperature: float = 0.1
+    copies: int = 8
+    updates: int = 2
+    episode_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = 250
+    evaluate_every: int = 16_000
+    evaluations: int = 10
+    tests: int = 20
+    stop_at: Annotated[float | None, tyro.conf.arg(metavar="RETURN")] = None
+    threads: int = 1
+    resume: bool = False
+    out: Path = Path("runs/sac")
+
+    def run(self, command: str) -> int:
+        """Exit status 0."""
+        import gymnasium
+        import torch
+
+        import worldplan.envs  # registers the environments  # noqa: F401
+        from worldplan.agents.sac import SACConfig, train_sac
+        from worldplan.files import read_json
+
+        torch.set_num_threads(self.threads)
+        bar = tqdm(desc="training steps", total=self.steps, mininterval=0.1 if sys.stderr.isatty() else 30.0)
+        with bar:
+            folder = train_sac(
+                partial(gymnasium.make, "worldplan/Reacher-v0", task=self.task),
+                self.out,
+                config_of(SACConfig, self),
+                resume=self.resume,
+                command=command,
+                progress=lambda done, total: bar.update(done - bar.n),
+                report=lambda row: bar.set_postfix({"return": f"{row['return']:.0f}"}, refresh=False),
+            )
+        card = read_json(folder / "policy.json")
+        test = card["test"]
+        facts = {"folder": str(folder), **{name: card[name] for name in ("sha256", "chosen_step", "test")}}
+        rows = [
+            [f"mean return of {test['episodes']} test episodes", f"{test['return']:.1f}"],
+            ["standard deviation, lowest", f"{test['std']:.1f}  {test['lowest']:.1f}"],
+            ["best evaluation at step", str(card["chosen_step"])],
+        ]
+        self.show(facts, f"Policy in {folder}", ["", ""], rows, [f"Curves: tensorboard --logdir {folder / 'tb'}"])
+        return 0
+
+    def advice(self, command: str) -> str:
+        """How to go on from the last checkpoint, if there is one."""
+        if not (self.out / "checkpoint.json").exists():
+            return f"no checkpoint was written yet (one every {self.evaluate_every} steps); {super().advice(command)}"
+        return f"to continue from the last checkpoint: {command.removesuffix(' --resume')} --resume"
