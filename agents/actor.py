@@ -205,7 +205,7 @@ def flat_box(space: spaces.Space[Any]) -> spaces.Box:
 def _sizes(tensors: dict[str, Floats], inputs: int, outputs: int) -> list[int]:
     """Units of the hidden layers, after a check that all tensors are there and fit together."""
     hidden: list[int] = []
-    wanted = {}
+    wanted: dict[str, tuple[int, ...]] = {}
     while (weight := tensors.get(f"hidden.{len(hidden)}.weight")) is not None:
         units = weight.shape[0] if weight.ndim else 0
         wanted |= {f"hidden.{len(hidden)}.weight": (units, inputs), f"hidden.{len(hidden)}.bias": (units,)}
@@ -227,5 +227,5 @@ def _describe(box: spaces.Box) -> dict[str, Any]:
 
 
 def _space(saved: dict[str, Any]) -> spaces.Box:
-    kind = {"float32": np.float32, "float64": np.float64}[saved["dtype"]]
+    kind: Any = {"float32": np.float32, "float64": np.float64}[saved["dtype"]]
     return spaces.Box(np.array(saved["low"], dtype=kind), np.array(saved["high"], dtype=kind), dtype=kind)

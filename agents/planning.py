@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from worldplan.cost import QuadraticCost, finite_array
 from worldplan.dynamics import LinearDynamics
 from worldplan.encoder import ZOO as ENCODERS
-from worldplan.encoder import PixelEncoder, check_frames, load_encoder
+from worldplan.encoder import PixelEncoder, check_frames, known_encoders, load_encoder
 from worldplan.errors import BadFile, InvalidInput, SolverFailed, UnknownName
 from worldplan.estimation import build_estimator
 from worldplan.files import read_json, write_json
@@ -213,14 +213,20 @@ class PlanningAgent:
     def save(self, folder: Path | str) -> Path:
         """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads.
 
+        An encoder that ships with worldplan is written by name and SHA-256, any other with its weights.
+
         Raises:
             InvalidInput: the encoder is not worldplan's own, so its weights cannot be written.
         """
         folder = Path(folder)
         if not isinstance(self.encoder, PixelEncoder):
             raise InvalidInput("only agents with a worldplan encoder (`load_encoder`) can be saved")
-        digest = self.encoder.save(folder / "encoder")
-        write_json(folder / _FILE, {"encoder": "encoder", "encoder_sha256": digest, **self.to_dict()})
+        name = self.encoder.name
+        if name in known_encoders():
+            digest = self.encoder.card["sha256"]
+        else:
+            name, digest = "encoder", self.encoder.save(folder / "encoder")
+        write_json(folder / _FILE, {"encoder": name, "encoder_sha256": digest, **self.to_dict()})
         return folder
 
     def to_dict(self) -> dict[str, Any]:

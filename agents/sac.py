@@ -98,8 +98,8 @@ def train_sac(
     *,
     resume: bool = False,
     command: str = "",
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    report: Callable[[Row], None] = lambda row: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+    report: Callable[[Row], object] = lambda row: None,
 ) -> Path:
     """Train a policy with SB3's SAC and save the best actor to `folder`, in the form that `load_policy` reads.
 
@@ -165,7 +165,7 @@ def episode_returns(policy: Any, envs: Sequence[gym.Env[Any, Any]], seed: int | 
     totals, running = np.zeros(len(envs)), np.ones(len(envs), dtype=bool)
     while running.any():
         actions, _ = policy.predict(observations, deterministic=True)
-        for i in np.flatnonzero(running):
+        for i in np.flatnonzero(running).tolist():
             observations[i], reward, terminated, truncated, _ = envs[i].step(actions[i])
             totals[i] += float(reward)
             running[i] = not (terminated or truncated)
@@ -260,7 +260,7 @@ class _Run:
     def _seed(self, *path: int) -> int:
         return int(np.random.SeedSequence([self.config.seed, *path]).generate_state(1)[0])
 
-    def round(self, progress: Callable[[int], None]) -> Row:
+    def round(self, progress: Callable[[int], object]) -> Row:
         """Train for `evaluate_every` steps, then evaluate."""
         from stable_baselines3.common.callbacks import ConvertCallback
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -39,22 +40,12 @@ def draw_plan(report: PlanReport) -> bytes:
     height = HEAD + EPISODE * len(shown)
     figure = Figure(figsize=(12.0, height), dpi=110)
     figure.text(LEFT, 1 - 0.12 / height, report.title, ha="left", va="top", fontsize=15, fontweight="bold")
-    figure.text(
-        LEFT,
-        1 - 0.47 / height,
-        _subtitle(report, len(shown)),
-        ha="left",
-        va="top",
-        fontsize=9.5,
-        color="0.3",
-        linespacing=1.4,
-    )
+    lines = _subtitle(report, len(shown))
+    figure.text(LEFT, 1 - 0.47 / height, lines, ha="left", va="top", fontsize=9.5, color="0.3", linespacing=1.4)
     plane = _principal_plane(np.concatenate([np.vstack([e.latents, e.goal_latent]) for e in report.episodes]))
     for k, episode in enumerate(shown):
         top = height - HEAD - EPISODE * k  # inches from below
-        strip = figure.add_gridspec(
-            1, 1, left=LEFT, right=RIGHT, top=(top - 0.3) / height, bottom=(top - 1.65) / height
-        )
+        strip = (LEFT, (top - 1.65) / height, RIGHT - LEFT, 1.35 / height)
         plots = figure.add_gridspec(
             1,
             3,
@@ -65,7 +56,7 @@ def draw_plan(report: PlanReport) -> bytes:
             wspace=0.22,
             width_ratios=[0.8, 1.0, 1.0],
         )
-        _strip(figure.add_subplot(strip[0]), episode, k + 1)
+        _strip(figure.add_axes(strip), episode, k + 1)
         others = [e for e in report.episodes if e is not episode]
         _path(figure.add_subplot(plots[0]), episode, others, plane)
         _distance(figure.add_subplot(plots[1]), episode, report.config.success)
@@ -78,12 +69,12 @@ def draw_plan(report: PlanReport) -> bytes:
 def _subtitle(report: PlanReport, shown: int) -> str:
     agent, n = report.agent, len(report.episodes)
     which = f"all {n} episodes" if shown == n else f"the first {shown} of {n} episodes"
-    first = f"Agent {agent['name']!r}, planner {agent['planner']}; {which}."
+    first = f"Agent {Path(agent['name']).name!r}, planner {agent['planner']}; {which}."
     if report.controls:
         row = report.controls[0]
         first += (
             f" Over all {n}: median fingertip error {1000 * row.tip_error_median.value:.1f} mm,"
-            f" median cost {row.cost_ratio_median.value:.2f} × that of an LQR that knows the true state."
+            f" median cost {row.cost_ratio_median.value:.2f} × the true-state LQR's."
         )
     second = "The agent sees 64 × 64 images and one goal image, nothing else."
     if report.config.target != "hidden":
@@ -141,7 +132,7 @@ def _path(axes: Axes, episode: Episode, others: list[Episode], plane: tuple[Floa
     axes.plot(*h[0], "o", color=START, ms=8, zorder=3, label="start")
     axes.plot(*g, "*", color=GOAL, ms=13, zorder=3, label="goal image")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_title("path in the latent space", fontsize=10)
+    axes.set_title("path in the latent space" + (" (grey: other episodes)" if others else ""), fontsize=10)
     kind = "latent coordinate" if plane is None else "principal component"
     axes.set_xlabel(f"{kind} 1", fontsize=9)
     axes.set_ylabel(f"{kind} 2", fontsize=9)
@@ -162,9 +153,8 @@ def _distance(axes: Axes, episode: Episode, success: str) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if success == "tip":
             axes.axhspan(FLOOR, 1000 * TIP_TOLERANCE, color=START, alpha=0.15, lw=0)
-            axes.text(
-                0.02 * seconds[-1], 1.15 * FLOOR, f"reached: below {1000 * TIP_TOLERANCE:g} mm", fontsize=8, color=START
-            )
+            label = f"reached: below {1000 * TIP_TOLERANCE:g} mm"
+            axes.text(0.02 * seconds[-1], 1.15 * FLOOR, label, fontsize=8, color=START)
     axes.set_xlim(0, seconds[-1])
     axes.set_xlabel("seconds", fontsize=9)
     _tidy(axes)
@@ -174,11 +164,12 @@ def _torques(axes: Axes, episode: Episode) -> None:
     seconds = STEP_SECONDS * np.arange(len(episode.actions) + 1)
     for torque, colour, name in zip(episode.actions.T, TORQUES, NAMES, strict=True):
         axes.step(seconds, [*torque, torque[-1]], where="post", color=colour, lw=1.3, label=name)
-    axes.set_ylim(-1.12, 1.12)
+    axes.set_ylim(-1.12, 1.5)
+    axes.set_yticks([-1, -0.5, 0, 0.5, 1])
     axes.set_xlim(0, seconds[-1])
     axes.set_title("torques (limits ± 1)", fontsize=10)
     axes.set_xlabel("seconds", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    axes.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
     for limit in (-1, 1):
         axes.axhline(limit, color="0.7", lw=0.8, ls=":")
     _tidy(axes)

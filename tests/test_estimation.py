@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worldplan import estimation as module
 from worldplan.dynamics import LinearDynamics
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.estimation import build_estimator
@@ -110,6 +111,13 @@ def test_no_filter_is_better_than_one_that_never_forgets(dynamics):
     with pytest.raises(SolverFailed, match="no stationary Kalman filter") as caught:
         build_estimator(dynamics, 1)
     assert caught.value.problem is dynamics
+
+
+def test_a_wrong_answer_of_the_solver_is_noticed(monkeypatch):
+    solve = module.solve_discrete_are
+    monkeypatch.setattr(module, "solve_discrete_are", lambda *matrices: 1.01 * solve(*matrices))
+    with pytest.raises(SolverFailed, match="residual"):
+        build_estimator(mechanics(), 2)
 
 
 def test_an_unstable_mode_that_the_latent_shows_is_no_obstacle():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from worldplan.encoder import save_encoder
-from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
+from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, WorldplanError
 from worldplan.files import atomic_write, read_json, write_json
 from worldplan.network import ConvEncoder, to_input
-from worldplan.objectives import LeJEPA
+from worldplan.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
 from worldplan.pairs import PairDataset
 
 _CHECKPOINT, _PROGRESS, _LOG = "checkpoint.safetensors", "checkpoint.json", "log.jsonl"
@@ -46,7 +46,7 @@ class PretrainConfig:
         checkpoint_every: steps between checkpoints.
     """
 
-    objective: LeJEPA = field(default_factory=LeJEPA)
+    objective: Objective = field(default_factory=LeJEPA)
     latent_dim: int = 2
     width: int = 16
     hidden: int = 256
@@ -66,6 +66,15 @@ class PretrainConfig:
         rates = 0 < self.lr < math.inf and 0 < self.clip < math.inf and 0 <= self.weight_decay < math.inf
         if min(counts) < 1 or self.batch < 2 or not rates:
             raise InvalidInput(f"sizes must be positive, batch at least 2, lr and clip above 0 and finite; got {self}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, the objective with its name."""
+        return {**asdict(self), "objective": objective_to_dict(self.objective)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> PretrainConfig:
+        """Undo `to_dict`; what an older record lacks has its default."""
+        return cls(**{**record, "objective": objective_from_dict(record["objective"])})
 
 
 def pretrain(
@@ -131,14 +140,14 @@ def pretrain(
     if not spread[0] >= 0.1:  # also when it is not a number
         raise EncoderCollapsed(
             f"the embedding collapsed: its standard deviations run from {spread[0]:.3f} to {spread[-1]:.3f} instead of "
-            "about 1; raise the SIGReg weight, the number of pairs or the epochs"
+            f"about 1; raise {config.objective.remedy}, the number of pairs or the epochs"
         )
     save_encoder(
         run.network,
         folder,
         card={
             "command": command,
-            "config": asdict(config),
+            "config": config.to_dict(),
             "data": {"sha256": data.manifest_sha256, **data.provenance},
             "validation": validation,
             "spread": spread,
@@ -220,7 +229,8 @@ class _Run:
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         with atomic_write(folder / _CHECKPOINT) as stream:
             stream.write(save(tensors, metadata={"step": str(done)}))
-        write_json(folder / _PROGRESS, {"step": done, "config": asdict(self.config), "data": self.data.manifest_sha256})
+        progress = {"step": done, "config": self.config.to_dict(), "data": self.data.manifest_sha256}
+        write_json(folder / _PROGRESS, progress)
 
     def restore(self, folder: Path) -> int:
         """Load the folder's checkpoint and return the number of steps done.
@@ -228,7 +238,11 @@ class _Run:
         The step is the one inside the weight file: a crash may leave a JSON older than the weights.
         """
         saved = read_json(folder / _PROGRESS)
-        if saved.get("config") != asdict(self.config) or saved.get("data") != self.data.manifest_sha256:
+        try:
+            same = PretrainConfig.from_dict(saved["config"]) == self.config
+        except (KeyError, TypeError, ValueError, WorldplanError):
+            same = False
+        if not same or saved.get("data") != self.data.manifest_sha256:
             raise BadFile(folder / _PROGRESS, "belongs to another configuration or dataset; start a new folder")
         try:
             with safe_open(folder / _CHECKPOINT, framework="pt") as file:

@@ -13,6 +13,7 @@ from worldplan.commands.doctor import Doctor
 from worldplan.commands.fit import Fit
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
+from worldplan.commands.train_sac import TrainSac
 
 Command = (
     Annotated[Doctor, tyro.conf.subcommand("doctor")]
@@ -20,6 +21,7 @@ Command = (
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
+    | Annotated[TrainSac, tyro.conf.subcommand("train-sac")]
 )
 
-__all__ = ["Collect", "Command", "Doctor", "Fit", "Plan", "Pretrain", "Verb"]
+__all__ = ["Collect", "Command", "Doctor", "Fit", "Plan", "Pretrain", "TrainSac", "Verb"]

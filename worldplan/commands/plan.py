@@ -28,6 +28,7 @@ class Plan(Verb):
         profile: look of the frames.
         target: the target sphere, a distractor.
         success: fingertip within .025 m of the goal's, or both joints within .05 rad.
+        threads: threads of torch on the CPU; more than one slow single frames down.
         video: kind of film; mp4 needs the `video` extra.
         out: folder for what is written; an earlier run's files are replaced.
     """
@@ -43,17 +44,21 @@ class Plan(Verb):
     profile: Profile = "dmc"
     target: Target = "hard"
     success: Literal["tip", "qpos"] = "tip"
+    threads: int = 1
     video: Literal["gif", "mp4", "none"] = "gif"
     out: Path = Path("runs/plan")
 
     def run(self, command: str) -> int:
         """Exit status 0, whether or not the goals were reached."""
+        import torch
+
         from worldplan.eval.fitting import FitConfig, find_agent
         from worldplan.eval.plan_report import PlanConfig
         from worldplan.eval.planning import plan_to_goals, write_plan
         from worldplan.eval.video import require_video
 
         require_video(self.video)
+        torch.set_num_threads(self.threads)
         config = config_of(PlanConfig, self)
         fit = FitConfig(seed=self.seed, profile=self.profile, target=self.target)
         agent = find_agent(self.agent, self.encoder, self.planner, fit, progress=bar("fit: random torques"))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tqdm import tqdm
@@ -16,12 +16,19 @@ from worldplan.commands.base import Verb, config_of
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(Verb):
-    """Train an encoder on positive pairs by LeJEPA: alignment of the views, and SIGReg against collapse.
+    """Train an encoder on positive pairs: alignment of the views, and a term against collapse.
 
     Args:
         data: folder that `worldplan collect` wrote.
-        weight: lambda in [0, 1], weight of SIGReg; 1 - lambda is alignment's.
-        slices: random directions of SIGReg per step.
+        objective: what stands against collapse. lejepa: SIGReg, a Gaussian embedding; whitening: mean and covariance;
+            vicreg: variances and covariances; infonce: telling the pairs of a batch apart.
+        weight: in [0, 1], weight of the term against collapse, the rest is alignment's; by default .02 (lejepa),
+            .5 (whitening), .2 (vicreg).
+        slices: lejepa: random directions of SIGReg per step; by default 256.
+        test: lejepa: test of Gaussianity on each direction: epps-pulley (the default), moments, jarque-bera,
+            cramer-von-mises, watson, anderson-darling. Others than the default ask for another weight.
+        covariance: vicreg: weight of the covariances relative to that of the variances; by default 1.
+        sigma: infonce: width of the kernel, which sets the scale of the embedding; by default .5.
         latent_dim: size of the embedding.
         width: channels of the first convolution.
         hidden: units of the head.
@@ -40,8 +47,12 @@ class Pretrain(Verb):
     """
 
     data: tyro.conf.Positional[Path]
-    weight: float = 0.02
-    slices: int = 256
+    objective: Literal["lejepa", "whitening", "vicreg", "infonce"] = "lejepa"
+    weight: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    slices: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    test: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    covariance: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    sigma: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     latent_dim: int = 2
     width: int = 16
     hidden: int = 256
@@ -63,13 +74,16 @@ class Pretrain(Verb):
         import torch
 
         from worldplan.files import read_json
-        from worldplan.objectives import LeJEPA
+        from worldplan.objectives import objective_from_dict
         from worldplan.pairs import PairDataset
         from worldplan.pretraining import PretrainConfig, pretrain
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        config = config_of(PretrainConfig, self, objective=config_of(LeJEPA, self))
+        options = {name: getattr(self, name) for name in ("weight", "slices", "test", "covariance", "sigma")}
+        given = {name: value for name, value in options.items() if value is not None}
+        objective = objective_from_dict({"name": self.objective, **given})
+        config = config_of(PretrainConfig, self, objective=objective)
         steps = TrainingBar()
         folder = pretrain(
             PairDataset(self.data),
@@ -82,7 +96,7 @@ class Pretrain(Verb):
         )
         card = read_json(folder / "encoder.json")
         facts = {"folder": str(folder), **{k: card[k] for k in ("sha256", "validation", "spread")}}
-        rows = [["label-free loss, held out", f"{card['validation']['loss']:.4f}"]]
+        rows = [[f"label-free {name}, held out", f"{value:.4f}"] for name, value in card["validation"].items()]
         rows += [["standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in card["spread"])]]
         self.show(facts, f"Encoder in {folder}", ["", ""], rows, [f"Next: worldplan fit --encoder {folder}"])
         return 0
@@ -104,5 +118,6 @@ class TrainingBar:
         return iter(self._bar)
 
     def show(self, row: dict[str, float]) -> None:
-        """Show a logged row."""
-        self._bar.set_postfix({k: f"{row[k]:.4f}" for k in ("loss", "align", "sigreg")}, refresh=False)
+        """Show a logged row: the terms of the loss, whatever they are."""
+        terms = {k: f"{v:.4f}" for k, v in row.items() if k not in ("step", "gradient") and "validation" not in k}
+        self._bar.set_postfix(terms, refresh=False)

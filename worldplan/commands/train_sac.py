@@ -33,7 +33,7 @@ class TrainSac(Verb):
         temperature: at the start; it is learned.
         copies: environments side by side.
         updates: gradient steps per step of all copies.
-        episode_steps: training episodes are cut after so many steps; by default never before dm_control's 1000.
+        episode_steps: training episodes are cut after so many steps; None leaves dm_control's 1000.
         evaluate_every: steps between evaluations; each is followed by a checkpoint.
         evaluations: episodes of an evaluation.
         tests: episodes of the final test.
@@ -55,7 +55,7 @@ class TrainSac(Verb):
     temperature: float = 0.1
     copies: int = 8
     updates: int = 2
-    episode_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = 250
+    episode_steps: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = 250
     evaluate_every: int = 16_000
     evaluations: int = 10
     tests: int = 20

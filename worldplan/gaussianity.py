@@ -1,0 +1,126 @@
+"""Tests of Gaussianity on the line, as differentiable losses: what SIGReg may ask of each projection.
+
+Each takes (N, S), samples of S laws, and gives (S,) statistics of their fit to N(0, 1) with *known* mean and variance:
+0 or little for a standard Gaussian, growing like N for any law that it can tell from one. These are the candidates that
+Balestriero and LeCun 2025 (arXiv 2511.08544, section 4.2) weigh; they choose Epps-Pulley, the only one with bounded
+gradients that is a plain mean over samples. The units differ: a weight that is right for one test is not for another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_SMALLEST_VARIANCE = 1e-4  # keeps what divides by a variance finite when a projection collapses
+
+
+def epps_pulley(projections: Tensor, knots: int = 17, cutoff: float = 3.0) -> Tensor:
+    """Epps-Pulley statistic of normality against N(0, 1), one per column (Epps and Pulley 1983).
+
+    `N * integral |phi_N(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt` with the empirical characteristic function phi_N, by
+    the trapezoid rule on [0, cutoff], doubled by symmetry (Balestriero and LeCun 2025, arXiv 2511.08544).
+
+    Args:
+        projections: (N, S) samples of S one-dimensional laws.
+        knots: nodes of the rule.
+        cutoff: where the integral ends.
+
+    Returns:
+        (S,) statistics, differentiable, gradients bounded.
+    """
+    t = torch.linspace(0.0, cutoff, knots, device=projections.device, dtype=projections.dtype)
+    normal = torch.exp(-0.5 * t.square())
+    weight = torch.full_like(t, 2.0 * cutoff / (knots - 1))
+    weight[0] = weight[-1] = cutoff / (knots - 1)
+    phase = projections.unsqueeze(-1) * t  # (N, S, knots)
+    gap = (phase.cos().mean(dim=0) - normal).square() + phase.sin().mean(dim=0).square()
+    return len(projections) * (gap * normal * weight).sum(dim=-1)
+
+
+def moments(projections: Tensor) -> Tensor:
+    """`N * sum_k mean(He_k(u))^2 / k!`, k = 1 ... 4, with the Hermite polynomials He_k.
+
+    Zero iff the first four moments are those of N(0, 1); chi-squared with 4 degrees of freedom for a large Gaussian
+    sample (Neyman's smooth test, 1937). Like every test of finitely many moments it is blind to laws that share them,
+    and its gradients grow with the cube of an outlier (Balestriero and LeCun 2025, Theorem 3).
+    """
+    u, square = projections, projections.square()
+    hermite = (u, square - 1.0, u * (square - 3.0), square * (square - 6.0) + 3.0)
+    terms = [h.mean(dim=0).square() / math.factorial(k) for k, h in enumerate(hermite, start=1)]
+    return len(u) * torch.stack(terms).sum(dim=0)
+
+
+def jarque_bera(projections: Tensor) -> Tensor:
+    """Extended Jarque-Bera: `N mean^2 / var + (N - 1) (var - 1)^2 / 2 + N (skew^2 + (kurt - 3)^2 / 4) / 6`.
+
+    Jarque and Bera 1980, extended to a known mean and variance by Balestriero and LeCun 2025 (section 4.2.1). Variances
+    in denominators are held above 1e-4.
+    """
+    size = len(projections)
+    mean = projections.mean(dim=0)
+    centred = projections - mean
+    biased = centred.square().mean(dim=0)
+    standard = centred / biased.clamp_min(_SMALLEST_VARIANCE).sqrt()
+    skew, excess = standard.pow(3).mean(dim=0), standard.pow(4).mean(dim=0) - 3.0
+    variance = biased * (size / max(size - 1, 1))
+    location = size * mean.square() / variance.clamp_min(_SMALLEST_VARIANCE)
+    scale = (size - 1) * (variance - 1.0).square() / 2.0
+    return location + scale + size / 6.0 * (skew.square() + excess.square() / 4.0)
+
+
+def cramer_von_mises(projections: Tensor) -> Tensor:
+    """`N * integral (F_N - F)^2 dF` with the empirical and the Gaussian distribution function (Cramer 1928).
+
+    Its gradient fades with the Gaussian density: an embedding that is far too large hardly feels it.
+    """
+    heights: Tensor = torch.special.ndtr(projections.sort(dim=0).values)
+    return (heights - _middles(projections)).square().sum(dim=0) + 1.0 / (12.0 * len(projections))
+
+
+def watson(projections: Tensor) -> Tensor:
+    """Cramer-von Mises less its share from a shift: `W^2 - N (mean(F(u)) - 1/2)^2` (Watson 1961).
+
+    Made for the circle, it does not care where on the line a point mass lies.
+    """
+    shift: Tensor = torch.special.ndtr(projections).mean(dim=0) - 0.5
+    return cramer_von_mises(projections) - len(projections) * shift.square()
+
+
+def anderson_darling(projections: Tensor) -> Tensor:
+    """`N * integral (F_N - F)^2 / (F (1 - F)) dF`: weight on the tails (Anderson and Darling 1952).
+
+    The gradient of an outlier grows linearly: it never fades.
+    """
+    ordered = projections.sort(dim=0).values
+    logs = _log_ndtr(ordered) + _log_ndtr(-ordered.flip(0))
+    return -len(ordered) * (1.0 + (2.0 * _middles(ordered) * logs).mean(dim=0))
+
+
+def _middles(projections: Tensor) -> Tensor:
+    """(N, 1): (2 i - 1) / (2 N), i = 1 ... N, the middles of the steps of an empirical distribution function."""
+    size = len(projections)
+    steps = torch.arange(size, device=projections.device, dtype=projections.dtype)
+    return ((steps + 0.5) / size).unsqueeze(-1)
+
+
+def _log_ndtr(x: Tensor) -> Tensor:
+    """Logarithm of the Gaussian distribution function.
+
+    The gradient of torch.special.log_ndtr is wrong, up to infinite, from some 1e3 standard deviations on in float32.
+    """
+    left, right = x.clamp_max(0.0), x.clamp_min(0.0)
+    tail = torch.special.erfcx(-left * math.sqrt(0.5)).log() - math.log(2.0) - 0.5 * left.square()
+    return torch.where(x < 0.0, tail, torch.log1p(-0.5 * torch.special.erfc(right * math.sqrt(0.5))))
+
+
+TESTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "epps-pulley": epps_pulley,
+    "moments": moments,
+    "jarque-bera": jarque_bera,
+    "cramer-von-mises": cramer_von_mises,
+    "watson": watson,
+    "anderson-darling": anderson_darling,
+}
