@@ -8,87 +8,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from worldplan.agents.actor import ActorPolicy, flat_box, load_policy
+from worldplan.agents.actor import ActorPolicy, load_policy
+from worldplan.agents.sac_run import Row, Run, SACConfig, actor_tensors
 from worldplan.errors import BadFile, InvalidInput
-from worldplan.files import atomic_write, read_json, write_json
+from worldplan.files import atomic_write
 
-_CHECKPOINT, _PROGRESS, _CURVE, _BOARD = "checkpoint.safetensors", "checkpoint.json", "learning_curve.jsonl", "tb"
-_BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-_FREE = ("steps", "stop_at")  # may differ when a run is resumed
-
-Row = dict[str, float]
-
-
-@dataclass(frozen=True)
-class SACConfig:
-    """How a policy is trained (Haarnoja et al. 2018, arXiv 1812.05905, with a learned temperature).
-
-    Args:
-        steps: environment steps, over all copies.
-        hidden: units of the hidden layers, of actor and critics.
-        learning_rate: of Adam.
-        gamma: discount.
-        tau: share of the critic that its target takes over in each update.
-        batch: transitions per update.
-        buffer: transitions kept.
-        warmup: random steps before the first update.
-        temperature: at the start.
-        copies: environments side by side; one step of all is followed by `updates`.
-        updates: gradient steps per step of all copies.
-        episode_steps: training episodes are truncated (not terminated) after so many; None as the environment does.
-        evaluate_every: steps between evaluations; each is followed by a checkpoint.
-        evaluations: episodes of an evaluation, the same each time.
-        tests: episodes of the final test, other ones.
-        stop_at: mean return of an evaluation that ends training.
-        seed: of weights, episodes and noise; training, evaluation and test use different children of it.
-    """
-
-    steps: int = 400_000
-    hidden: tuple[int, ...] = (128, 128)
-    learning_rate: float = 1e-3
-    gamma: float = 0.99
-    tau: float = 0.01
-    batch: int = 256
-    buffer: int = 400_000
-    warmup: int = 5_000
-    temperature: float = 0.1
-    copies: int = 8
-    updates: int = 2
-    episode_steps: int | None = 250
-    evaluate_every: int = 16_000
-    evaluations: int = 10
-    tests: int = 20
-    stop_at: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = (self.steps, self.batch, self.copies, self.updates, self.evaluations, self.tests, *self.hidden)
-        length = 1 if self.episode_steps is None else self.episode_steps
-        if min(*counts, length) < 1 or not self.hidden or self.warmup < 0:
-            raise InvalidInput(f"sizes must be positive, got {self}")
-        if not (self.learning_rate > 0 and 0 <= self.gamma < 1 and 0 < self.tau <= 1 and self.temperature > 0):
-            raise InvalidInput(f"need rates and temperature above 0, gamma in [0, 1), tau in (0, 1]; got {self}")
-        if self.evaluate_every < 1 or self.evaluate_every % self.copies or self.steps % self.evaluate_every:
-            raise InvalidInput(
-                f"steps ({self.steps}) must be a multiple of evaluate_every ({self.evaluate_every}), and that of "
-                f"copies ({self.copies})"
-            )
-        if self.buffer < max(self.batch, self.copies):
-            raise InvalidInput(f"a buffer of {self.buffer} holds no batch of {self.batch}")
+_CURVE = "learning_curve.jsonl"
 
 
 def train_sac(
@@ -125,7 +59,7 @@ def train_sac(
         InvalidInput: an environment with other observations or actions.
     """
     config, folder = config or SACConfig(), Path(folder)
-    unfinished = (folder / _PROGRESS).exists()
+    unfinished = (folder / Run.PROGRESS).exists()
     if not resume and unfinished:
         raise BadFile(folder, "holds an unfinished run; continue it with --resume or choose another folder")
     if not resume and (folder / "policy.json").exists():
@@ -133,7 +67,7 @@ def train_sac(
     if resume and not unfinished:
         raise BadFile(folder, "holds no checkpoint to resume from; start without --resume")
     with _own_randomness():
-        run = _Run(make_env, config, folder, command)
+        run = Run(make_env, config, folder, command)
         try:
             curve = run.restore() if resume else []
             _write_curve(folder, curve)
@@ -147,29 +81,15 @@ def train_sac(
                 run.checkpoint(curve)
                 report(row)
             if not curve:
-                raise BadFile(folder / _PROGRESS, "holds no evaluation; start a new folder")
+                raise BadFile(folder / Run.PROGRESS, "holds no evaluation; start a new folder")
             best = load_policy(folder)
             best.card |= {"learning_curve": curve, "test": run.test(best)}
             best.save(folder)
         finally:
             run.close()
-    for name in (_CHECKPOINT, _PROGRESS):
+    for name in (Run.CHECKPOINT, Run.PROGRESS):
         (folder / name).unlink(missing_ok=True)
     return folder
-
-
-def episode_returns(policy: Any, envs: Sequence[gym.Env[Any, Any]], seed: int | Sequence[int]) -> NDArray[np.float64]:
-    """Return of one whole episode in each environment, with deterministic actions; all in step, for speed."""
-    seeds = np.random.SeedSequence(seed).generate_state(len(envs))
-    observations = np.stack([env.reset(seed=int(s))[0] for env, s in zip(envs, seeds, strict=True)])
-    totals, running = np.zeros(len(envs)), np.ones(len(envs), dtype=bool)
-    while running.any():
-        actions, _ = policy.predict(observations, deterministic=True)
-        for i in np.flatnonzero(running).tolist():
-            observations[i], reward, terminated, truncated, _ = envs[i].step(actions[i])
-            totals[i] += float(reward)
-            running[i] = not (terminated or truncated)
-    return totals
 
 
 def load_sb3_zip(path: Path | str, *, trust: bool = False) -> ActorPolicy:
@@ -196,194 +116,6 @@ def load_sb3_zip(path: Path | str, *, trust: bool = False) -> ActorPolicy:
     except Exception as error:  # SB3 raises many unrelated types over a foreign zip
         raise BadFile(path, f"holds no SAC of Stable-Baselines3 ({error})") from error
     return ActorPolicy(tensors, *spaces, {"source": "Stable-Baselines3 zip"})
-
-
-def actor_tensors(model: Any) -> dict[str, NDArray[np.float32]]:
-    """Weights of an SB3 SAC's actor, under the names of `ActorPolicy`."""
-    heads = {"mu": "mean", "log_std": "log_std"}
-    tensors = {}
-    for name, value in model.actor.state_dict().items():
-        layer, *middle, kind = name.split(".")
-        if layer == "latent_pi":  # linear layers and ReLUs in turn
-            layer = f"hidden.{int(middle[0]) // 2}"
-        tensors[f"{heads.get(layer, layer)}.{kind}"] = value.detach().cpu().numpy().copy()
-    return tensors
-
-
-class _Run:
-    """State of one training run: SB3's model, its environments, and how many steps were made."""
-
-    def __init__(
-        self, make_env: Callable[[], gym.Env[Any, Any]], config: SACConfig, folder: Path, command: str
-    ) -> None:
-        from stable_baselines3 import SAC
-        from stable_baselines3.common.logger import configure
-        from stable_baselines3.common.monitor import Monitor
-        from stable_baselines3.common.vec_env import DummyVecEnv
-
-        self.config, self.folder, self.command, self._make_env = config, folder, command, make_env
-
-        def make() -> gym.Env[Any, Any]:
-            limit = config.episode_steps
-            return Monitor(make_env() if limit is None else gym.wrappers.TimeLimit(make_env(), limit))
-
-        self.judges = [make_env() for _ in range(config.evaluations)]
-        self.environment = _describe(self.judges[0])
-        flat_box(self.judges[0].observation_space)
-        if not flat_box(self.judges[0].action_space).is_bounded():
-            raise InvalidInput(f"need bounded actions, got {self.judges[0].action_space}")
-        self.envs = DummyVecEnv([make] * config.copies)
-        self.model = SAC(
-            "MlpPolicy",
-            self.envs,
-            learning_rate=config.learning_rate,
-            buffer_size=config.buffer,
-            learning_starts=config.warmup,
-            batch_size=config.batch,
-            tau=config.tau,
-            gamma=config.gamma,
-            train_freq=1,
-            gradient_steps=config.updates,
-            ent_coef=f"auto_{config.temperature}",
-            policy_kwargs={"net_arch": list(config.hidden), "optimizer_kwargs": {"fused": True}},
-            seed=self._seed(0),
-            device="cpu",  # such small networks are no faster on a GPU
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        self.model.set_logger(configure(str(folder / _BOARD), ["tensorboard"]))
-
-    @property
-    def steps(self) -> int:
-        """Environment steps made."""
-        return self.model.num_timesteps
-
-    def _seed(self, *path: int) -> int:
-        return int(np.random.SeedSequence([self.config.seed, *path]).generate_state(1)[0])
-
-    def round(self, progress: Callable[[int], object]) -> Row:
-        """Train for `evaluate_every` steps, then evaluate."""
-        from stable_baselines3.common.callbacks import ConvertCallback
-
-        def tell(known: dict[str, Any], _: Any) -> bool:
-            progress(known["self"].num_timesteps)
-            return True
-
-        self.model.set_env(self.envs, force_reset=True)
-        self.model.set_random_seed(self._seed(1, self.steps) % 2**31)
-        self.model.learn(self.config.evaluate_every, ConvertCallback(tell), reset_num_timesteps=False)
-        returns = episode_returns(self.actor([]), self.judges, self._seed(2))
-        row = {"step": self.steps, **_summary(returns)}
-        for name in ("return", "std"):
-            self.model.logger.record(f"evaluation/{name}", row[name])
-        self.model.logger.dump(self.steps)
-        return row
-
-    def test(self, policy: ActorPolicy) -> dict[str, Any]:
-        """Returns of the saved policy on episodes that nothing was chosen by."""
-        envs = [self._make_env() for _ in range(self.config.tests)]
-        returns = episode_returns(policy, envs, self._seed(3))
-        for env in envs:
-            env.close()
-        return {"episodes": len(returns), **_summary(returns), "returns": returns.tolist()}
-
-    def actor(self, curve: list[Row]) -> ActorPolicy:
-        """The policy as it is now, with a card."""
-        packages = ("torch", "stable-baselines3", "gymnasium", "mujoco", "dm_control")
-        card = {
-            "environment": self.environment,
-            "command": self.command,
-            "config": asdict(self.config),
-            "versions": {name: version(name) for name in packages},
-            "chosen_step": self.steps,
-            "learning_curve": list(curve),
-        }
-        return ActorPolicy(actor_tensors(self.model), self.model.observation_space, self.model.action_space, card)
-
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        model = self.model
-        assert model.ent_coef_optimizer is not None
-        return {
-            "actor": model.actor.optimizer,
-            "critic": model.critic.optimizer,
-            "temperature": model.ent_coef_optimizer,
-        }
-
-    def checkpoint(self, curve: list[Row]) -> None:
-        """Write networks, optimisers, replay buffer and counters in one file; the JSON beside it says whose."""
-        model, memory = self.model, self.model.replay_buffer
-        assert memory is not None and model.log_ent_coef is not None
-        filled = memory.buffer_size if memory.full else memory.pos
-        tensors = {f"network.{k}": v for k, v in model.policy.state_dict().items()}
-        tensors["log_temperature"] = model.log_ent_coef
-        for name, optimizer in self._optimizers().items():
-            for i, slots in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{name}.{i}.{k}": v for k, v in slots.items()}
-        tensors |= {f"buffer.{name}": torch.from_numpy(getattr(memory, name)[:filled]) for name in _BUFFER}
-        counters = {"steps": self.steps, "updates": model._n_updates, "pos": memory.pos, "full": memory.full}
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        with atomic_write(self.folder / _CHECKPOINT) as stream:
-            stream.write(save(tensors, metadata={"counters": json.dumps(counters), "curve": json.dumps(curve)}))
-        write_json(self.folder / _PROGRESS, {"steps": self.steps, "command": self.command, **self._identity()})
-
-    def _identity(self) -> dict[str, Any]:
-        config = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
-        return json.loads(json.dumps({"config": config, "environment": self.environment}))  # type: ignore[no-any-return]
-
-    def restore(self) -> list[Row]:
-        """Load the folder's checkpoint and return the learning curve up to it."""
-        saved = read_json(self.folder / _PROGRESS)
-        if any(saved.get(name) != value for name, value in self._identity().items()):
-            raise BadFile(
-                self.folder / _PROGRESS, "belongs to another configuration or environment; start a new folder"
-            )
-        self.command = str(saved.get("command", self.command))
-        model, memory = self.model, self.model.replay_buffer
-        assert memory is not None and model.log_ent_coef is not None
-        try:
-            with safe_open(self.folder / _CHECKPOINT, framework="pt") as file:
-                counters, curve = (json.loads(file.metadata()[name]) for name in ("counters", "curve"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            model.policy.load_state_dict(_under("network.", tensors))
-            with torch.no_grad():
-                model.log_ent_coef.copy_(tensors["log_temperature"])
-            for name, optimizer in self._optimizers().items():
-                state = optimizer.state_dict()
-                for key, value in _under(f"optimizer.{name}.", tensors).items():
-                    i, slot = key.split(".")
-                    state["state"].setdefault(int(i), {})[slot] = value
-                optimizer.load_state_dict(state)
-            for name in _BUFFER:
-                rows = tensors[f"buffer.{name}"].numpy()
-                getattr(memory, name)[: len(rows)] = rows
-            memory.pos, memory.full = int(counters["pos"]), bool(counters["full"])
-            model.num_timesteps, model._n_updates = int(counters["steps"]), int(counters["updates"])
-        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise BadFile(self.folder / _CHECKPOINT, f"cannot be read ({error}); start a new folder") from error
-        return curve  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """Close environments and log."""
-        self.model.logger.close()
-        self.envs.close()
-        for env in self.judges:
-            env.close()
-
-
-def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    """Name and options of an environment, as JSON values."""
-    spec = env.spec
-    if spec is None:
-        return {"id": type(env).__name__}
-    limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
-    return {"id": spec.id, **spec.kwargs, **limit}
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _summary(returns: NDArray[np.float64]) -> Row:
-    return {"return": float(returns.mean()), "std": float(returns.std()), "lowest": float(returns.min())}
 
 
 def _good_enough(curve: list[Row], config: SACConfig) -> bool:

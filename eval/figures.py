@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 ROWS = 3  # episodes drawn
 HEAD, EPISODE = 1.0, 4.35  # inches: above the first episode, and each
-LEFT, RIGHT = 0.055, 0.985  # margins
+LEFT, RIGHT = 0.055, 0.978  # margins
 FLOOR = 0.5  # mm: distances below are drawn there, for the axis is logarithmic
 TILES = 7  # pictures of a film strip, the goal beside them
 PATH, GOAL, START = "#1f4e79", "#c1272d", "#5b8c2a"
@@ -132,7 +132,7 @@ def _path(axes: Axes, episode: Episode, others: list[Episode], plane: tuple[Floa
     axes.plot(*h[0], "o", color=START, ms=8, zorder=3, label="start")
     axes.plot(*g, "*", color=GOAL, ms=13, zorder=3, label="goal image")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_title("path in the latent space" + (" (grey: other episodes)" if others else ""), fontsize=10)
+    axes.set_title("latent path" + (" (grey: other episodes)" if others else ""), fontsize=10)
     kind = "latent coordinate" if plane is None else "principal component"
     axes.set_xlabel(f"{kind} 1", fontsize=9)
     axes.set_ylabel(f"{kind} 2", fontsize=9)

@@ -167,11 +167,11 @@ class PlanReport:
         if self.config.success == "qpos":
             criterion = f"both joints within {QPOS_TOLERANCE} rad of the goal's"
         notes = [
-            f"Reached: {criterion} at the last of 100 steps of 20 ms. Brackets: 95% intervals.",
-            "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's.",
+            f"Reached: {criterion} at the last of 100 steps of 20 ms. Steps: of those that did.",
+            "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's. Brackets: 95%.",
         ]
         if not self.controls:
-            notes = ["The goal's angles are unknown, so success and cost are; distances are in latent units."]
+            notes = ["The goal's angles are unknown, and so are success and cost; distances are in latent units."]
         if n < FEW:
             notes.append(f"n = {n} is small: the intervals say little; --episodes 300 says more.")
         if failed:
@@ -232,4 +232,8 @@ def _rate(estimate: Estimate, count: int) -> str:
 
 def _interval(estimate: Estimate, factor: float = 1.0) -> str:
     value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:.3g}\n[{low:.3g}, {high:.3g}]" if np.isfinite(value) else "–"
+    return f"{_short(value)}\n[{_short(low)}, {_short(high)}]" if np.isfinite(value) else "–"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value == 0 or value >= 0.01 else "< .01"

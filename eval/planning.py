@@ -39,7 +39,7 @@ Frames = NDArray[np.uint8]
 Progress = Callable[[Iterator[int], int], Iterator[int]]
 
 FILMED = 6  # episodes whose frames are kept for figure and video
-AGENT, REFERENCE, RANDOM, STILL = "the agent, from pixels", "LQR on the true state", "random torques", "standing still"
+AGENT, REFERENCE, RANDOM, STILL = "the agent, from pixels", "true-state clipped LQR", "random torques", "standing still"
 
 
 def plan_to_goals(

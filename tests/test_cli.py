@@ -166,7 +166,7 @@ def test_from_nothing_to_goals(tmp_path, capsys):
     text = capsys.readouterr().out
     for said in (
         "the agent, from pixels",
-        "LQR on the true state",
+        "true-state clipped LQR",
         "random torques",
         "standing still",
         "n = 2 is small",
@@ -176,7 +176,7 @@ def test_from_nothing_to_goals(tmp_path, capsys):
     facts = json.loads((plan / "plan.json").read_text(), parse_constant=pytest.fail)  # no NaN
     assert facts["agent"]["encoder_sha256"] == card["sha256"]
     assert facts["command"].startswith("worldplan plan --agent ")
-    assert [row["name"] for row in facts["controls"]][1] == "LQR on the true state"
+    assert [row["name"] for row in facts["controls"]][1] == "true-state clipped LQR"
     assert facts["controls"][1]["reach"]["value"] == 1.0
     assert facts["time"]["ratio"] > 0
     with Image.open(plan / "plan.png") as image:
@@ -249,7 +249,7 @@ def bad_picture(home, kind):
         (["plan", "--agent", "AGENT", "--planner", "nonsense"], "unknown planner 'nonsense'; known: lqr, mpc"),
         (["plan", "--agent", "AGENT", "--episodes", "0"], "at least one pair"),
         (["plan", "--agent", "AGENT", "--goal-qpos", "0", "3.1"], "the wrist stops at 2.793 rad"),
-        (["plan", "--agent", "AGENT", "--start-qpos", "nan", "0"], "two finite angles"),
+        (["plan", "--agent", "AGENT", "--start-qpos", "nan", "0"], "not finite"),
         (["plan", "--agent", "AGENT", "--goal-image", "absent.png"], "no such file; a goal image is a PNG"),
         (["plan", "--agent", "AGENT", "--goal-image", "SMALL"], "got 32 x 32 RGB; convert it"),
         (["plan", "--agent", "AGENT", "--goal-image", "TEXT"], "cannot be read as PNG"),

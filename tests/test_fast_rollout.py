@@ -9,7 +9,7 @@ from stable_baselines3 import SAC
 
 import worldplan.envs
 from worldplan.agents.actor import ActorPolicy
-from worldplan.agents.sac import actor_tensors
+from worldplan.agents.sac_run import actor_tensors
 from worldplan.envs.fast_rollout import rollout_states
 from worldplan.errors import InvalidInput, UnknownName
 

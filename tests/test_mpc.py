@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
 import worldplan.mpc
+from worldplan.boxqp import BoxQP
 from worldplan.cost import QuadraticCost
 from worldplan.dynamics import LinearDynamics
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed, WorldplanError
@@ -116,15 +117,15 @@ def test_the_condensed_matrices_are_the_cost_of_rolling_out(seed):
     problem, state, goal = random_problem(seed)
     solver, rng = build_mpc(problem), np.random.default_rng(seed)
     assert solver.program.is_dpp() and [p.name() for p in solver.program.parameters()] == ["q"]
-    assert solver.program.size_metrics.num_scalar_variables == len(solver.H)  # actions only
-    np.testing.assert_array_equal(solver.H, solver.H.T)
-    assert 0 < solver.convexity <= solver.scale * (1 + 1e-12)
+    assert solver.program.size_metrics.num_scalar_variables == len(solver.qp.H)  # actions only
+    np.testing.assert_array_equal(solver.qp.H, solver.qp.H.T)
+    assert 0 < solver.qp.convexity <= solver.qp.scale * (1 + 1e-12)
     q = solver.linear_term(state, goal)
     rest = solver.roll_out(state, goal, np.zeros((problem.horizon, problem.dynamics.action_dim)))[1]
     for _ in range(3):
         u = rng.standard_normal(len(q))
         states, cost = solver.roll_out(state, goal, u.reshape(problem.horizon, -1))
-        assert u @ solver.H @ u + 2 * q @ u + rest == pytest.approx(cost, rel=1e-8)
+        assert u @ solver.qp.H @ u + 2 * q @ u + rest == pytest.approx(cost, rel=1e-8)
         assert states.shape == (problem.horizon + 1, problem.dynamics.state_dim)
 
 
@@ -140,13 +141,13 @@ def test_the_gap_bounds_what_any_feasible_actions_lose(seed):
     for size in (1e-3, 1e-1, 10.0):
         u = np.clip(best.actions.ravel() + size * rng.standard_normal(len(q)), low, high)
         loss = solver.roll_out(state, goal, u.reshape(best.actions.shape))[1] - best.cost
-        gap, residual = worldplan.mpc._certificate(solver, q, low, high, u)
+        gap, residual = solver.qp.certificate(q, low, high, u)
         distance = np.linalg.norm(u - best.actions.ravel())
         assert gap >= loss - 1e-9 * (1 + best.cost)
-        assert np.sqrt(gap / solver.convexity) >= distance - 1e-6
+        assert np.sqrt(gap / solver.qp.convexity) >= distance - 1e-6
         if loss > 1e-5 * best.cost and distance > 1e-3:  # negative control: what is not optimal shows it
             assert residual > 0
-            assert not dataclasses.replace(best, gap=gap, action_error=np.sqrt(gap / solver.convexity)).certified
+            assert not dataclasses.replace(best, gap=gap, action_error=np.sqrt(gap / solver.qp.convexity)).certified
 
 
 @pytest.mark.parametrize("horizon", [1, 7, 20])
@@ -289,7 +290,7 @@ def test_osqp_giving_up_is_an_error_that_leaves_nothing_behind(monkeypatch):
     before = solve_mpc(problem, [1, -1, 0, 0], [0, 0])
     with monkeypatch.context() as patch:
         patch.setitem(worldplan.mpc.OSQP_SETTINGS, "max_iter", 1)
-        patch.setattr(worldplan.mpc, "_active_set", lambda solver, q, low, high, u: u)
+        patch.setattr(BoxQP, "active_set", lambda self, q, low, high, u: u)
         with pytest.raises(SolverFailed) as caught:
             solve_mpc(problem, [-1, 1, 0.5, 0], [3, 0], warm_start=False)
         assert caught.value.problem is problem and caught.value.status == "user_limit"
@@ -329,7 +330,9 @@ def test_the_program_alone_is_the_problem(seed):
     solver = problem.solver
     u, status = worldplan.mpc._solve_program(solver, solver.linear_term(state, goal), True)
     plan = solve_mpc(problem, state, goal)
-    assert status == "optimal" and np.linalg.norm(u - plan.actions.ravel()) < 1e-4 * solver.scale / solver.convexity
+    assert (
+        status == "optimal" and np.linalg.norm(u - plan.actions.ravel()) < 1e-4 * solver.qp.scale / solver.qp.convexity
+    )
     low, high = (np.tile(limit, problem.horizon) for limit in problem.limits)
     assert (u > low - 1e-4).all() and (u < high + 1e-4).all()
 
@@ -338,7 +341,7 @@ def test_a_solver_that_lies_is_found_out(monkeypatch):
     problem = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2))
     right = solve_mpc(problem, [1, -1, 0, 0], [0, 0])
     answers = [np.zeros(40), np.ones(40), -right.actions.ravel(), right.actions.ravel() * 0.99]
-    monkeypatch.setattr(worldplan.mpc, "_active_set", lambda solver, q, low, high, u: u)
+    monkeypatch.setattr(BoxQP, "active_set", lambda self, q, low, high, u: u)
     for answer in answers:
         monkeypatch.setattr(worldplan.mpc, "_solve_program", lambda *_, answer=answer: (answer, "optimal"))
         with pytest.raises(SolverFailed, match="optimal"):

@@ -15,9 +15,9 @@ from stable_baselines3 import PPO, SAC
 
 import worldplan.envs  # registers the environments
 from worldplan.__main__ import main
-from worldplan.agents import sac
 from worldplan.agents.actor import ActorPolicy, known_policies, load_policy
-from worldplan.agents.sac import SACConfig, actor_tensors, episode_returns, load_sb3_zip, train_sac
+from worldplan.agents.sac import load_sb3_zip, train_sac
+from worldplan.agents.sac_run import Run, SACConfig, actor_tensors, episode_returns
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 from worldplan.files import read_json, sha256, write_json
 
@@ -489,7 +489,7 @@ SMOKE = "--steps 32 --evaluate-every 16 --warmup 16 --copies 4 --evaluations 1 -
 def test_the_command_line_trains_resumes_and_answers_in_json(tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     arguments = ["train-sac", "hard", *SMOKE.split(), "--out", str(out), "--json"]
-    learn, rounds = sac._Run.round, []
+    learn, rounds = Run.round, []
 
     def interrupted(self, progress):
         rounds.append(self.steps)
@@ -497,7 +497,7 @@ def test_the_command_line_trains_resumes_and_answers_in_json(tmp_path, capsys, m
             raise KeyboardInterrupt
         return learn(self, progress)
 
-    monkeypatch.setattr(sac._Run, "round", interrupted)
+    monkeypatch.setattr(Run, "round", interrupted)
     assert main(arguments) == 130
     assert "--resume" in capsys.readouterr().err
     assert main(arguments) == 2

@@ -15,15 +15,16 @@ from typing import Any, Literal
 import cvxpy as cp
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError
 
+from worldplan.boxqp import BoxQP
 from worldplan.cost import Array, QuadraticCost, finite_array, positive_int, quadratic_form, semidefinite
 from worldplan.dynamics import LinearDynamics
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.lqr import check_sizes, solve_lqr
 
 # CVXPY has defaults of its own, and time-based rho adaptation makes iterates depend on the machine: set everything.
-# Polishing is ours (`_active_set`): it also mends what OSQP's polishing rejects, and costs less.
+# Polishing is ours (`BoxQP.active_set`): it also mends what OSQP's polishing rejects, and costs less.
 OSQP_SETTINGS: dict[str, Any] = {
     "eps_abs": 1e-6,
     "eps_rel": 1e-6,
@@ -154,24 +155,19 @@ class MPCSolver:
     Attributes:
         problem: what it was built from.
         terminal_weight: (d, d) P_f.
-        H: (N m, N m), symmetric positive definite.
+        qp: H (N m, N m), symmetric positive definite, and what can be done with it.
         F_error: (N m, d).
         F_drift: (N m, d).
-        program: the CVXPY problem in `u` with the one parameter `q`, both divided by `scale`.
-        scale: largest eigenvalue of H, so that OSQP's absolute tolerances are in action units.
-        convexity: smallest eigenvalue of H.
-        factor: Cholesky factor of H, as `scipy.linalg.cho_solve` takes it.
+        program: the CVXPY problem in `u` with the one parameter `q`, H and q divided by the largest eigenvalue of H, so
+            that OSQP's absolute tolerances are in action units.
     """
 
     problem: MPCProblem
     terminal_weight: Array
-    H: Array
+    qp: BoxQP
     F_error: Array
     F_drift: Array
     program: cp.Problem
-    scale: float
-    convexity: float
-    factor: Any
     _restart: bool = field(default=False, repr=False)  # after a failure OSQP's iterates are not to be started from
 
     def linear_term(self, state: ArrayLike, goal: ArrayLike) -> Array:
@@ -239,23 +235,19 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
         raise SolverFailed(
             "the condensed problem overflows: A grows too fast; shorten the horizon", problem, "overflow"
         )
-    eigenvalues = np.linalg.eigvalsh(H)
-    scale = float(eigenvalues[-1])
-    # H exceeds kron(I, R) by a semidefinite term: this holds exactly where the eigenvalue is lost in rounding.
-    convexity = max(float(eigenvalues[0]), float(np.linalg.eigvalsh(problem.cost.R)[0]))
+    try:
+        qp = BoxQP(H, least=float(np.linalg.eigvalsh(problem.cost.R)[0]))  # H exceeds kron(I, R) by a semidefinite term
+    except LinAlgError as error:
+        raise SolverFailed(
+            "the condensed problem is not definite in float64; shorten the horizon, or rescale R", problem, "singular"
+        ) from error
 
     u, q = cp.Variable(N * m, name="u"), cp.Parameter(N * m, name="q")
     low, high = (np.tile(limit, N) for limit in problem.limits)
     below, above = np.flatnonzero(np.isfinite(low)), np.flatnonzero(np.isfinite(high))
     limits = [u[below] >= low[below]] * bool(below.size) + [u[above] <= high[above]] * bool(above.size)
-    program = cp.Problem(cp.Minimize(cp.quad_form(u, cp.psd_wrap(H / scale)) + 2 * (q @ u)), limits)
-    try:
-        factor = cho_factor(H)
-    except LinAlgError as error:
-        raise SolverFailed(
-            "the condensed problem is not definite in float64; shorten the horizon, or rescale R", problem, "singular"
-        ) from error
-    return MPCSolver(problem, P_f, H, F_error, F_drift, program, scale, convexity, factor)
+    program = cp.Problem(cp.Minimize(cp.quad_form(u, cp.psd_wrap(H / qp.scale)) + 2 * (q @ u)), limits)
+    return MPCSolver(problem, P_f, qp, F_error, F_drift, program)
 
 
 def solve_mpc(
@@ -295,15 +287,15 @@ def solve_mpc(
     q = solver.linear_term(state, goal)
     low, high = (np.tile(limit, solver.problem.horizon) for limit in solver.problem.limits)
     # Most problems of a closed loop need no iterations: the active set method ends exactly within a few linear solves.
-    u, status = _active_set(solver, q, low, high, np.clip(-cho_solve(solver.factor, q), low, high)), cp.OPTIMAL
-    gap, residual = _certificate(solver, q, low, high, u)
-    if gap >= EXACT**2 * solver.convexity:
+    u, status = solver.qp.active_set(q, low, high, np.clip(solver.qp.unlimited(q), low, high)), cp.OPTIMAL
+    gap, residual = solver.qp.certificate(q, low, high, u)
+    if gap >= EXACT**2 * solver.qp.convexity:
         u, status = _solve_program(solver, q, warm_start)
-        u = _active_set(solver, q, low, high, np.clip(u, low, high))
-        gap, residual = _certificate(solver, q, low, high, u)
+        u = solver.qp.active_set(q, low, high, np.clip(u, low, high))
+        gap, residual = solver.qp.certificate(q, low, high, u)
     actions = u.reshape(solver.problem.horizon, -1)
     states, cost = solver.roll_out(state, goal, actions)
-    plan = Plan(actions, states, cost, status, gap, residual, float(np.sqrt(gap / solver.convexity)), tolerance)
+    plan = Plan(actions, states, cost, status, gap, residual, float(np.sqrt(gap / solver.qp.convexity)), tolerance)
     if not plan.certified:
         raise SolverFailed(
             f"OSQP says {status}, but the plan may cost {gap:.3g} more than the optimum of about {cost:.3g}: the "
@@ -315,7 +307,7 @@ def solve_mpc(
 
 
 def _solve_program(solver: MPCSolver, q: Array, warm_start: bool) -> tuple[Array, str]:
-    solver.program.param_dict["q"].value = q / solver.scale
+    solver.program.param_dict["q"].value = q / solver.qp.scale
     u = solver.program.var_dict["u"]
     warm_start, solver._restart = warm_start and not solver._restart, True
     try:
@@ -333,40 +325,3 @@ def _solve_program(solver: MPCSolver, q: Array, warm_start: bool) -> tuple[Array
         )
     solver._restart = False
     return np.array(u.value, dtype=np.float64), status
-
-
-def _certificate(solver: MPCSolver, q: Array, low: Array, high: Array, u: Array) -> tuple[float, float]:
-    """Gap and residual of a feasible u (see `Plan`)."""
-    gradient = 2 * (solver.H @ u + q)
-    best = np.clip(-gradient / (2 * solver.convexity), low - u, high - u)
-    gap = float(-(gradient @ best + solver.convexity * best @ best))
-    residual = float(np.abs(u - np.clip(u - gradient / (2 * solver.scale), low, high)).max())
-    return max(gap, 0.0), residual
-
-
-def _active_set(solver: MPCSolver, q: Array, low: Array, high: Array, u: Array) -> Array:
-    """The best of u and a few steps of the primal-dual active set method from it (Hintermueller, Ito, Kunisch 2002).
-
-    First-order iterates stop about 1e-6 short; with the right active set one linear solve gives the rest, which makes
-    the plan independent of where the solver started.
-    """
-    best, gap = u, _certificate(solver, q, low, high, u)[0]
-    active: Array | None = None
-    for _ in range(10):
-        step = u - (solver.H @ u + q) / solver.scale
-        sides = np.where(step <= low, -1.0, np.where(step >= high, 1.0, 0.0))
-        if active is not None and np.array_equal(sides, active):
-            break
-        active = sides
-        free = sides == 0
-        u = np.where(sides < 0, low, np.where(sides > 0, high, 0.0))
-        if free.any():
-            try:
-                u[free] = cho_solve(cho_factor(solver.H[np.ix_(free, free)]), -(q + solver.H @ u)[free])
-            except LinAlgError:  # H is definite only beyond rounding: keep what we have
-                break
-        clipped = np.clip(u, low, high)
-        clipped_gap = _certificate(solver, q, low, high, clipped)[0]
-        if clipped_gap < gap:
-            best, gap = clipped, clipped_gap
-    return best

@@ -138,9 +138,9 @@ class VICReg:
 
     Bardes, Ponce and LeCun 2021 (arXiv 2105.04906). With C the covariance of one view:
     `variance = mean_i max(0, 1 - sqrt(C_ii + 1e-4))`, `offdiagonal = sum_{i != j} C_ij^2 / n`; both are means over the
-    views. A white embedding has neither, in any rotation; others are judged along the axes. The paper's coefficients 25,
-    25, 1 (for thousands of dimensions) are `weight=0.2, covariance=0.08`; a small `covariance` lets two coordinates
-    hold the same, slowest, latent.
+    views. A white embedding has neither, in any rotation; others are judged along the axes. The paper's
+    coefficients 25, 25, 1, for thousands of dimensions, are `weight=0.2, covariance=0.08`; a small `covariance` lets
+    two coordinates hold the same, slowest, latent.
 
     Args:
         weight: in [0, 1]. Two views of unit latents, correlated by rho, keep their scale iff

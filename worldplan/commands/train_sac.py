@@ -70,7 +70,8 @@ class TrainSac(Verb):
         import torch
 
         import worldplan.envs  # registers the environments  # noqa: F401
-        from worldplan.agents.sac import SACConfig, train_sac
+        from worldplan.agents.sac import train_sac
+        from worldplan.agents.sac_run import SACConfig
         from worldplan.files import read_json
 
         torch.set_num_threads(self.threads)
