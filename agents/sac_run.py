@@ -40,6 +40,8 @@ class SACConfig:
         buffer: transitions kept.
         warmup: random steps before the first update.
         temperature: at the start.
+        entropy: of the actions, in nats, that the temperature is learned for; the lower, the less the policy counts on
+            its own noise, and the seldomer it stands still beside its goal where actions are deterministic.
         copies: environments side by side; one step of all is followed by `updates`.
         updates: gradient steps per step of all copies.
         episode_steps: training episodes are truncated (not terminated) after so many; None as the environment does.
@@ -53,17 +55,18 @@ class SACConfig:
     steps: int = 400_000
     hidden: tuple[int, ...] = (128, 128)
     learning_rate: float = 1e-3
-    gamma: float = 0.99
+    gamma: float = 0.98
     tau: float = 0.01
     batch: int = 256
     buffer: int = 400_000
     warmup: int = 5_000
     temperature: float = 0.1
+    entropy: float = -4.0
     copies: int = 8
     updates: int = 2
     episode_steps: int | None = 250
     evaluate_every: int = 16_000
-    evaluations: int = 10
+    evaluations: int = 40
     tests: int = 20
     stop_at: float | None = None
     seed: int = 0
@@ -128,6 +131,7 @@ class Run:
             train_freq=1,
             gradient_steps=config.updates,
             ent_coef=f"auto_{config.temperature}",
+            target_entropy=config.entropy,
             policy_kwargs={"net_arch": list(config.hidden), "optimizer_kwargs": {"fused": True}},
             seed=self._seed(0),
             device="cpu",  # such small networks are no faster on a GPU

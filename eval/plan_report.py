@@ -167,11 +167,12 @@ class PlanReport:
         if self.config.success == "qpos":
             criterion = f"both joints within {QPOS_TOLERANCE} rad of the goal's"
         notes = [
-            f"Reached: {criterion} at the last of 100 steps of 20 ms. Steps: of those that did.",
-            "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's. Brackets: 95%.",
+            f"Reached: {criterion} at the last of 100 steps of 20 ms; steps: of those that did.",
+            "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's.",
+            "Brackets: 95% intervals.",
         ]
         if not self.controls:
-            notes = ["The goal's angles are unknown, and so are success and cost; distances are in latent units."]
+            notes[:2] = ["The goal's angles are unknown, and so are success and cost; distances are in latent units."]
         if n < FEW:
             notes.append(f"n = {n} is small: the intervals say little; --episodes 300 says more.")
         if failed:

@@ -31,6 +31,7 @@ class TrainSac(Verb):
         buffer: transitions kept.
         warmup: random steps before the first update.
         temperature: at the start; it is learned.
+        entropy: of the actions, in nats, that the temperature is learned for.
         copies: environments side by side.
         updates: gradient steps per step of all copies.
         episode_steps: training episodes are cut after so many steps; None leaves dm_control's 1000.
@@ -47,17 +48,18 @@ class TrainSac(Verb):
     steps: int = 400_000
     hidden: tuple[int, ...] = (128, 128)
     learning_rate: float = 1e-3
-    gamma: float = 0.99
+    gamma: float = 0.98
     tau: float = 0.01
     batch: int = 256
     buffer: int = 400_000
     warmup: int = 5_000
     temperature: float = 0.1
+    entropy: float = -4.0
     copies: int = 8
     updates: int = 2
     episode_steps: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = 250
     evaluate_every: int = 16_000
-    evaluations: int = 10
+    evaluations: int = 40
     tests: int = 20
     stop_at: Annotated[float | None, tyro.conf.arg(metavar="RETURN")] = None
     threads: int = 1
