@@ -52,7 +52,7 @@ class SACConfig:
         seed: of weights, episodes and noise; training, evaluation and test use different children of it.
     """
 
-    steps: int = 400_000
+    steps: int = 160_000
     hidden: tuple[int, ...] = (128, 128)
     learning_rate: float = 1e-3
     gamma: float = 0.98

@@ -68,9 +68,9 @@ def draw_plan(report: PlanReport) -> bytes:
 
 def _subtitle(report: PlanReport, shown: int) -> str:
     agent, n = report.agent, len(report.episodes)
-    which = f"all {n} episodes" if shown == n else f"the first {shown} of {n} episodes"
+    which = ("one episode" if n == 1 else f"all {n} episodes") if shown == n else f"the first {shown} of {n} episodes"
     first = f"Agent {Path(agent['name']).name!r}, planner {agent['planner']}; {which}."
-    if report.controls:
+    if report.controls and n > 1:
         row = report.controls[0]
         first += (
             f" Over all {n}: median fingertip error {1000 * row.tip_error_median.value:.1f} mm,"
@@ -154,7 +154,7 @@ def _distance(axes: Axes, episode: Episode, success: str) -> None:
         if success == "tip":
             axes.axhspan(FLOOR, 1000 * TIP_TOLERANCE, color=START, alpha=0.15, lw=0)
             label = f"reached: below {1000 * TIP_TOLERANCE:g} mm"
-            axes.text(0.02 * seconds[-1], 1.15 * FLOOR, label, fontsize=8, color=START)
+            axes.text(0.98 * seconds[-1], 900 * TIP_TOLERANCE, label, fontsize=8, color=START, ha="right", va="top")
     axes.set_xlim(0, seconds[-1])
     axes.set_xlabel("seconds", fontsize=9)
     _tidy(axes)

@@ -189,7 +189,7 @@ class PlanReport:
         time = f"{self.time.predict_ms:.2f}\n{self.time.ratio:.2f} x network"
         if not self.controls:
             columns = ["controller", "latent distance to the goal\nat the end, median", "ms per step"]
-            rows = [[r.name, _interval(r.end), time if r is self.distances[0] else "–"] for r in self.distances]
+            rows = [[r.name, _interval(r.end, ".3f"), time if r is self.distances[0] else "–"] for r in self.distances]
             return columns, rows
         columns = [
             "controller",
@@ -204,10 +204,10 @@ class PlanReport:
             [
                 row.name,
                 _rate(row.reach, row.episodes),
-                _interval(row.tip_error_median, 1000.0),
-                "never" if row.steps_to_reach is None else _interval(row.steps_to_reach),
-                _interval(row.cost_ratio_median),
-                _interval(row.cost_ratio_mean),
+                _interval(row.tip_error_median, ".1f", 1000.0),
+                "never" if row.steps_to_reach is None else _interval(row.steps_to_reach, ".3g"),
+                _interval(row.cost_ratio_median, ".2f"),
+                _interval(row.cost_ratio_mean, ".2f"),
                 time if row is self.controls[0] else "–",
             ]
             for row in self.controls
@@ -231,10 +231,8 @@ def _rate(estimate: Estimate, count: int) -> str:
     return f"{round(estimate.value * count)} of {count}\n[{estimate.low:.0%}, {estimate.high:.0%}]"
 
 
-def _interval(estimate: Estimate, factor: float = 1.0) -> str:
-    value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
-    return f"{_short(value)}\n[{_short(low)}, {_short(high)}]" if np.isfinite(value) else "–"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}" if value == 0 or value >= 0.01 else "< .01"
+def _interval(estimate: Estimate, spec: str, factor: float = 1.0) -> str:
+    value, low, high = (f"{factor * x:{spec}}" for x in (estimate.value, estimate.low, estimate.high))
+    if not np.isfinite(estimate.value):
+        return "–"
+    return f"{value}\n[{low}, {high}]" if estimate.low < estimate.high else value

@@ -16,14 +16,17 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _
     from worldplan.encoder import load_encoder
     from worldplan.lqr import LQRSolution, solve_lqr
     from worldplan.mpc import MPCProblem, Plan, build_mpc, solve_mpc
+    from worldplan.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
     from worldplan.trajectories import Trajectories
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CEMConfig",
     "LQRSolution",
     "LinearDynamics",
     "MPCProblem",
+    "MPPIConfig",
     "Plan",
     "QuadraticCost",
     "Trajectories",
@@ -35,23 +38,29 @@ __all__ = [
     "eval",
     "fit_dynamics",
     "load_encoder",
+    "solve_cem",
     "solve_lqr",
     "solve_mpc",
+    "solve_mppi",
 ]
 
 _ROOMS = ("agents", "envs", "errors", "eval")
 _HOMES = {
+    "CEMConfig": "worldplan.shooting",
     "LQRSolution": "worldplan.lqr",
     "LinearDynamics": "worldplan.dynamics",
     "MPCProblem": "worldplan.mpc",
+    "MPPIConfig": "worldplan.shooting",
     "Plan": "worldplan.mpc",
     "QuadraticCost": "worldplan.cost",
     "Trajectories": "worldplan.trajectories",
     "build_mpc": "worldplan.mpc",
     "fit_dynamics": "worldplan.dynamics",
     "load_encoder": "worldplan.encoder",
+    "solve_cem": "worldplan.shooting",
     "solve_lqr": "worldplan.lqr",
     "solve_mpc": "worldplan.mpc",
+    "solve_mppi": "worldplan.shooting",
 }
 
 

@@ -124,7 +124,7 @@ class Plan:
         actions: (N, m) within the limits, action units.
         states: (N + 1, d) from rolling the actions out, the given state first.
         cost: stage costs plus terminal cost of this roll-out.
-        status: the solver's word.
+        status: the solver's word; "sampled" where there is none, only the best of what was drawn (CEM, MPPI).
         gap: bound on `cost` minus the optimal cost.
         residual: largest entry of `u - clip(u - g / |H|)`, action units; 0 iff optimal (the KKT conditions of a box).
         action_error: bound on the Euclidean distance of `actions` to the optimal ones, action units.
@@ -144,6 +144,11 @@ class Plan:
     def certified(self) -> bool:
         """Whether the plan is feasible and optimal: to `tolerance` of its cost, or to `tolerance` in its actions."""
         return self.gap <= self.tolerance * self.cost or self.action_error <= self.tolerance
+
+    @property
+    def shifted(self) -> Array:
+        """The actions (N, m) of one step later, the last one repeated: where the next plan may start from."""
+        return np.concatenate([self.actions[1:], self.actions[-1:]])
 
 
 @dataclass(eq=False)
@@ -199,6 +204,14 @@ class MPCSolver:
         errors = np.array(states) - cost.goal_state(goal)
         stages = quadratic_form(errors[:-1], cost.W) + quadratic_form(actions, cost.R)
         return np.array(states), float(stages.sum() + quadratic_form(errors[-1], self.terminal_weight))
+
+    def judge(self, state: ArrayLike, goal: ArrayLike, q: Array, u: Array, status: str, tolerance: float) -> Plan:
+        """The plan of feasible stacked actions u (N m,), rolled out, with its certificate; q is the linear term."""
+        actions = u.reshape(self.problem.horizon, -1)
+        low, high = (np.tile(limit, self.problem.horizon) for limit in self.problem.limits)
+        gap, residual = self.qp.certificate(q, low, high, u)
+        states, cost = self.roll_out(state, goal, actions)
+        return Plan(actions, states, cost, status, gap, residual, float(np.sqrt(gap / self.qp.convexity)), tolerance)
 
 
 def build_mpc(problem: MPCProblem) -> MPCSolver:
@@ -288,17 +301,13 @@ def solve_mpc(
     low, high = (np.tile(limit, solver.problem.horizon) for limit in solver.problem.limits)
     # Most problems of a closed loop need no iterations: the active set method ends exactly within a few linear solves.
     u, status = solver.qp.active_set(q, low, high, np.clip(solver.qp.unlimited(q), low, high)), cp.OPTIMAL
-    gap, residual = solver.qp.certificate(q, low, high, u)
-    if gap >= EXACT**2 * solver.qp.convexity:
+    if solver.qp.certificate(q, low, high, u)[0] >= EXACT**2 * solver.qp.convexity:
         u, status = _solve_program(solver, q, warm_start)
         u = solver.qp.active_set(q, low, high, np.clip(u, low, high))
-        gap, residual = solver.qp.certificate(q, low, high, u)
-    actions = u.reshape(solver.problem.horizon, -1)
-    states, cost = solver.roll_out(state, goal, actions)
-    plan = Plan(actions, states, cost, status, gap, residual, float(np.sqrt(gap / solver.qp.convexity)), tolerance)
+    plan = solver.judge(state, goal, q, u, status, tolerance)
     if not plan.certified:
         raise SolverFailed(
-            f"OSQP says {status}, but the plan may cost {gap:.3g} more than the optimum of about {cost:.3g}: the "
+            f"OSQP says {status}, but the plan may cost {plan.gap:.3g} more than the optimum of about {plan.cost:.3g}: the "
             "problem is badly scaled or unstable over the horizon; shorten the horizon, or rescale R",
             solver.problem,
             status,

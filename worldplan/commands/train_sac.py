@@ -45,7 +45,7 @@ class TrainSac(Verb):
     """
 
     task: tyro.conf.Positional[Literal["easy", "hard"]] = "easy"
-    steps: int = 400_000
+    steps: int = 160_000
     hidden: tuple[int, ...] = (128, 128)
     learning_rate: float = 1e-3
     gamma: float = 0.98
