@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from worldplan.charts import QuarterTurns, encode_turned, turn
 from worldplan.cost import QuadraticCost, finite_array
 from worldplan.dynamics import LinearDynamics
 from worldplan.encoder import ZOO as ENCODERS
@@ -18,7 +19,8 @@ from worldplan.errors import BadFile, InvalidInput, SolverFailed, UnknownName
 from worldplan.estimation import build_estimator
 from worldplan.files import read_json, write_json
 from worldplan.lqr import LQRSolution, solve_lqr
-from worldplan.mpc import MPCProblem, build_mpc, solve_mpc
+from worldplan.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve_mpc
+from worldplan.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
 
 Floats = NDArray[np.float64]
 State = tuple[NDArray[Any], ...]
@@ -60,7 +62,12 @@ def _lqr(setting: _Setting) -> Controller:
     return control
 
 
-def _mpc(setting: _Setting, horizon: int = 20) -> Controller:
+def _receding(setting: _Setting, horizon: int, solve: Callable[[MPCSolver, Floats, Floats], Plan]) -> Controller:
+    """Plan anew at every step and act by the first action.
+
+    Nothing is carried from step to step: a row's action is a function of its own estimate and goal, whatever the other
+    rows are and whatever was planned before.
+    """
     solver = build_mpc(MPCProblem(setting.dynamics, setting.cost, horizon, setting.low, setting.high))
     backup = _lqr(setting)
 
@@ -69,7 +76,7 @@ def _mpc(setting: _Setting, horizon: int = 20) -> Controller:
         failed = np.zeros(len(states), dtype=bool)
         for i, (state, goal) in enumerate(zip(states, goals, strict=True)):
             try:
-                actions[i] = solve_mpc(solver, state, goal).actions[0]
+                actions[i] = solve(solver, state, goal).actions[0]
             except SolverFailed:  # counted in the agent's state
                 failed[i] = True
         return actions, failed
@@ -77,7 +84,28 @@ def _mpc(setting: _Setting, horizon: int = 20) -> Controller:
     return control
 
 
-PLANNERS: dict[str, Callable[..., Controller]] = {"lqr": _lqr, "mpc": _mpc}
+def _mpc(setting: _Setting, horizon: int = 20) -> Controller:
+    return _receding(setting, horizon, lambda solver, state, goal: solve_mpc(solver, state, goal))
+
+
+def _cem(setting: _Setting, horizon: int = 20, seed: int = 0, **options: Any) -> Controller:
+    config, rng = CEMConfig(**options), _seed(seed)
+    return _receding(setting, horizon, lambda solver, *task: solve_cem(solver, *task, config=config, rng=rng))
+
+
+def _mppi(setting: _Setting, horizon: int = 20, seed: int = 0, **options: Any) -> Controller:
+    config, rng = MPPIConfig(**options), _seed(seed)
+    return _receding(setting, horizon, lambda solver, *task: solve_mppi(solver, *task, config=config, rng=rng))
+
+
+def _seed(seed: int) -> int:
+    # The same draws for every row and step (common random numbers); a generator would carry from one to the next.
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
+    return seed
+
+
+PLANNERS: dict[str, Callable[..., Controller]] = {"lqr": _lqr, "mpc": _mpc, "cem": _cem, "mppi": _mppi}
 
 
 class PlanningAgent:
@@ -94,7 +122,10 @@ class PlanningAgent:
         planner: a name in `PLANNERS`.
         action_low: lowest action.
         action_high: highest action.
-        **options: of the planner (`mpc`: `horizon`).
+        charts: plan each episode in the quarter turn of the image in which start and goal lie nearest the centre; None
+            for scenes without that symmetry. Goals that are given as latents are upright.
+        **options: of the planner. `mpc`: `horizon`; `cem` and `mppi`: `horizon`, `seed`, and the fields of `CEMConfig`
+            and `MPPIConfig`. They start every search from zeros with the same draws: more `iterations` buy precision.
 
     Raises:
         InvalidInput: sizes that do not fit together.
@@ -111,6 +142,7 @@ class PlanningAgent:
         *,
         action_low: float = -1.0,
         action_high: float = 1.0,
+        charts: QuarterTurns | None = None,
         **options: Any,
     ) -> None:
         if planner not in PLANNERS:
@@ -118,6 +150,11 @@ class PlanningAgent:
         if not action_low < action_high:
             raise InvalidInput(f"action_low must lie below action_high, got {action_low} and {action_high}")
         self.encoder, self.dynamics, self.cost, self.planner = encoder, dynamics, cost, planner
+        self.charts = charts
+        if charts is not None and len(charts.shift) != encoder.latent_dim:
+            raise InvalidInput(
+                f"the charts are of latents of {len(charts.shift)}, the encoder gives {encoder.latent_dim}"
+            )
         self.options = {"action_low": action_low, "action_high": action_high, **options}
         self.estimator = build_estimator(dynamics, encoder.latent_dim)
         if cost.latent_dim not in (None, encoder.latent_dim):
@@ -142,11 +179,11 @@ class PlanningAgent:
                 (n,) of floats; or both with a leading N.
             state: what the last call returned, left as it is; None starts anew.
             episode_start: (N,); True resets that row. Where all are True, N may differ from the last call's.
-            deterministic: no matter; the agent draws nothing.
+            deterministic: no matter; what `cem` and `mppi` draw is the same at every step.
 
         Returns:
-            Actions (m,) or (N, m) float32, and the state: filter mean (N, 2n), last action (N, m), goal as given
-            (N, ...), encoded goal (N, n), fallback counts (N,).
+            Actions (m,) or (N, m) float32, and the state: filter mean (N, 2n), last action (N, m), chart (N,), encoded
+            goal (N, n), fallback counts (N,), goal as given (N, ...).
 
         Raises:
             InvalidInput: an observation without these keys, of wrong dtype or shape, or a state or `episode_start` of
@@ -156,31 +193,46 @@ class PlanningAgent:
         fresh = np.zeros(len(frames), dtype=bool) if episode_start is None else np.ravel(episode_start).astype(bool)
         if len(fresh) != len(frames):
             raise InvalidInput(f"got {len(fresh)} episode starts for {len(frames)} observations")
-        if state is not None and len(state) != 5:
+        if state is not None and len(state) != 6:
             raise InvalidInput(f"state must be None or what the last call returned, got {len(state)} entries")
         if state is not None and len(state[0]) != len(frames) and not fresh.all():
             raise InvalidInput(f"got {len(frames)} observations for the state of {len(state[0])}")
-        latents = self._encode(frames)
         if state is None or len(state[0]) != len(frames):
-            mean, encoded = self.estimator.start(latents), self._encode_goals(goals)
+            fresh = np.ones(len(frames), dtype=bool)
+            chart, encoded = self._choose(frames, goals)
             fallbacks = np.zeros(len(frames), dtype=np.int64)
+            mean = self.estimator.start(self._encode(turn(frames, chart)))
         else:
-            mean, applied, old_goals, encoded, fallbacks = state
-            mean = self.estimator.update(mean, applied, latents)
-            mean[fresh] = self.estimator.start(latents[fresh])
+            mean, applied, chart, encoded, fallbacks, shown = state
             fallbacks = np.where(fresh, 0, fallbacks)
-            if old_goals.shape != goals.shape or old_goals.dtype != goals.dtype:
-                encoded = self._encode_goals(goals)
-            else:
-                changed = (old_goals != goals).reshape(len(goals), -1).any(axis=1)
-                if changed.any():
-                    encoded = encoded.copy()
-                    encoded[changed] = self._encode_goals(goals[changed])
+            moved = fresh | _differ(shown, goals)
+            if moved.any():
+                before, chart, encoded = chart, chart.copy(), encoded.copy()
+                chart[moved], encoded[moved] = self._choose(frames[moved], goals[moved])
+            latents = self._encode(turn(frames, chart))
+            ahead = self.estimator.update(mean, applied, latents)
+            if moved.any():
+                # A new chart turns positions and leaves velocities alone; a new episode starts at rest.
+                n, turned = self.encoder.latent_dim, chart != before
+                ahead[turned] = np.concatenate([latents, mean[:, n:]], axis=1)[turned]
+                ahead[fresh] = self.estimator.start(latents[fresh])
+            mean = ahead
         actions, failed = self._control(mean, encoded)
         applied = actions.astype(np.float32)
         # A copy of the goals: callers may draw the next ones into the same array.
-        after = (mean, applied.astype(np.float64), goals.copy(), encoded, fallbacks + failed)
+        after = (mean, applied.astype(np.float64), chart, encoded, fallbacks + failed, goals.copy())
         return (applied[0] if single else applied), after
+
+    def _choose(self, frames: NDArray[np.uint8], goals: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:
+        """The chart of each row, and its goal encoded in it."""
+        upright = np.zeros(len(frames), dtype=np.int64)
+        if goals.ndim < 3:
+            return upright, goals.astype(np.float64)
+        if self.charts is None:
+            return upright, self._encode(goals)
+        latents = encode_turned(self._encode, goals)
+        chart = self.charts.choose(encode_turned(self._encode, frames), latents)
+        return chart, latents[np.arange(len(frames)), chart]
 
     def _checked(self, observation: Any) -> tuple[NDArray[np.uint8], NDArray[Any], bool]:
         n = self.encoder.latent_dim
@@ -206,9 +258,6 @@ class PlanningAgent:
                 f"the encoder must give latents ({len(frames)}, {self.encoder.latent_dim}), got {latents.shape}"
             )
         return latents
-
-    def _encode_goals(self, goals: NDArray[Any]) -> Floats:
-        return goals if goals.ndim < 3 else self._encode(goals)
 
     def save(self, folder: Path | str) -> Path:
         """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads.
@@ -239,8 +288,18 @@ class PlanningAgent:
             "options": self.options,
             "dynamics": {"A": fitted.A.tolist(), "B": fitted.B.tolist(), "intercept": fitted.intercept.tolist()}
             | {name: None if value is None else value.tolist() for name, value in noise.items()},
+            "charts": None
+            if self.charts is None
+            else {"shift": self.charts.shift.tolist(), "centre": self.charts.centre.tolist()},
             "cost": {"W": self.cost.W.tolist(), "R": self.cost.R.tolist(), "latent_dim": self.cost.latent_dim},
         }
+
+
+def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows show another goal than before."""
+    if shown.shape != goals.shape or shown.dtype != goals.dtype:
+        return np.ones(len(goals), dtype=bool)
+    return np.asarray((shown != goals).reshape(len(goals), -1).any(axis=1))
 
 
 def known_agents() -> list[str]:
@@ -273,11 +332,12 @@ def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> 
         if encoder.card["sha256"] != saved["encoder_sha256"]:
             raise BadFile(path, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`")
         dynamics, cost = LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"])
-        agent = PlanningAgent(encoder, dynamics, cost, saved["planner"], **saved["options"])
+        charts = None if saved["charts"] is None else QuarterTurns(**saved["charts"])
+        agent = PlanningAgent(encoder, dynamics, cost, saved["planner"], charts=charts, **saved["options"])
     except (KeyError, TypeError, InvalidInput) as error:
         raise BadFile(path, f"is no agent ({error!r}); run `worldplan fit`") from error
     if planner in (None, agent.planner) and not options:
         return agent
     limits = {name: agent.options[name] for name in ("action_low", "action_high")}
     kept = agent.options if planner in (None, agent.planner) else limits
-    return PlanningAgent(encoder, dynamics, cost, planner or agent.planner, **{**kept, **options})
+    return PlanningAgent(encoder, dynamics, cost, planner or agent.planner, charts=charts, **{**kept, **options})

@@ -44,8 +44,8 @@ class Options:
     """The first one runs on both distributions, the others on the normal one."""
     pairs: int = 300
     """Paired episodes per distribution."""
-    seed: int = 1000
-    """Of poses and targets; apart from every seed that training and fitting used."""
+    seed: int = 2000
+    """Of poses and targets; apart from every seed that training, fitting and development used."""
     profile: str = "dmc"
     target: str = "hard"
     out: Path = Path("benchmarks/results")

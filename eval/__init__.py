@@ -14,6 +14,8 @@ from worldplan.eval.control import (
 from worldplan.eval.fitting import FitConfig, FitReport, find_agent, fit_agent
 from worldplan.eval.plan_report import PlanConfig, PlanReport
 from worldplan.eval.planning import plan_to_goals, write_plan
+from worldplan.eval.theorem4 import verify_planning
+from worldplan.eval.verdicts import PlanningReport
 
 __all__ = [
     "ControlResult",
@@ -23,6 +25,7 @@ __all__ = [
     "Pairs",
     "PlanConfig",
     "PlanReport",
+    "PlanningReport",
     "StandStill",
     "TrueStateLQR",
     "evaluate_control",
@@ -32,5 +35,6 @@ __all__ = [
     "sample_pairs",
     "summarise",
     "true_dynamics",
+    "verify_planning",
     "write_plan",
 ]

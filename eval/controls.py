@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import expm
 
 from worldplan.cost import QuadraticCost
-from worldplan.eval.gaps import Gaps, lqr_gaps, mpc_gaps
-from worldplan.eval.problems import LatentProblem, draw_problem, seen_through
+from worldplan.eval.problems import LatentProblem, seen_through
 from worldplan.rotation import random_rotation
 
 Floats = NDArray[np.float64]
@@ -82,20 +81,3 @@ CONTROLS: dict[str, Control] = {
     "anisotropic cost": anisotropic_cost,
 }
 TRUTHS: dict[str, Control] = {"consistent offset": consistent_offset}
-
-
-def draw_world(rng: np.random.Generator, k: int) -> LatentProblem:
-    """The k-th small problem for a control: n from 2 to 6, first and second order by turns."""
-    return draw_problem(rng, 2 + k % 5, blocks=1 + k % 2, steps=8)
-
-
-def lqr_control(control: Control, size: float, rng: np.random.Generator, k: int) -> Gaps:
-    """One trial of a control with infinite-horizon LQR."""
-    world = draw_world(rng, k)
-    return lqr_gaps(*control(world, size, rng))
-
-
-def mpc_control(control: Control, size: float, rng: np.random.Generator, k: int) -> Gaps:
-    """One trial of a control with MPC under torque limits."""
-    world = draw_problem(rng, 2 + k % 3, blocks=1 + k % 2, steps=8)
-    return mpc_gaps(*control(world, size, rng))

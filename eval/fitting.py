@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.agents.planning import PLANNERS, PlanningAgent, known_agents, load_agent
+from worldplan.charts import QuarterTurns, fit_quarter_turns
 from worldplan.cost import QuadraticCost
 from worldplan.dynamics import fit_dynamics
 from worldplan.encoder import PixelEncoder, load_encoder
@@ -26,6 +27,7 @@ Floats = NDArray[np.float64]
 Progress = Callable[[Iterator[int], int], Iterator[int]]
 
 START_CLIP = 2.4  # radians
+_CHART_STRIDE = 12  # frames of an episode that show much the same
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class FitReport:
 
     def rows(self) -> list[tuple[str, str]]:
         """The same for a reader: what, and how much."""
+        charts = self.agent.charts
         noise = [(f"{name} noise, standard deviations", _numbers(std)) for name, std in self.noise.items()]
         return [
             ("environment steps", str(self.environment_steps)),
@@ -123,6 +126,10 @@ class FitReport:
             *((f"gain, torque {i + 1}", _numbers(row)) for i, row in enumerate(self.gain)),
             ("eigenvalue moduli of A", _numbers(self.moduli)),
             ("closed-loop radius", f"{self.radius:.4f}"),
+            (
+                "a quarter turn of the image shifts the latent by",
+                "nothing alike" if charts is None else _numbers(charts.shift),
+            ),
             *noise,
         ]
 
@@ -166,13 +173,22 @@ def fit_agent(
         progress=progress,
     )
     dynamics = fit_dynamics([encoder(frames) for frames in data.frames], data.actions, order=2)
+    charts = find_charts(encoder, np.concatenate([frames[::_CHART_STRIDE] for frames in data.frames]))
     scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder)
     cost = QuadraticCost.goal_reaching(
         encoder.latent_dim, config.control_weight / scale**2, config.velocity_weight, dynamics.action_dim
     )
-    agent = PlanningAgent(encoder, dynamics, cost, config.planner)
+    agent = PlanningAgent(encoder, dynamics, cost, config.planner, charts=charts)
     lqr = solve_lqr(dynamics, cost)
     return FitReport(agent, config, scale, source, data.steps, lqr.gain, lqr.radius)
+
+
+def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
+    """Quarter turns of the image as charts, or None where they do not shift this encoder's latent."""
+    try:
+        return fit_quarter_turns(encoder, frames)
+    except InvalidInput:
+        return None
 
 
 def world_scale(encoder: Any) -> tuple[float, str]:
@@ -218,7 +234,7 @@ def find_agent(
     fitted = fit_agent(load_encoder(encoder), config, progress=progress).agent
     if planner in (None, fitted.planner):
         return fitted
-    return PlanningAgent(fitted.encoder, fitted.dynamics, fitted.cost, str(planner))
+    return PlanningAgent(fitted.encoder, fitted.dynamics, fitted.cost, str(planner), charts=fitted.charts)
 
 
 def _card(encoder: Any) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from worldplan.eval.problems import LatentProblem, relative
 from worldplan.lqr import LQRSolution, solve_lqr
-from worldplan.mpc import MPCProblem, Plan, build_mpc, solve_mpc
+from worldplan.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve_mpc
+from worldplan.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
 
 Floats = NDArray[np.float64]
 Policy = Callable[[Floats, int], Floats]
 
 MPC_HORIZON, MPC_STEPS = 10, 4
-LIMIT = 0.5  # torque limit over the largest action that is wanted at the start
+LIMIT = 0.7  # torque limit over the largest action that is wanted at the start
 
 TOLERANCE = 1e-9  # relative gap up to which two spaces agree
 ROUNDINGS = 1e3  # beyond it, where a problem is ill-conditioned: so many machine epsilons times its condition number
@@ -90,9 +91,7 @@ def lqr_gaps(world: LatentProblem, seen: LatentProblem, horizon: int | None = No
 
 def mpc_gaps(world: LatentProblem, seen: LatentProblem) -> Gaps:
     """MPC with torque limits that are active at the start, and some steps of its closed loop under common noise."""
-    wanted = solve_lqr(world.dynamics, world.cost).action(world.start, world.goal)
-    limit = LIMIT * float(np.abs(wanted).max())
-    solvers = [build_mpc(MPCProblem(p.dynamics, p.cost, MPC_HORIZON, -limit, limit)) for p in (world, seen)]
+    solvers, limit = _limited(world, seen)
     ours, theirs = (solve_mpc(s, p.start, p.goal) for s, p in zip(solvers, (world, seen), strict=True))
     first, second = solvers
     _, states = _loops(
@@ -109,6 +108,39 @@ def mpc_gaps(world: LatentProblem, seen: LatentProblem) -> Gaps:
         "optimality": max(ours.residual, theirs.residual) / limit,
     }
     return Gaps(*_plan_gaps(ours, theirs), more, lambda: first.qp.scale / first.qp.convexity)
+
+
+def cem_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
+    """One plan of the cross-entropy method in both spaces, from the same random numbers."""
+    solvers, _ = _limited(world, seen)
+    config = CEMConfig(samples=64, iterations=10)
+    ours, theirs = (
+        solve_cem(s, p.start, p.goal, config=config, rng=seed) for s, p in zip(solvers, (world, seen), strict=True)
+    )
+    return _sampled_gaps(world, seen, ours, theirs, solvers[0])
+
+
+def mppi_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
+    """The same for model predictive path integral control."""
+    solvers, _ = _limited(world, seen)
+    config = MPPIConfig(samples=64, iterations=10)
+    ours, theirs = (
+        solve_mppi(s, p.start, p.goal, config=config, rng=seed) for s, p in zip(solvers, (world, seen), strict=True)
+    )
+    return _sampled_gaps(world, seen, ours, theirs, solvers[0])
+
+
+def _limited(world: LatentProblem, seen: LatentProblem) -> tuple[tuple[MPCSolver, MPCSolver], float]:
+    """MPC of both, with torques limited to a part of what the LQR wants at the start: actions are not rotated."""
+    wanted = solve_lqr(world.dynamics, world.cost).action(world.start, world.goal)
+    limit = LIMIT * float(np.abs(wanted).max())
+    first, second = (build_mpc(MPCProblem(p.dynamics, p.cost, MPC_HORIZON, -limit, limit)) for p in (world, seen))
+    return (first, second), limit
+
+
+def _sampled_gaps(world: LatentProblem, seen: LatentProblem, ours: Plan, theirs: Plan, solver: MPCSolver) -> Gaps:
+    more = {"planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states)}
+    return Gaps(*_plan_gaps(ours, theirs), more, lambda: solver.qp.scale / solver.qp.convexity)
 
 
 def _plan_gaps(ours: Plan, theirs: Plan) -> tuple[float, float, float]:

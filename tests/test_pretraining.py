@@ -12,11 +12,14 @@ import torch
 from safetensors.torch import load, save_file
 
 from worldplan import pretraining
+from worldplan.__main__ import main
+from worldplan.commands.pretrain import TrainingBar
 from worldplan.encoder import load_encoder
 from worldplan.envs.collect import collect_pairs
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
-from worldplan.objectives import LeJEPA, alignment
+from worldplan.gaussianity import epps_pulley
+from worldplan.objectives import InfoNCE, LeJEPA, VICReg, Whitening, alignment
 from worldplan.pairs import PairDataset
 from worldplan.pretraining import PretrainConfig, pretrain
 
@@ -84,7 +87,8 @@ def test_a_run_leaves_an_encoder_a_log_and_nothing_else(uninterrupted, data):
     card = encoder.card
     assert card["command"] == "worldplan pretrain"
     assert card["data"] == {"sha256": data.manifest_sha256, **json.loads(json.dumps(data.provenance))}
-    assert PretrainConfig(**{**card["config"], "objective": LeJEPA(**card["config"]["objective"])}) == CONFIG
+    assert card["config"]["objective"] == {"name": "lejepa", "weight": 0.1, "slices": 32, "test": "epps-pulley"}
+    assert PretrainConfig.from_dict(card["config"]) == CONFIG
     assert card["spread"] == sorted(card["spread"])
     rows = [json.loads(line) for line in (uninterrupted / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == STEPS
@@ -132,6 +136,112 @@ def test_labels_are_never_opened(uninterrupted, folder, tmp_path):
         path.unlink()
     run = pretrain(PairDataset(blind), tmp_path / "run", CONFIG, command="worldplan pretrain")
     assert made(run) == made(uninterrupted)
+
+
+def test_the_loss_of_the_defaults_is_the_formula_step_by_step(data, monkeypatch):
+    """LeJEPA's terms on what the network embeds, with the directions of (seed, step): as before there was a choice."""
+    run = pretraining._Run(data, replace(CONFIG, objective=LeJEPA()))
+    seen = []
+    embed = run._embed
+    monkeypatch.setattr(run, "_embed", lambda batch: seen.append(embed(batch)) or seen[-1])
+    for step in range(3):
+        row = run.step(step)
+        h = seen[-1].detach()
+        seed = int(np.random.SeedSequence([CONFIG.seed, 2, step]).generate_state(1)[0])
+        directions = torch.randn(2, 256, generator=torch.Generator().manual_seed(seed))
+        directions = directions / directions.norm(dim=0, keepdim=True)
+        gauss = epps_pulley(h.flatten(0, 1) @ directions).mean()
+        align = (h - h.mean(dim=1, keepdim=True)).square().mean()
+        terms = {"loss": 0.02 * gauss + 0.98 * align, "align": align, "sigreg": gauss}
+        assert {k: v for k, v in row.items() if k != "gradient"} == {k: float(v) for k, v in terms.items()}
+
+
+# --- other objectives -----------------------------------------------------------------------------------------------
+
+OTHERS = [
+    VICReg(),
+    Whitening(),
+    InfoNCE(),
+    *(LeJEPA(0.02, 32, test) for test in ("moments", "jarque-bera")),
+    *(LeJEPA(0.2, 32, test) for test in ("cramer-von-mises", "watson", "anderson-darling")),
+]
+
+
+@pytest.mark.parametrize("objective", OTHERS, ids=lambda o: getattr(o, "test", o.name))
+def test_every_objective_trains_reproducibly_and_leaves_its_name_and_terms(objective, data, tmp_path):
+    config = replace(CONFIG, objective=objective)
+    folder = pretrain(data, tmp_path / "one", config)
+    card = load_encoder(folder).card
+    assert PretrainConfig.from_dict(card["config"]) == config
+    assert card["config"]["objective"]["name"] == objective.name
+    row = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+    parts = set(objective(torch.zeros(2, 2, 2), torch.Generator()))
+    assert set(row) == {"step", "gradient", *parts, *(f"validation_{part}" for part in parts)}
+    collapsed = objective(torch.zeros(64, 2, 2), torch.Generator().manual_seed(0))
+    assert card["validation"]["loss"] < 0.8 * float(collapsed["loss"])
+    assert made(pretrain(data, tmp_path / "two", config)) == made(folder)
+
+
+def test_another_objective_makes_another_encoder(uninterrupted, data, tmp_path):
+    """Negative control: the objective does reach the loss."""
+    digests = {load_encoder(uninterrupted).card["sha256"]}
+    for objective in (VICReg(), Whitening()):
+        folder = pretrain(data, tmp_path / objective.name, replace(CONFIG, objective=objective, epochs=2))
+        digests.add(load_encoder(folder).card["sha256"])
+    assert len(digests) == 3
+
+
+def test_from_the_command_line(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    options = "--width 4 --hidden 32 --batch 16 --epochs 6 --lr 1e-2 --validation 64 --device cpu --threads 1 --json"
+    command = ["pretrain", str(folder), "--objective", "vicreg", "--weight", "0.3", *options.split(), "--out", str(out)]
+    assert main(command) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed["validation"]) == {"loss", "align", "variance", "offdiagonal"}
+    card = load_encoder(out).card
+    assert card["config"]["objective"] == {"name": "vicreg", "weight": 0.3, "covariance": 1.0}
+    assert "--objective vicreg --weight 0.3" in card["command"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--objective", "vicreg", "--sigma", "1"], "vicreg has no option sigma; it has weight, covariance"),
+        (["--objective", "infonce", "--weight", "0.1"], "infonce has no option weight; it has sigma"),
+        (["--weight", "2"], "need weight in"),
+        (["--test", "shapiro"], "known: anderson-darling"),
+    ],
+    ids=str,
+)
+def test_options_of_another_objective_are_refused_on_the_command_line(options, message, folder, tmp_path, capsys):
+    assert main(["pretrain", str(folder), *options, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_lejepas_options_need_no_name(folder, tmp_path, capsys):
+    seen = []
+
+    def stop(data, out, config, **rest):
+        seen.append(config.objective)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "pretrain", stop)
+        for options in ([], ["--weight", "0.05", "--slices", "64"], ["--test", "watson", "--objective", "lejepa"]):
+            assert main(["pretrain", str(folder), *options, "--out", str(tmp_path / "run")]) == 130
+    assert seen == [LeJEPA(), LeJEPA(weight=0.05, slices=64), LeJEPA(test="watson")]
+
+
+def test_the_bar_shows_the_terms_there_are(capsys):
+    bar = TrainingBar()
+    for _ in bar.start(iter(range(2)), 0, 2):
+        bar.show({"step": 1, "loss": 0.5, "repulsion": 0.25, "gradient": 3.0, "validation_loss": 7.0})
+    shown = capsys.readouterr().err
+    assert "loss=0.5000" in shown
+    assert "repulsion=0.2500" in shown
+    assert "validation" not in shown
+    assert "gradient" not in shown
 
 
 # --- interruption ---------------------------------------------------------------------------------------------------
@@ -216,6 +326,8 @@ def test_a_collapse_is_an_error_and_leaves_no_encoder(data, tmp_path):
     with pytest.raises(EncoderCollapsed, match=r"collapsed: its standard deviations.*SIGReg weight"):
         pretrain(data, folder, alignment_only)
     assert not list(folder.glob("encoder*"))
+    with pytest.raises(EncoderCollapsed, match=r"raise the weight of whitening, the number"):
+        pretrain(data, tmp_path / "other", replace(alignment_only, objective=Whitening(weight=0.0)))
 
 
 def test_a_loss_that_is_not_finite_is_an_error_at_once_and_leaves_no_encoder(data, tmp_path):
@@ -266,12 +378,32 @@ def test_nothing_to_resume(data, tmp_path):
 
 
 def test_a_checkpoint_of_another_configuration_or_dataset(interrupted, data, tmp_path):
-    for other in (replace(CONFIG, lr=1e-3), replace(CONFIG, objective=LeJEPA(weight=0.2, slices=32))):
+    others = [LeJEPA(weight=0.2, slices=32), LeJEPA(weight=0.1, slices=32, test="watson"), Whitening(weight=0.1)]
+    for other in (replace(CONFIG, lr=1e-3), *(replace(CONFIG, objective=objective) for objective in others)):
         with pytest.raises(BadFile, match="another configuration or dataset"):
             pretrain(data, interrupted, other, resume=True)
     elsewhere = PairDataset(collect_pairs(OUWorld(), 80, tmp_path / "other", seed=1))
     with pytest.raises(BadFile, match="another configuration or dataset"):
         pretrain(elsewhere, interrupted, CONFIG, resume=True)
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_is_lejepas(interrupted, uninterrupted, data):
+    path = interrupted / "checkpoint.json"
+    saved = json.loads(path.read_text())
+    saved["config"]["objective"] = {"weight": 0.1, "slices": 32}
+    path.write_text(json.dumps(saved))
+    pretrain(data, interrupted, CONFIG, resume=True, command="worldplan pretrain")
+    assert made(interrupted) == made(uninterrupted)
+
+
+@pytest.mark.parametrize("objective", [None, 3, {}, {"name": "simclr"}, {"name": ["lejepa"]}, {"sigma": 1.0}], ids=str)
+def test_a_checkpoint_of_an_objective_nobody_knows(interrupted, data, objective):
+    path = interrupted / "checkpoint.json"
+    saved = json.loads(path.read_text())
+    saved["config"]["objective"] = objective
+    path.write_text(json.dumps(saved))
+    with pytest.raises(BadFile, match="another configuration"):
+        pretrain(data, interrupted, CONFIG, resume=True)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "pickled", "of another network", "without a step"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from stable_baselines3 import PPO, SAC
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import worldplan.envs  # registers the environments
 from worldplan.__main__ import main
@@ -103,10 +104,13 @@ def model():
 
 def test_a_run_leaves_a_policy_a_curve_and_a_log(uninterrupted):
     assert {path.name for path in uninterrupted.iterdir()} == MADE | {"tb"}
-    assert any(path.name.startswith("events") for path in (uninterrupted / "tb").iterdir())
+    board = EventAccumulator(str(uninterrupted / "tb")).Reload()
+    evaluations = board.Scalars("evaluation/return")
     card = read_json(uninterrupted / "policy.json")
     curve = [json.loads(line) for line in (uninterrupted / "learning_curve.jsonl").read_text().splitlines()]
     assert card["learning_curve"] == curve
+    np.testing.assert_allclose([e.value for e in evaluations], [row["return"] for row in curve], rtol=1e-6)
+    assert {"train/critic_loss", "rollout/ep_rew_mean"} <= set(board.Tags()["scalars"])
     assert [row["step"] for row in curve] == [64, 128, 192]
     best = max(curve, key=lambda row: row["return"])
     assert card["chosen_step"] == best["step"]

@@ -1,9 +1,9 @@
 """Quarter turns of the image as charts of the latent: where one chart is near its seam, another is near its centre.
 
 The Reacher seen from above looks the same after a quarter turn of the camera, but for the shoulder, which stands a
-quarter turn further. So one encoder gives four charts of the circle of shoulder angles. A continuous encoder of an angle
-has a seam, where it runs through all its values, and errs most beside it; planning in the chart in which both start
-and goal lie nearest the centre stays away from there, and goes the shorter way round.
+quarter turn further. So one encoder gives four charts of the circle of shoulder angles. A continuous encoder of an
+angle has a seam, where it runs through all its values, and errs most beside it; planning in the chart in which both
+start and goal lie nearest the centre stays away from there, and goes the shorter way round.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class QuarterTurns:
         return np.asarray(believed[np.arange(len(said)), doubt.argmin(axis=1)])
 
     def choose(self, starts: Array, goals: Array) -> Charts:
-        """The chart (N,) in which the farther one of start and goal, latents (N, 4, n) each, lies nearest the centre."""
+        """The charts (N,) in which the farther one of start and goal, latents (N, 4, n), lies nearest the centre."""
         far = np.maximum(np.abs(self.positions(starts)), np.abs(self.positions(goals)))
         far[:, 0] -= _KEEP
         return far.argmin(axis=1)

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 from worldplan.files import atomic_write, read_json, sha256, write_json
-from worldplan.network import ConvEncoder, to_input
+from worldplan.network import ConvEncoder, MirrorOdd, to_input
 
 ZOO = Path(__file__).parent / "zoo" / "encoders"
 FRAME = (64, 64, 3)
@@ -36,7 +36,8 @@ class PixelEncoder:
         self.card = card
         self.name = name
         self._trained = copy.deepcopy(network).cpu().eval()  # frozen: whoever goes on training does not change it
-        self._network = _fuse(self._trained)
+        fused = _fuse(self._trained)
+        self._network = MirrorOdd(fused) if card.get("mirror") else fused
 
     @property
     def network(self) -> nn.Module:

@@ -307,8 +307,8 @@ def solve_mpc(
     plan = solver.judge(state, goal, q, u, status, tolerance)
     if not plan.certified:
         raise SolverFailed(
-            f"OSQP says {status}, but the plan may cost {plan.gap:.3g} more than the optimum of about {plan.cost:.3g}: the "
-            "problem is badly scaled or unstable over the horizon; shorten the horizon, or rescale R",
+            f"OSQP says {status}, but the plan may cost {plan.gap:.3g} more than the optimum of about {plan.cost:.3g}: "
+            "the problem is badly scaled or unstable over the horizon; shorten the horizon, or rescale R",
             solver.problem,
             status,
         )

@@ -34,6 +34,7 @@ class PretrainConfig:
         latent_dim: n, width of the embedding.
         width: channels of the first convolution.
         hidden: units of the head.
+        mirror: the saved encoder is made odd by averaging over the mirror image (`MirrorOdd`); training is not touched.
         batch: pairs (sets of views) per step.
         epochs: passes over the training pairs.
         lr: peak learning rate (AdamW; linear warm-up over a tenth of the steps, then cosine to 0).
@@ -50,6 +51,7 @@ class PretrainConfig:
     latent_dim: int = 2
     width: int = 16
     hidden: int = 256
+    mirror: bool = False
     batch: int = 128
     epochs: int = 20
     lr: float = 4e-3
@@ -147,6 +149,7 @@ def pretrain(
         folder,
         card={
             "command": command,
+            "mirror": config.mirror,
             "config": config.to_dict(),
             "data": {"sha256": data.manifest_sha256, **data.provenance},
             "validation": validation,

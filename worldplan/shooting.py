@@ -198,7 +198,7 @@ def _search(
     low, high = (np.tile(limit, N) for limit in solver.problem.limits)
     best = np.clip(np.zeros(N * m), low, high)
     mean = best if guess is None else np.clip(_checked_guess(guess, (N, m)), low, high)
-    std = _first_std(rule.std, low, high)
+    std = np.full(N * m, rule.std) if rule.std else _first_std(solver, q, mean, low, high)
     generator = _generator(rng)
     for _ in range(rule.iterations):
         # Invariant: nothing among the zeros, the guess, the samples and the means before this one costs less than best.
@@ -230,11 +230,14 @@ def _cheapest(costs: Array, count: int) -> Array:
     return np.argpartition(costs, count - 1)[:count]
 
 
-def _first_std(std: float | None, low: Array, high: Array) -> Array:
-    if std is not None:
-        return np.full(len(low), float(std))
-    half = (high - low) / 2
-    return np.where(np.isfinite(half), half, 1.0)
+def _first_std(solver: MPCSolver, q: Array, mean: Array, low: Array, high: Array) -> Array:
+    """As far as one entry alone would go from the mean to its best, at most half of the distance of the limits.
+
+    All entries get the longest such step, measured in `sqrt(H_ii) u_i`: the root of cost, whatever an action's unit.
+    """
+    root = np.sqrt(np.diag(solver.qp.H))
+    step = np.clip(mean - (solver.qp.H @ mean + q) / root**2, low, high) - mean
+    return np.minimum(np.abs(root * step).max() / root, (high - low) / 2)
 
 
 def _checked_guess(guess: ArrayLike, shape: tuple[int, int]) -> Array:

@@ -14,6 +14,7 @@ from worldplan.commands.fit import Fit
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
 from worldplan.commands.train_sac import TrainSac
+from worldplan.commands.verify import Verify
 
 Command = (
     Annotated[Doctor, tyro.conf.subcommand("doctor")]
@@ -22,6 +23,7 @@ Command = (
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[TrainSac, tyro.conf.subcommand("train-sac")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
 )
 
-__all__ = ["Collect", "Command", "Doctor", "Fit", "Plan", "Pretrain", "TrainSac", "Verb"]
+__all__ = ["Collect", "Command", "Doctor", "Fit", "Plan", "Pretrain", "TrainSac", "Verb", "Verify"]

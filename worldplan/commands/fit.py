@@ -24,7 +24,7 @@ class Fit(Verb):
         control_weight: cost of a squared torque beside a squared radian.
         velocity_weight: cost of a squared radian per step.
         scale: radians per latent unit; by default the scale of the encoder's world, from its card.
-        planner: planner of the agent, lqr or mpc.
+        planner: planner of the agent, lqr, mpc, cem or mppi.
         out: folder for the agent; an agent in it is replaced.
     """
 

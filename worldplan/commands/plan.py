@@ -19,7 +19,7 @@ class Plan(Verb):
         agent: a shipped name, or a folder that `worldplan fit` wrote; `reacher` by default.
         encoder: in place of --agent: a name or folder of an encoder; dynamics are fitted to it first, unless an agent
             of that name or in that folder is there.
-        planner: lqr or mpc; by default as the agent was saved.
+        planner: lqr, mpc, cem or mppi; by default as the agent was saved.
         episodes: how many pairs of start and goal.
         start_qpos: start of every episode.
         goal_qpos: goal of every episode.

@@ -32,6 +32,7 @@ class Pretrain(Verb):
         latent_dim: size of the embedding.
         width: channels of the first convolution.
         hidden: units of the head.
+        mirror: average the trained encoder over the mirror image, for scenes in which that shows the state -z.
         batch: pairs per step.
         epochs: passes over the pairs.
         lr: peak learning rate.
@@ -56,6 +57,7 @@ class Pretrain(Verb):
     latent_dim: int = 2
     width: int = 16
     hidden: int = 256
+    mirror: bool = False
     batch: int = 128
     epochs: int = 20
     lr: float = 4e-3

@@ -1,0 +1,251 @@
+"""Verify Theorem 4: plans behind an encoder that is a rotation are the plans of the true state, and others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from worldplan.agents.planning import Encoder
+from worldplan.cost import positive_int
+from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
+from worldplan.eval.controls import CONTROLS, TRUTHS, Control
+from worldplan.eval.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
+from worldplan.eval.latent_box import permuted_box, rotated_box
+from worldplan.eval.problems import LatentProblem, draw_problem, seen_through
+from worldplan.eval.verdicts import ControlLevel, Dose, ExactLevel, PlanningReport
+from worldplan.mpc import TOLERANCE as QP_TOLERANCE
+from worldplan.rotation import random_rotation
+
+Progress = Callable[[Iterator[Any], int], Iterator[Any]]
+Trial = Callable[[float, np.random.Generator, int], Gaps]
+"""Size of the mistake, generator and number of the trial to the gaps."""
+
+SIZES = tuple(10.0**-k for k in range(7))
+BOX_TOLERANCE = 1e-7  # relative gap of plans with limits on latents, whose solver is good to 1e-9
+HORIZON = (5, 20)
+NOISE = 0.1
+
+
+def verify_planning(
+    encoder: Encoder | None = None,
+    reference: Encoder | None = None,
+    seed: int = 0,
+    *,
+    problems: int = 1000,
+    largest: int = 256,
+    trials: int = 8,
+    profile: str = "dmc",
+    progress: Progress = lambda items, total: items,
+) -> PlanningReport:
+    """Test Theorem 4 of Klindt, LeCun, Balestriero (2026, arXiv 2605.26379) on random problems and negative controls.
+
+    *exact*: random systems (stable and unstable, with noise, with a nonlinear plant), random rotation and offset of the
+    latents; LQR of infinite and finite horizon and MPC with torque limits are solved in both spaces from scratch.
+    Values, actions, gains and closed loops must agree, and each solution must be a minimum. *negative controls*: the
+    same comparison with a mistake of known size must be rejected. *pixel-exact*, with an encoder f: all of fit, filter
+    and planner built from `Q f` must give the torques that f gives, on frames of the Reacher; from a shear of f not.
+
+    Args:
+        encoder: any map of frames with `latent_dim`; None tests without pictures.
+        reference: another encoder to compare with.
+        seed: of all problems.
+        problems: random problems of the exact level.
+        largest: latents of the largest of them (half as many for the infinite horizon).
+        trials: of each control at each size.
+        profile: look of the frames.
+        progress: wraps the iterator over the levels.
+
+    Raises:
+        InvalidInput: a number is out of range, the encoder is no encoder, or a reference comes without an encoder.
+        SolverFailed: a control could not be solved.
+    """
+    problems, trials = positive_int("problems", problems), positive_int("trials", trials)
+    largest = positive_int("largest", largest)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
+    if problems < 10 or largest < 2:
+        raise InvalidInput(f"need 10 problems or more of 2 latents or more, got {problems} of up to {largest}")
+    if reference is not None:
+        raise InvalidInput("a reference encoder is not compared with yet; leave it out, or use `worldplan plan`")
+    jobs: list[Callable[[], ExactLevel | ControlLevel]] = [
+        partial(_exact, family, max(1, round(family.share * problems)), largest, int(seed)) for family in FAMILIES
+    ]
+    jobs += [partial(_control, test, trials, int(seed)) for test in _control_tests()]
+    levels = [job() for job in progress(iter(jobs), len(jobs))]
+    return PlanningReport(
+        seed=int(seed),
+        exact=tuple(level for level in levels if isinstance(level, ExactLevel)),
+        controls=tuple(level for level in levels if isinstance(level, ControlLevel)),
+    )
+
+
+# --- exact ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of random problem, and the planner that has to agree on it.
+
+    Attributes:
+        name: for the table.
+        share: of all problems.
+        gaps: of the planner; finite horizons take a third argument.
+        small: range of latents.
+        large: latents of the largest problem over `largest`; 0 for none.
+        finite: whether the horizon is.
+        bend: of the plant.
+    """
+
+    name: str
+    share: float
+    gaps: Callable[..., Gaps]
+    small: tuple[int, int] = (2, 16)
+    large: float = 0.0
+    finite: bool = False
+    bend: float = 0.0
+
+
+# The planners are looked up when they are called: tests put wrong ones in their place.
+FAMILIES = (
+    Family("LQR, infinite horizon", 0.45, lambda *a: lqr_gaps(*a), large=0.5),
+    Family("LQR, finite horizon", 0.35, lambda *a: lqr_gaps(*a), large=1.0, finite=True),
+    Family("LQR, nonlinear plant", 0.13, lambda *a: lqr_gaps(*a), bend=0.05),
+    Family("MPC, torque limits", 0.05, lambda *a: mpc_gaps(*a), small=(2, 4)),
+    Family("CEM, common draws", 0.01, lambda *a: cem_gaps(*a), small=(2, 4)),
+    Family("MPPI, common draws", 0.01, lambda *a: mppi_gaps(*a), small=(2, 4)),
+)
+
+
+def _exact(family: Family, count: int, largest: int, seed: int) -> ExactLevel:
+    worst: tuple[float, str, str, float | None] = (-1.0, "", "", None)
+    gaps_by_quantity: dict[str, float] = {}
+    failed = by_condition = 0
+    for k, n in enumerate(_latents(family, count, largest)):
+        rng = np.random.default_rng([seed, FAMILIES.index(family), k])
+        world = _draw(rng, n, family, k)
+        label = f"#{k} {world.label}"
+        try:
+            gaps = _family_gaps(family, world, rng)
+        except (SolverFailed, NotStabilizable) as error:
+            failed += 1
+            worst = max(worst, (np.inf, type(error).__name__, label, None), key=lambda entry: entry[0])
+            continue
+        for name, gap in gaps.all.items():
+            gaps_by_quantity[name] = max(gap, gaps_by_quantity.get(name, 0.0))
+        name, gap = gaps.worst
+        failed += gap > gaps.tolerance()
+        by_condition += TOLERANCE < gap <= gaps.tolerance()
+        if gap > worst[0]:
+            worst = (gap, name, label, gaps.condition())
+    gap, name, label, condition = worst
+    return ExactLevel(
+        name=family.name,
+        problems=count,
+        failed=int(failed),
+        tolerance=TOLERANCE,
+        by_condition=int(by_condition),
+        worst=gap,
+        quantity=name,
+        problem=label,
+        condition=condition,
+        gaps=gaps_by_quantity,
+    )
+
+
+def _latents(family: Family, count: int, largest: int) -> list[int]:
+    """Sizes of `count` problems: the largest, its halves down to the small ones, and small ones in turn."""
+    low, high = family.small[0], min(family.small[1], largest)
+    large, n = [], int(family.large * largest)
+    while n > high and len(large) < count // 10:
+        large.append(n)
+        n //= 2
+    return [*large, *(low + k % (high - low + 1) for k in range(count - len(large)))]
+
+
+def _draw(rng: np.random.Generator, n: int, family: Family, k: int) -> LatentProblem:
+    """Large ones have one block, and few undamped modes: each of these costs a test of rank."""
+    large = n > family.small[1]
+    return draw_problem(
+        rng,
+        n,
+        blocks=1 if large else 1 + k % 2,
+        radius=1.02 if large and not family.finite else None,
+        noise=NOISE * (k % 3 > 0),
+        bend=family.bend,
+        steps=int(rng.integers(*HORIZON)),
+    )
+
+
+def _family_gaps(family: Family, world: LatentProblem, rng: np.random.Generator) -> Gaps:
+    seen = seen_through(world, random_rotation(world.latent_dim, rng), rng.standard_normal(world.latent_dim))
+    return family.gaps(world, seen, len(world.noise)) if family.finite else family.gaps(world, seen)
+
+
+# --- negative controls ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ControlTest:
+    """A control with one planner: `trial` gives the gaps for a size, a generator and the number of the trial."""
+
+    name: str
+    planner: str
+    expected: Literal["rejected", "accepted"]
+    required: float
+    tolerance: float
+    trial: Trial
+
+
+def _control_tests() -> list[ControlTest]:
+    tests = []
+    planners: list[tuple[str, Callable[..., Gaps], float]] = [
+        ("LQR", lambda *a: lqr_gaps(*a), SIZES[-1]),
+        ("MPC", lambda *a: mpc_gaps(*a), 10 * QP_TOLERANCE),
+    ]
+    for planner, gaps, required in planners:
+        for expected, controls in (("rejected", CONTROLS), ("accepted", TRUTHS)):
+            for name, control in controls.items():
+                trial = partial(_trial, control, gaps, 6 if planner == "LQR" else 4)
+                tests.append(ControlTest(name, planner, expected, required, TOLERANCE, trial))  # type: ignore[arg-type]
+    box = "QP"
+    least = 10 * QP_TOLERANCE
+    tests.append(ControlTest("latent box", box, "rejected", least, BOX_TOLERANCE, lambda *a: rotated_box(*a)))
+    tests.append(ControlTest("box, axes permuted", box, "accepted", least, BOX_TOLERANCE, lambda *a: permuted_box(*a)))
+    return tests
+
+
+def _trial(
+    control: Control, gaps: Callable[..., Gaps], most: int, size: float, rng: np.random.Generator, k: int
+) -> Gaps:
+    return gaps(*control(draw_problem(rng, 2 + k % (most - 1), blocks=1 + k % 2, steps=8), size, rng))
+
+
+def _control(test: ControlTest, trials: int, seed: int) -> ControlLevel:
+    doses = []
+    trials = trials if test.planner == "LQR" else max(2, trials // 2)
+    for size in SIZES:
+        if size < test.required * (1 - 1e-9) and test.planner != "LQR":
+            continue
+        # The same problems and directions at every size, and for every control.
+        measured = [test.trial(size, np.random.default_rng([seed, 1000, k]), k) for k in range(trials)]
+        accepted = [gaps.tolerance(test.tolerance) for gaps in measured]
+        worst = [gaps.worst[1] for gaps in measured]
+        value, action, plan = (
+            float(np.median([getattr(gaps, name) for gaps in measured])) for name in ("value", "action", "plan")
+        )
+        doses.append(
+            Dose(
+                size=size,
+                trials=trials,
+                rejected=sum(gap > limit for gap, limit in zip(worst, accepted, strict=True)),
+                value=value,
+                action=action,
+                plan=plan,
+                least=min(gap / limit for gap, limit in zip(worst, accepted, strict=True)),
+            )
+        )
+    return ControlLevel(test.name, test.planner, test.expected, test.required, test.tolerance, tuple(doses))

@@ -1,0 +1,59 @@
+"""`worldplan verify`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worldplan.commands.base import File, Name, Profile, Verb, bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(Verb):
+    """Verify Theorem 4: equal plans behind rotations, and mistakes rejected; exit status 0 passed, 1 rejected.
+
+    Random problems are planned in two latent spaces from scratch and compared; then mistakes of known size are put in,
+    and each must be seen. No OpenGL unless an encoder is named.
+
+    Args:
+        encoder: a shipped name or a folder: its whole pipeline is tested too, on frames of the Reacher.
+        problems: random problems of the exact level.
+        largest: latents of the largest of them; 1024 takes many minutes.
+        trials: of each mistake at each size.
+        profile: look of the frames.
+        threads: threads of the linear algebra of torch.
+        out: JSON file for the report.
+    """
+
+    encoder: Name = None
+    problems: int = 1000
+    largest: int = 256
+    trials: int = 8
+    profile: Profile = "dmc"
+    threads: int = 1
+    out: File = None
+
+    def run(self, command: str) -> int:
+        """Exit status 0 if every level passed, 1 if one did not."""
+        import torch
+
+        from worldplan.encoder import load_encoder
+        from worldplan.eval.provenance import provenance
+        from worldplan.eval.theorem4 import verify_planning
+        from worldplan.files import write_json
+
+        torch.set_num_threads(self.threads)
+        report = verify_planning(
+            None if self.encoder is None else load_encoder(self.encoder),
+            seed=self.seed,
+            problems=self.problems,
+            largest=self.largest,
+            trials=self.trials,
+            profile=self.profile,
+            progress=bar("levels"),
+        )
+        notes = report.notes
+        if self.out is not None:
+            write_json(self.out, {**provenance(command, self.seed), **report.to_dict()})
+            notes.append(f"Written: {self.out}")
+        self.show(report.to_dict(), report.title, report.columns, report.rows(), notes)
+        return 0 if report.passed else 1
