@@ -15,6 +15,7 @@ from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.eval.controls import CONTROLS, TRUTHS, Control
 from worldplan.eval.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
 from worldplan.eval.latent_box import permuted_box, rotated_box
+from worldplan.eval.pixel_exact import pixel_levels
 from worldplan.eval.problems import LatentProblem, draw_problem, seen_through
 from worldplan.eval.verdicts import ControlLevel, Dose, ExactLevel, PlanningReport
 from worldplan.mpc import TOLERANCE as QP_TOLERANCE
@@ -60,7 +61,8 @@ def verify_planning(
         progress: wraps the iterator over the levels.
 
     Raises:
-        InvalidInput: a number is out of range, the encoder is no encoder, or a reference comes without an encoder.
+        InvalidInput: a number is out of range, the encoder gives no latents, or there is a reference.
+        EncoderCollapsed: the encoder is constant.
         SolverFailed: a control could not be solved.
     """
     problems, trials = positive_int("problems", problems), positive_int("trials", trials)
@@ -75,11 +77,13 @@ def verify_planning(
         partial(_exact, family, max(1, round(family.share * problems)), largest, int(seed)) for family in FAMILIES
     ]
     jobs += [partial(_control, test, trials, int(seed)) for test in _control_tests()]
+    pixels = () if encoder is None else pixel_levels(encoder, int(seed), profile)  # first: wrong encoders show at once
     levels = [job() for job in progress(iter(jobs), len(jobs))]
     return PlanningReport(
         seed=int(seed),
         exact=tuple(level for level in levels if isinstance(level, ExactLevel)),
         controls=tuple(level for level in levels if isinstance(level, ControlLevel)),
+        pixels=pixels,
     )
 
 

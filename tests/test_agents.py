@@ -103,10 +103,10 @@ def test_state_is_a_tuple_of_arrays_with_a_row_each():
     poses, goals = walk(3)
     _, state = agent_on_angles().predict(observe(poses[0], goals))
     assert type(state) is tuple and all(isinstance(part, np.ndarray) and len(part) == 3 for part in state)
-    mean, applied, seen, encoded, fallbacks = state
+    mean, applied, chart, encoded, fallbacks, seen = state
     assert np.array_equal(mean, np.hstack([poses[0], np.zeros((3, 2))]))  # at rest at first
     assert applied.shape == (3, 2) and seen.shape == (3, 64, 64, 3)
-    assert np.array_equal(encoded, goals) and fallbacks.tolist() == [0, 0, 0]
+    assert np.array_equal(encoded, goals) and fallbacks.tolist() == chart.tolist() == [0, 0, 0]
 
 
 def test_predict_changes_neither_its_state_nor_its_observation():
@@ -178,7 +178,7 @@ def test_a_goal_is_encoded_once_and_again_where_it_changes():
     assert calls == [3, 3, 3]  # frames alone
     moved = goals + [[0, 0], [0.1, 0], [0, 0]]
     _, state = agent.predict(observe(poses[2], moved), state)
-    assert calls == [3, 3, 3, 3, 1]
+    assert sorted(calls[3:]) == [1, 3]
     assert np.array_equal(state[3], moved)
     action, _ = agent.predict(observe(poses[3], moved), state)
     other, _ = agent.predict(observe(poses[3], goals), state)

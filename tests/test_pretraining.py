@@ -19,7 +19,7 @@ from worldplan.envs.collect import collect_pairs
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
 from worldplan.gaussianity import epps_pulley
-from worldplan.objectives import InfoNCE, LeJEPA, VICReg, Whitening, alignment
+from worldplan.objectives import OBJECTIVES, InfoNCE, LeJEPA, VICReg, Whitening, alignment
 from worldplan.pairs import PairDataset
 from worldplan.pretraining import PretrainConfig, pretrain
 
@@ -158,17 +158,15 @@ def test_the_loss_of_the_defaults_is_the_formula_step_by_step(data, monkeypatch)
 
 # --- other objectives -----------------------------------------------------------------------------------------------
 
-OTHERS = [
-    VICReg(),
-    Whitening(),
-    InfoNCE(),
-    *(LeJEPA(0.02, 32, test) for test in ("moments", "jarque-bera")),
-    *(LeJEPA(0.2, 32, test) for test in ("cramer-von-mises", "watson", "anderson-darling")),
-]
+OTHERS = [VICReg(), Whitening(), InfoNCE(), LeJEPA(weight=0.2, slices=32, test="anderson-darling")]
+
+
+def test_there_is_a_run_with_every_objective():
+    assert {objective.name for objective in OTHERS} == set(OBJECTIVES)
 
 
 @pytest.mark.parametrize("objective", OTHERS, ids=lambda o: getattr(o, "test", o.name))
-def test_every_objective_trains_reproducibly_and_leaves_its_name_and_terms(objective, data, tmp_path):
+def test_each_trains_reproducibly_and_leaves_its_name_and_terms(objective, data, uninterrupted, tmp_path):
     config = replace(CONFIG, objective=objective)
     folder = pretrain(data, tmp_path / "one", config)
     card = load_encoder(folder).card
@@ -180,15 +178,7 @@ def test_every_objective_trains_reproducibly_and_leaves_its_name_and_terms(objec
     collapsed = objective(torch.zeros(64, 2, 2), torch.Generator().manual_seed(0))
     assert card["validation"]["loss"] < 0.8 * float(collapsed["loss"])
     assert made(pretrain(data, tmp_path / "two", config)) == made(folder)
-
-
-def test_another_objective_makes_another_encoder(uninterrupted, data, tmp_path):
-    """Negative control: the objective does reach the loss."""
-    digests = {load_encoder(uninterrupted).card["sha256"]}
-    for objective in (VICReg(), Whitening()):
-        folder = pretrain(data, tmp_path / objective.name, replace(CONFIG, objective=objective, epochs=2))
-        digests.add(load_encoder(folder).card["sha256"])
-    assert len(digests) == 3
+    assert made(folder)["encoder.safetensors"] != made(uninterrupted)["encoder.safetensors"]
 
 
 def test_from_the_command_line(folder, tmp_path, capsys):

@@ -68,13 +68,14 @@ class QuarterTurns:
         """Positions (N, 4) along the circle, in quarter turns from each chart's centre, of latents (N, 4, n).
 
         A chart beside its seam may say anything, so the four vote: each one's word, carried over to the others,
-        is a hypothesis, and the one nearest to all words in sum (a chart counts no more than a quarter turn) wins.
+        is a hypothesis, and the one nearest to all words wins: squared, since the two middle ones of four would tie in
+        absolute value, and no chart counting more than a quarter turn.
         """
         said = (latents - self.centre) @ self.shift / (self.shift @ self.shift)  # (N, 4)
         steps = np.arange(TURNS)
         # believed[i, k, j]: what chart j should say if chart k is right
         believed = _wrap(said[:, :, None] + steps[None, None, :] - steps[None, :, None])
-        doubt = np.minimum(np.abs(believed - said[:, None, :]), 1.0).sum(axis=2)
+        doubt = np.minimum(np.square(believed - said[:, None, :]), 1.0).sum(axis=2)
         return np.asarray(believed[np.arange(len(said)), doubt.argmin(axis=1)])
 
     def choose(self, starts: Array, goals: Array) -> Charts:

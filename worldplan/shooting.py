@@ -1,12 +1,12 @@
 """CEM and MPPI: planning by drawing action sequences, on the same problem and with the same plan as `solve_mpc`.
 
 Both draw `samples` sequences around a mean, clip them to the action limits, cost them all at once, and move mean and
-spread to where the cheap ones lie. They need costs alone, no gradient; here, where an exact solver exists, they are
-baselines, and planners whose bias in a learned latent can be compared with the exact one's.
+spread to where the cheap ones lie. They move by costs alone; here, where an exact solver exists, they are baselines.
 
 Noise is drawn in action space and only its shape enters, so the same generator state gives the same noise in every
 latent space: with these common random numbers Theorem 4 (Klindt, LeCun, Balestriero 2026, arXiv 2605.26379) holds plan
-by plan, to rounding. Costs come from the condensed matrices of `build_mpc` in NumPy.
+by plan, to rounding. Costs come from the condensed matrices of `build_mpc`, in NumPy: a torch roll-out of the same
+samples takes 20 to 150 times as long on a CPU, and the same product in torch saves less than a tenth of a solve.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class CEMConfig:
         iterations: of drawing and moving.
         elite_fraction: share of the samples that are elite, in (0, 1]; at least two are.
         smoothing: how much of the old mean and deviation stays, in [0, 1).
-        std: first standard deviation, action units; None takes half the distance of the limits, 1 where one is
-            infinite.
+        std: first standard deviation, action units; None takes it from the problem: as far as one action alone would go
+            towards its best, at most half the distance of the limits.
 
     Raises:
         InvalidInput: an option is out of range.
@@ -79,8 +79,8 @@ class MPPIConfig:
         iterations: of drawing and moving.
         temperature: lambda over the standard deviation of the costs, > 0; towards 0 only the best sample counts.
         decay: of the standard deviation, in (0, 1].
-        std: first standard deviation, action units; None takes half the distance of the limits, 1 where one is
-            infinite.
+        std: first standard deviation, action units; None takes it from the problem: as far as one action alone would go
+            towards its best, at most half the distance of the limits.
 
     Raises:
         InvalidInput: an option is out of range.
@@ -88,8 +88,8 @@ class MPPIConfig:
 
     samples: int = 256
     iterations: int = 24
-    temperature: float = 0.1
-    decay: float = 0.83
+    temperature: float = 0.2
+    decay: float = 0.8
     std: float | None = None
 
     def __post_init__(self) -> None:

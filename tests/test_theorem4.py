@@ -1,0 +1,256 @@
+"""The verifier of Theorem 4: it passes the truth, sees each mistake, and fails when it is made to overlook one."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import worldplan as wp
+from worldplan.errors import InvalidInput, NotStabilizable
+from worldplan.eval import controls, gaps, problems, theorem4
+from worldplan.eval.gaps import cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
+from worldplan.eval.latent_box import permuted_box, rotated_box
+from worldplan.eval.problems import draw_problem, seen_through
+from worldplan.eval.theorem4 import verify_planning
+from worldplan.eval.verdicts import ControlLevel, Dose, PlanningReport
+from worldplan.rotation import random_rotation, rotate_cost, rotate_dynamics
+
+SMALL = {"problems": 20, "largest": 8, "trials": 2}
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """The report on worldplan's own planners, at small size."""
+    return verify_planning(problems=60, largest=32, trials=4)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A verifier with few sizes, for runs in which something is wrong."""
+    monkeypatch.setattr(theorem4, "SIZES", (1e-1, 1e-3, 1e-5, 1e-6))
+    return lambda: verify_planning(**SMALL)
+
+
+def failed(report):
+    """Names of the levels that did not pass."""
+    assert report.passed == (not [level for level in report.levels if not level.passed])
+    return {level.name for level in report.levels if not level.passed}
+
+
+# --- the truth ------------------------------------------------------------------------------------------------------
+
+
+def test_the_truth_passes(truth):
+    assert truth.passed and failed(truth) == set() and truth.title == "Theorem 4: passed"
+    assert sum(level.problems for level in truth.exact) == 60
+    assert all(0 <= level.worst < 1e-11 and level.by_condition == 0 for level in truth.exact)
+    assert {"gain", "value matrix", "value", "action", "trajectory", "optimality"} <= set(truth.exact[0].gaps)
+    assert wp.eval.verify_planning is verify_planning
+
+
+def test_every_mistake_is_rejected_at_its_sizes(truth):
+    mistakes = [level for level in truth.controls if level.expected == "rejected"]
+    assert {level.name for level in mistakes} == {*controls.CONTROLS, "latent box"}
+    for level in mistakes:
+        assert all(dose.rejected == dose.trials for dose in level.doses), level
+        assert level.resolution == pytest.approx(1e-6 if level.planner == "LQR" else 1e-5)
+        assert [dose.size for dose in level.doses] == sorted((dose.size for dose in level.doses), reverse=True)
+
+
+def test_effects_grow_with_the_dose(truth):
+    for level in truth.controls:
+        if level.expected == "rejected":
+            assert level.monotone, level
+            # A mistake of first order: ten times the size, about ten times the plan error (the box is met all at once).
+            plans = {round(np.log10(dose.size)): dose.plan for dose in level.doses}
+            assert 3 < plans[-3] / plans[-4] < 30, level
+
+
+def test_what_is_no_mistake_is_accepted_at_every_size(truth):
+    fair = [level for level in truth.controls if level.expected == "accepted"]
+    assert {level.name for level in fair} == {"consistent offset", "box, axes permuted"}
+    assert all(dose.rejected == 0 and dose.plan < 1e-8 for level in fair for dose in level.doses)
+
+
+def test_the_report_is_json_and_a_table(truth):
+    facts = json.loads(json.dumps(truth.to_dict(), allow_nan=False))
+    assert facts["passed"] is True and facts["seed"] == 0
+    assert {row["passed"] for row in facts["exact"] + facts["controls"]} == {True}
+    assert facts["controls"][0]["doses"][0].keys() >= {"size", "value", "action", "plan", "rejected"}
+    assert len(truth.rows()) == len(truth.levels)
+    assert all(len(row) == len(truth.columns) for row in truth.rows())
+    assert any("Resolution, LQR" in note and "1e-06" in note for note in truth.notes)
+
+
+def test_the_seed_decides(quick):
+    once, again = quick(), quick()
+    assert once.to_dict() == again.to_dict()
+    assert verify_planning(seed=1, **SMALL).exact != once.exact
+
+
+def test_large_problems_and_every_family_are_drawn():
+    sizes = {f.name: theorem4._latents(f, round(1000 * f.share), 256) for f in theorem4.FAMILIES}
+    assert sizes["LQR, finite horizon"][:4] == [256, 128, 64, 32]
+    assert sizes["LQR, infinite horizon"][:3] == [128, 64, 32]
+    assert all(min(drawn) == 2 for drawn in sizes.values())
+    assert sum(map(len, sizes.values())) == 1000
+    assert theorem4._latents(theorem4.FAMILIES[1], 350, 1024)[0] == 1024
+
+
+# --- the pieces -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_seen_through_a_rotation_is_the_rotation_of_everything(blocks):
+    rng = np.random.default_rng(0)
+    world = draw_problem(rng, 3, blocks=blocks, noise=0.1)
+    Q, b = random_rotation(3, rng), rng.standard_normal(3)
+    seen, turned = seen_through(world, Q), rotate_dynamics(world.dynamics, Q)
+    for name in ("A", "B", "intercept"):
+        np.testing.assert_allclose(getattr(seen.dynamics, name), getattr(turned, name), atol=1e-12)
+    assert seen.cost is world.cost  # never carried along
+    shifted = seen_through(world, Q, b)
+    x, u = rng.standard_normal(3 * blocks), rng.standard_normal(world.dynamics.action_dim)
+    bent, seen_bent = replace(world, bend=0.3), replace(shifted, bend=0.3)
+    for plant, image in ((world, shifted), (bent, seen_bent)):
+        ahead = image.to_world(image.step(image.basis @ x + image.shift, u, 2))
+        np.testing.assert_allclose(ahead, plant.step(x, u, 2), atol=1e-12)
+    assert np.abs(bent.step(x, u, 0) - world.step(x, u, 0)).max() > 1e-2
+    np.testing.assert_allclose(shifted.goal, Q @ world.goal + b)
+
+
+def test_the_size_of_the_map_is_that_of_its_gram_matrix():
+    world = draw_problem(np.random.default_rng(0), 4)
+    for size in (1.0, 1e-2, 1e-5):
+        M = controls.non_orthogonal(world, size, np.random.default_rng(1))[1].basis
+        assert np.linalg.norm(M.T @ M - np.eye(4), 2) == pytest.approx(size, rel=1e-6)
+        seen = controls.goal_left_behind(world, size, np.random.default_rng(1))[1]
+        assert np.linalg.norm(seen.basis @ world.goal - seen.goal) == pytest.approx(
+            size * np.linalg.norm(world.goal), rel=1e-6
+        )
+        np.testing.assert_allclose(seen.basis.T @ seen.basis, np.eye(4), atol=1e-12)
+
+
+@pytest.mark.parametrize("measure", [lqr_gaps, mpc_gaps, cem_gaps, mppi_gaps])
+def test_each_planner_agrees_behind_a_rotation_and_not_behind_a_shear(measure):
+    rng = np.random.default_rng(3)
+    world = draw_problem(rng, 3, blocks=2)
+    assert measure(world, seen_through(world, random_rotation(3, rng), rng.standard_normal(3))).worst[1] < 1e-10
+    shear = np.eye(3) + 1e-3 * np.eye(3, k=1)
+    assert measure(world, seen_through(world, shear)).worst[1] > 1e-6
+
+
+def test_a_latent_box_is_seen_and_its_own_symmetries_are_not():
+    for k in range(3):
+        assert rotated_box(1e-2, np.random.default_rng(k), k).worst[1] > 1e-4
+        assert permuted_box(1e-2, np.random.default_rng(k), k).worst[1] < 1e-9
+
+
+# --- a verifier that overlooks something ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(controls.CONTROLS))
+def test_a_control_that_does_nothing_fails_the_verifier(name, quick, monkeypatch):
+    def honest(world, size, rng):
+        return world, seen_through(world, random_rotation(world.latent_dim, rng))
+
+    monkeypatch.setitem(controls.CONTROLS, name, honest)
+    report = quick()
+    assert not report.passed and failed(report) == {name}
+    assert name in report.title and "REJECTED" in report.title
+
+
+def test_a_latent_box_without_effect_fails_the_verifier(quick, monkeypatch):
+    monkeypatch.setattr(theorem4, "rotated_box", permuted_box)
+    assert failed(quick()) == {"latent box"}
+
+
+def test_a_cost_that_is_carried_along_fails_the_verifier(quick, monkeypatch):
+    def covariant(world, size, rng):
+        tilted, seen = controls.anisotropic_cost(world, size, rng)
+        return tilted, replace(seen, cost=rotate_cost(tilted.cost, seen.basis[: world.latent_dim, : world.latent_dim]))
+
+    assert failed(quick()) == set()
+    monkeypatch.setitem(controls.CONTROLS, "anisotropic cost", covariant)
+    assert failed(quick()) == {"anisotropic cost"}
+
+
+def test_a_verifier_that_carries_every_cost_along_passes_no_control_of_maps_or_costs(quick, monkeypatch):
+    def covariant(problem, M, offset=None):
+        seen = problems.seen_through(problem, M, offset)
+        back = np.linalg.inv(seen.basis) @ problem.basis
+        W = back.T @ problem.cost.W @ back
+        return replace(seen, cost=wp.QuadraticCost((W + W.T) / 2, problem.cost.R, latent_dim=problem.latent_dim))
+
+    monkeypatch.setattr(controls, "seen_through", covariant)
+    assert failed(quick()) == {"non-orthogonal map", "anisotropic cost"}
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-3])
+def test_a_gain_that_is_wrong_alike_in_both_spaces_is_rejected(size, quick, monkeypatch):
+    def wrong(dynamics, cost, horizon=None):
+        solution = wp.solve_lqr(dynamics, cost, horizon)
+        return replace(solution, gain=(1 + size) * solution.gain)
+
+    monkeypatch.setattr(gaps, "solve_lqr", wrong)
+    report = quick()
+    assert {"LQR, infinite horizon", "LQR, finite horizon", "consistent offset"} <= failed(report)
+    assert report.exact[0].quantity == "optimality"
+
+
+def test_a_solver_that_prefers_an_axis_is_rejected(quick, monkeypatch):
+    def ridge(dynamics, cost, horizon=None):
+        W = cost.W + 1e-6 * np.diag(np.arange(len(cost.W)))
+        return wp.solve_lqr(dynamics, wp.QuadraticCost(W, cost.R, cost.latent_dim), horizon)
+
+    monkeypatch.setattr(gaps, "solve_lqr", ridge)
+    assert "LQR, infinite horizon" in failed(quick())
+
+
+def test_a_solver_that_fails_is_evidence_and_no_crash(monkeypatch):
+    def broken(dynamics, cost, horizon=None):
+        raise NotStabilizable("no")
+
+    monkeypatch.setattr(gaps, "solve_lqr", broken)
+    level = theorem4._exact(theorem4.FAMILIES[0], 3, 8, 0)
+    assert not level.passed and level.failed == 3 and level.worst == np.inf and level.quantity == "NotStabilizable"
+    assert PlanningReport(0, (level,), ()).to_dict()["exact"][0]["worst"] is None
+
+
+def test_nothing_run_is_nothing_passed():
+    assert not PlanningReport(0, (), ()).passed
+    assert not ControlLevel("x", "LQR", "rejected", 1e-6, 1e-9, ()).passed
+    dose = Dose(size=1e-3, trials=2, rejected=1, value=0.0, action=0.0, plan=0.0, least=0.0)
+    half = ControlLevel("x", "LQR", "rejected", 1e-6, 1e-9, (replace(dose, size=1.0, rejected=2), dose))
+    assert not half.passed and half.resolution == 1.0 and not replace(half, expected="accepted").passed
+
+
+def test_ill_conditioned_problems_are_judged_by_their_condition():
+    rng = np.random.default_rng(0)
+    world = draw_problem(rng, 3)
+    measured = lqr_gaps(world, seen_through(world, random_rotation(3, rng)))
+    assert measured.tolerance() == 1e-9 and 1 < measured.condition() < 1e6
+    far = replace(measured, value=1e-6, condition=lambda: 1e12)
+    assert far.tolerance() == pytest.approx(1e3 * np.finfo(float).eps * 1e12)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": -1},
+        {"seed": 1.5},
+        {"problems": 5},
+        {"problems": 0},
+        {"trials": 0},
+        {"largest": 1},
+        {"reference": object()},
+    ],
+)
+def test_wrong_input_is_a_typed_error(wrong):
+    with pytest.raises(InvalidInput):
+        verify_planning(**wrong)
+    with pytest.raises(InvalidInput):
+        seen_through(draw_problem(np.random.default_rng(0), 3), np.eye(2))
+    with pytest.raises(InvalidInput):
+        draw_problem(np.random.default_rng(0), 0)
