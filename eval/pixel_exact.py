@@ -37,17 +37,15 @@ CONTROL_WEIGHT, MPC_HORIZON = 0.1, 15
 SHEAR = 0.1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class MappedEncoder:
     """`M f(frames)`."""
 
     encoder: Encoder
     M: Floats
 
-    @property
-    def latent_dim(self) -> int:
-        """n."""
-        return self.encoder.latent_dim
+    def __post_init__(self) -> None:
+        self.latent_dim = len(self.M)
 
     def __call__(self, frames: Frames) -> Floats:
         """Frames (T, 64, 64, 3) to latents (T, n)."""

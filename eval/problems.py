@@ -51,7 +51,7 @@ class LatentProblem:
 
     @property
     def latent_dim(self) -> int:
-        """n."""
+        """Length of one block, n."""
         return len(self.goal)
 
     def to_world(self, states: Floats) -> Floats:
@@ -102,11 +102,12 @@ def draw_problem(
     A *= radius / np.abs(np.linalg.eigvals(A)).max()
     weights = rng.standard_normal((blocks, blocks))
     C = weights @ weights.T + 0.1 * np.eye(blocks)
+    W = np.asarray(np.kron(C, np.eye(latent_dim)), dtype=np.float64)
     effort = rng.standard_normal((m, m))
-    R = effort @ effort.T / m + 0.1 * np.eye(m)
+    R = np.asarray(effort @ effort.T / m + 0.1 * np.eye(m), dtype=np.float64)
     return LatentProblem(
         dynamics=LinearDynamics(A, rng.standard_normal((d, m)) / np.sqrt(m), 0.1 * rng.standard_normal(d)),
-        cost=QuadraticCost(np.kron(C, np.eye(latent_dim)), R, latent_dim=latent_dim),
+        cost=QuadraticCost(W, R, latent_dim=latent_dim),
         start=rng.standard_normal(d),
         goal=rng.standard_normal(latent_dim),
         noise=noise * rng.standard_normal((steps, d)),

@@ -72,7 +72,7 @@ def verify_planning(
     if problems < 10 or largest < 2:
         raise InvalidInput(f"need 10 problems or more of 2 latents or more, got {problems} of up to {largest}")
     if reference is not None:
-        raise InvalidInput("a reference encoder is not compared with yet; leave it out, or use `worldplan plan`")
+        raise InvalidInput("comparing with a reference encoder is not part of this version; leave `reference` out")
     jobs: list[Callable[[], ExactLevel | ControlLevel]] = [
         partial(_exact, family, max(1, round(family.share * problems)), largest, int(seed)) for family in FAMILIES
     ]
@@ -163,7 +163,8 @@ def _exact(family: Family, count: int, largest: int, seed: int) -> ExactLevel:
 def _latents(family: Family, count: int, largest: int) -> list[int]:
     """Sizes of `count` problems: the largest, its halves down to the small ones, and small ones in turn."""
     low, high = family.small[0], min(family.small[1], largest)
-    large, n = [], int(family.large * largest)
+    large: list[int] = []
+    n = int(family.large * largest)
     while n > high and len(large) < count // 10:
         large.append(n)
         n //= 2

@@ -182,7 +182,8 @@ class PlanningReport:
             for level, row in zip(getattr(self, group), facts[group], strict=True):
                 row["passed"] = level.passed
                 if isinstance(level, ControlLevel):
-                    row |= {"resolution": level.resolution, "monotone": level.monotone}
+                    effects = {"resolution": level.resolution, "monotone": level.monotone}
+                    row |= effects if level.expected == "rejected" else {}
         return plain(facts)  # type: ignore[no-any-return]
 
     @property
@@ -192,7 +193,7 @@ class PlanningReport:
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row a level, for a reader."""
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for exact in self.exact:
             condition = "" if exact.condition is None else f", condition {exact.condition:.2g}"
             evidence = f"{exact.quantity} of {exact.problem}{condition}"

@@ -175,8 +175,8 @@ def test_each_trains_reproducibly_and_leaves_its_name_and_terms(objective, data,
     row = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
     parts = set(objective(torch.zeros(2, 2, 2), torch.Generator()))
     assert set(row) == {"step", "gradient", *parts, *(f"validation_{part}" for part in parts)}
-    collapsed = objective(torch.zeros(64, 2, 2), torch.Generator().manual_seed(0))
-    assert card["validation"]["loss"] < 0.8 * float(collapsed["loss"])
+    collapsed = objective(torch.zeros(64, 2, 2), torch.Generator().manual_seed(0))  # where an untrained network stands
+    assert card["validation"]["loss"] < 0.95 * float(collapsed["loss"])
     assert made(pretrain(data, tmp_path / "two", config)) == made(folder)
     assert made(folder)["encoder.safetensors"] != made(uninterrupted)["encoder.safetensors"]
 

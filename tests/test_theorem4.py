@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import worldplan as wp
-from worldplan.errors import InvalidInput, NotStabilizable
-from worldplan.eval import controls, gaps, problems, theorem4
+from worldplan.errors import EncoderCollapsed, InvalidInput, NotStabilizable
+from worldplan.eval import controls, gaps, pixel_exact, problems, theorem4
 from worldplan.eval.gaps import cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
 from worldplan.eval.latent_box import permuted_box, rotated_box
 from worldplan.eval.problems import draw_problem, seen_through
@@ -16,7 +16,7 @@ from worldplan.eval.theorem4 import verify_planning
 from worldplan.eval.verdicts import ControlLevel, Dose, PlanningReport
 from worldplan.rotation import random_rotation, rotate_cost, rotate_dynamics
 
-SMALL = {"problems": 20, "largest": 8, "trials": 2}
+SMALL = {"problems": 10, "largest": 8, "trials": 2}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def truth():
 @pytest.fixture
 def quick(monkeypatch):
     """A verifier with few sizes, for runs in which something is wrong."""
-    monkeypatch.setattr(theorem4, "SIZES", (1e-1, 1e-3, 1e-5, 1e-6))
+    monkeypatch.setattr(theorem4, "SIZES", (1e-2, 1e-5, 1e-6))
     return lambda: verify_planning(**SMALL)
 
 
@@ -43,7 +43,7 @@ def failed(report):
 
 def test_the_truth_passes(truth):
     assert truth.passed and failed(truth) == set() and truth.title == "Theorem 4: passed"
-    assert sum(level.problems for level in truth.exact) == 60
+    assert sum(level.problems for level in truth.exact) >= 60
     assert all(0 <= level.worst < 1e-11 and level.by_condition == 0 for level in truth.exact)
     assert {"gain", "value matrix", "value", "action", "trajectory", "optimality"} <= set(truth.exact[0].gaps)
     assert wp.eval.verify_planning is verify_planning
@@ -254,3 +254,81 @@ def test_wrong_input_is_a_typed_error(wrong):
         seen_through(draw_problem(np.random.default_rng(0), 3), np.eye(2))
     with pytest.raises(InvalidInput):
         draw_problem(np.random.default_rng(0), 0)
+
+
+# --- pixels ---------------------------------------------------------------------------------------------------------
+
+
+class Eye:
+    """Any function of the frames as an encoder."""
+
+    latent_dim = 2
+
+    def __init__(self, look):
+        self.look, self.calls = look, 0
+
+    def __call__(self, frames):
+        self.calls += 1
+        return self.look(frames, self.calls)
+
+
+def moments(frames, call=1):
+    """Where the bright pixels lie: two numbers a frame."""
+    light = frames.astype(np.float64).sum(axis=3)
+    place = np.linspace(-1, 1, light.shape[1])
+    return np.stack([(light * place).sum(axis=(1, 2)), (light * place[:, None]).sum(axis=(1, 2))], axis=1) / 1e5
+
+
+@pytest.mark.parametrize(
+    ("look", "message"),
+    [
+        (lambda frames, call: np.zeros((len(frames), 3)), "latents"),
+        (lambda frames, call: np.zeros(2), "latents"),
+        (lambda frames, call: np.full((len(frames), 2), np.nan), "finite"),
+        (lambda frames, call: np.zeros((len(frames), 1 + call)), "deterministic"),
+        (lambda frames, call: moments(frames) + call, "deterministic"),
+        (lambda frames, call: "nonsense", "numbers"),
+    ],
+)
+def test_what_is_no_encoder_is_a_typed_error(look, message):
+    frames = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
+    assert pixel_exact.checked_latents(Eye(moments), frames).shape == (4, 2)
+    with pytest.raises(InvalidInput, match=message):
+        pixel_exact.checked_latents(Eye(look), frames)
+    for thing in (moments, object(), None):
+        with pytest.raises(InvalidInput, match="latent_dim"):
+            pixel_exact.checked_latents(thing, frames)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(pixel_exact, "FIT_EPISODES", 16)
+    monkeypatch.setattr(pixel_exact, "FIT_STEPS", 14)
+    monkeypatch.setattr(pixel_exact, "TEST_EPISODES", 2)
+    monkeypatch.setattr(pixel_exact, "TEST_STEPS", 6)
+
+
+def test_the_pipeline_of_the_shipped_encoder_turns_with_it_and_is_sheared_with_it(short, monkeypatch):
+    encoder = wp.load_encoder("reacher")
+    levels = {level.name: level for level in pixel_exact.pixel_levels(encoder, profile="fast")}
+    assert all(level.passed for level in levels.values()), levels
+    assert levels["Q f, LQR"].torque_gap < 1e-8 and levels["Q f, LQR"].cost_gap < 1e-6
+    assert levels["Q f, MPC"].torque_gap < 1e-6
+    assert levels["shear of f, LQR"].torque_gap > 1e-3
+    assert not replace(levels["shear of f, LQR"], torque_gap=0.0).passed
+    assert not replace(levels["Q f, LQR"], cost_gap=1e-3).passed
+
+    def ridge(latents, actions):  # a filter that trusts one coordinate more than the other does not turn along
+        fitted = wp.fit_dynamics(latents, actions)
+        return replace(fitted, observation_noise=np.diag(np.diag(fitted.observation_noise) * [1.0, 3.0]))
+
+    monkeypatch.setattr(pixel_exact, "fit_dynamics", ridge)
+    assert {level.name for level in pixel_exact.pixel_levels(encoder, profile="fast") if not level.passed} >= {
+        "Q f, LQR",
+        "Q f, MPC",
+    }
+
+
+def test_a_constant_encoder_has_collapsed(short):
+    with pytest.raises(EncoderCollapsed, match="constant"):
+        verify_planning(Eye(lambda frames, call: np.ones((len(frames), 2))), profile="fast")

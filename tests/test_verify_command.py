@@ -9,7 +9,7 @@ from worldplan.eval import controls, theorem4
 from worldplan.eval.problems import seen_through
 from worldplan.rotation import random_rotation
 
-SMALL = ["--problems", "20", "--largest", "8", "--trials", "2"]
+SMALL = ["--problems", "10", "--largest", "8", "--trials", "2"]
 
 
 @pytest.fixture(autouse=True)

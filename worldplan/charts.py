@@ -82,7 +82,7 @@ class QuarterTurns:
         """The charts (N,) in which the farther one of start and goal, latents (N, 4, n), lies nearest the centre."""
         far = np.maximum(np.abs(self.positions(starts)), np.abs(self.positions(goals)))
         far[:, 0] -= _KEEP
-        return far.argmin(axis=1)
+        return np.asarray(far.argmin(axis=1), dtype=np.int64)
 
 
 def fit_quarter_turns(encode: Encode, frames: Frames) -> QuarterTurns:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from worldplan.cost import Array, finite_array, positive_int
 from worldplan.errors import InvalidInput, SolverFailed
@@ -207,6 +207,7 @@ def _search(
         costs = _costs(solver, q, mean, candidates)
         best = candidates[np.argmin(costs)]
         mean, std = rule.move(mean, std, candidates, costs)
+        mean = np.clip(mean, low, high)  # an average may leave the box by rounding
     last = np.vstack([best, mean])
     best = last[np.argmin(_costs(solver, q, mean, last))]
     return solver.judge(state, goal, q, best, SAMPLED, tolerance)
@@ -226,7 +227,7 @@ def _costs(solver: MPCSolver, q: Array, mean: Array, candidates: Array) -> Array
     return np.asarray(costs)
 
 
-def _cheapest(costs: Array, count: int) -> Array:
+def _cheapest(costs: Array, count: int) -> NDArray[np.intp]:
     return np.argpartition(costs, count - 1)[:count]
 
 
@@ -237,7 +238,7 @@ def _first_std(solver: MPCSolver, q: Array, mean: Array, low: Array, high: Array
     """
     root = np.sqrt(np.diag(solver.qp.H))
     step = np.clip(mean - (solver.qp.H @ mean + q) / root**2, low, high) - mean
-    return np.minimum(np.abs(root * step).max() / root, (high - low) / 2)
+    return np.asarray(np.minimum(np.abs(root * step).max() / root, (high - low) / 2))
 
 
 def _checked_guess(guess: ArrayLike, shape: tuple[int, int]) -> Array:
