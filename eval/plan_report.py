@@ -74,14 +74,15 @@ class Episode:
         goal_qpos: (2,) radians; None when the goal was an image.
         qpos: (T + 1, 2) joint angles, radians.
         actions: (T, 2) torques in [-1, 1].
-        latents: (T + 1, n) encoded frames.
-        goal_latent: (n,) encoded goal image.
+        latents: (T + 1, n) encoded frames, in the chart that the agent planned in.
+        goal_latent: (n,) encoded goal image, likewise.
         tip_distance: (T + 1,) fingertip to the goal's, metres; None when the goal was an image.
         success: whether the criterion held at the last step; None when the goal was an image.
         cost_ratio: cost over the true-state clipped LQR's; None when the goal was an image.
         fallbacks: steps at which the planner's solver failed and clipped LQR acted.
         goal_image: (64, 64, 3), what the agent was shown.
         frames: (T + 1, 64, 64, 3); None where they were not kept.
+        chart: the chart, in quarter turns of the image.
     """
 
     start_qpos: Floats
@@ -96,6 +97,7 @@ class Episode:
     fallbacks: int
     goal_image: Frames
     frames: Frames | None
+    chart: int = 0
 
     @property
     def latent_distance(self) -> Floats:

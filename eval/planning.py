@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.agents.planning import PlanningAgent
+from worldplan.charts import turn
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rendering import check_fingerprint
 from worldplan.envs.rollout import rollout
@@ -73,7 +74,7 @@ def plan_to_goals(
     episodes, runs = [], []
     for k in progress(iter(range(config.episodes)), config.episodes):
         run = rollout(env, watched, 1, seed=config.seed + k, options=[pairs.options()[k]])
-        episodes.append(_episode(agent, run, env.shown, watched.fallbacks, known=goal is None, keep=k < FILMED))
+        episodes.append(_episode(watched, run, env.shown, known=goal is None, keep=k < FILMED))
         runs.append(replace(run, frames=[episodes[-1].latents]))  # frames of many episodes would fill the memory
     time = time_steps(agent, episodes[0].film, episodes[0].goal_image)
     controls: tuple[ControlSummary, ...] = ()
@@ -124,11 +125,12 @@ def write_plan(report: PlanReport, folder: Path | str, video: str = "gif", comma
 
 
 class _Watched:
-    """The agent, with a count of the steps of this episode at which its planner fell back to clipped LQR."""
+    """The agent, with the chart of this episode and a count of the steps at which its planner fell back to LQR."""
 
     def __init__(self, agent: PlanningAgent) -> None:
-        self._agent = agent
+        self.agent = agent
         self.fallbacks = 0
+        self.chart = 0
 
     def predict(
         self,
@@ -137,24 +139,28 @@ class _Watched:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...]]:
-        action, after = self._agent.predict(observation, state, episode_start, deterministic)
-        self.fallbacks = int(np.sum(after[-1]))
+        action, after = self.agent.predict(observation, state, episode_start, deterministic)
+        _, _, chart, _, fallbacks, _ = after
+        self.chart, self.fallbacks = int(chart[0]), int(np.sum(fallbacks))
         return action, after
 
 
-def _episode(agent: PlanningAgent, run: Trajectories, goal: Frames, fallbacks: int, known: bool, keep: bool) -> Episode:
+def _episode(watched: _Watched, run: Trajectories, goal: Frames, known: bool, keep: bool) -> Episode:
     info = {name: values[0] for name, values in run.info.items()}
+    shown = np.concatenate([run.frames[0], goal[None]])
+    latents = np.asarray(watched.agent.encoder(turn(shown, np.full(len(shown), watched.chart))))
     return Episode(
         start_qpos=info["qpos"][0],
         goal_qpos=info["goal_qpos"][0] if known else None,
         qpos=info["qpos"],
         actions=run.actions[0],
-        latents=np.asarray(agent.encoder(run.frames[0])),
-        goal_latent=np.asarray(agent.encoder(goal)),
+        latents=latents[:-1],
+        goal_latent=latents[-1],
         tip_distance=info["tip_distance"] if known else None,
         success=bool(info["is_success"][-1]) if known else None,
         cost_ratio=None,
-        fallbacks=fallbacks,
+        chart=watched.chart,
+        fallbacks=watched.fallbacks,
         goal_image=goal,
         frames=run.frames[0] if keep else None,
     )

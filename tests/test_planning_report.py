@@ -319,7 +319,7 @@ def test_fallbacks_are_counted(agent):
     class Failing(PlanningAgent):
         def predict(self, *arguments, **more):
             action, state = super().predict(*arguments, **more)
-            return action, (*state[:-1], state[-1] + 1)
+            return action, (*state[:4], state[4] + 1, state[5])
 
     failing = Failing(agent.encoder, agent.dynamics, agent.cost)
     report = plan_to_goals(failing, PlanConfig(episodes=2, profile="fast"))
