@@ -52,8 +52,8 @@ class ConvEncoder(nn.Module):
 class MirrorOdd(nn.Module):
     """`(net(x) - net(x upside down)) / 2`: an odd map, for scenes in which the mirror image shows the state -z.
 
-    Where `net(x) = Q z + b`, so is this, without the offset; the errors of the two images are nearly independent, which
-    halves their variance.
+    Where `net(x) = Q z + b`, this is `Q z`: the offset goes, and of the errors the part that the two images do not
+    share is averaged.
     """
 
     def __init__(self, net: nn.Module) -> None:
