@@ -21,7 +21,7 @@ plan: $(STAMP) gl  ## Reach five goals from pixels; table, figure and video in r
 	$(PY) -m worldplan plan --episodes 5 --out runs/plan
 
 test: $(STAMP) gl lint types  ## Lint, type check, and run the whole test suite (TESTS="-k mpc" for a part)
-	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 2 $(TESTS)
 
 bench: $(STAMP) gl  ## Measure the numbers of benchmarks/README.md anew
 	$(PY) benchmarks/loop.py

@@ -7,9 +7,11 @@ corrupts the frames of whoever renders next, and users have stock environments i
 from __future__ import annotations
 
 import ctypes.util
+import gc
 import hashlib
 import multiprocessing
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -136,8 +138,25 @@ class ReacherRenderer:
         self._physics.data.qpos[:] = qpos
         self._physics.forward()
         flags = {"shadow": look.shadows, "reflection": look.reflections}
-        frame: Frames = self._camera.render(render_flag_overrides=flags).copy()  # the camera reuses its buffer
+        with _no_garbage_collection():
+            frame: Frames = self._camera.render(render_flag_overrides=flags).copy()  # the camera reuses its buffer
         return frame
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Hold back the cyclic garbage collector.
+
+    Were a stock environment collected between the moment dm_control makes our context current and the drawing, its
+    finaliser would leave no context current: the frame would be an old one, or the process would die.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _unavailable(error: Exception) -> RenderingUnavailable:
@@ -185,10 +204,18 @@ def frame_stream(processes: int = 1) -> Iterator[Any]:
     before = os.environ.get("LP_NUM_THREADS")
     os.environ["LP_NUM_THREADS"] = "1"  # inherited: software GL must not fight over the cores
     try:
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
             yield lambda batches: (np.concatenate(list(pool.map(_draw, _chunks(b)))) for b in batches)
     finally:
         os.environ.pop("LP_NUM_THREADS") if before is None else os.environ.__setitem__("LP_NUM_THREADS", before)
+
+
+def _end_with_parent() -> None:
+    """Make this worker end when its parent dies: a killed parent cannot tell it to, and it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _chunks(batch: Batch) -> list[Batch]:

@@ -104,7 +104,8 @@ def test_pixels_are_dm_controls(task):
     """Within 1/255 on average; the other task's target, or the other look, would be further away."""
     theirs, start = stock(task, seed=3)
     frame = ReacherPixels(task).reset(options=start)[0].astype(float)
-    picture = theirs.physics.render(64, 64, camera_id=0)
+    picture = theirs.physics.render(64, 64, camera_id=0).copy()
+    theirs.physics.free()  # its OpenGL context, here and now: not whenever the garbage is collected
 
     def away(name, look="dmc"):
         other = ReacherPixels(name, look).reset(options=start)[0]

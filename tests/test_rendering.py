@@ -2,6 +2,7 @@
 
 import ctypes.util
 import os
+import signal
 import subprocess
 import sys
 
@@ -39,7 +40,8 @@ def stock():
         physics.forward()
         return physics.render(64, 64, camera_id=0).copy()  # dm_control hands out its own buffer
 
-    return frame
+    yield frame
+    physics.free()
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +135,64 @@ print("fine")
 """
 
 
-def run(code, **environment):
+COLLECTED_MEANWHILE = """
+import gc, sys
+from contextlib import nullcontext
+import numpy as np
+from worldplan.envs import rendering
+rendering.select_backend()
+from dm_control import suite
+from dm_control.mujoco.engine import Camera
+if sys.argv[1] == "unguarded":
+    rendering._no_garbage_collection = nullcontext
+pose = np.array([0.5, 1.0])
+ours = rendering.ReacherRenderer()
+alone = ours.render(pose)
+ours.render(-pose)
+draw = Camera._render_on_gl_thread
+def collect_then_draw(*arguments, **keywords):
+    if gc.isenabled():  # the worst moment for an automatic collection
+        gc.collect()
+    return draw(*arguments, **keywords)
+stock = suite.load("reacher", "easy", task_kwargs={"random": 0})
+stock.physics.render(64, 64, camera_id=0)
+stock.itself = stock
+del stock
+Camera._render_on_gl_thread = collect_then_draw
+frame = ours.render(pose)
+assert gc.isenabled()
+print("same" if (frame == alone).all() else "other")
+"""
+
+
+def run(code, *arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
+
+
+def test_a_stock_environment_may_be_collected_while_we_draw():
+    assert run(COLLECTED_MEANWHILE, "guarded").stdout == "same\n"
+    unguarded = run(COLLECTED_MEANWHILE, "unguarded")  # negative control: an old frame, or a crash
+    assert unguarded.returncode != 0 or unguarded.stdout == "other\n"
+
+
+def test_renderer_processes_end_when_their_parent_is_killed():
+    code = """
+import os, signal
+import numpy as np
+from worldplan.envs.rendering import frame_stream
+if __name__ == "__main__":
+    with frame_stream(2) as draw:
+        next(draw([(np.zeros((2, 2)), None, "fast")]))
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    # The call returns only when all who hold its output's pipe have ended: the workers too.
+    assert run(code).returncode == -signal.SIGKILL
 
 
 def test_stock_frames_stay_as_they_are_while_ours_are_drawn():
