@@ -5,16 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.envs.rendering import TARGET_SIZE, frame_stream, render_fingerprint, sample_targets
-from worldplan.envs.worlds import OUWorld
 from worldplan.errors import InvalidInput
-from worldplan.pairs import PairWriter
+from worldplan.pairs import FORMAT
+from worldplan.shards import ShardWriter
 
 _SHARD = 2048  # pairs a file
+
+
+class World(Protocol):
+    """A frozen dataclass that draws joint angles."""
+
+    kind: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def views(self) -> int:
+        """Views in a set."""
+        ...
+
+    def sample(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Joint angles (count, views, 2), radians."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,7 @@ class Nuisances:
 
 
 def collect_pairs(
-    world: OUWorld,
+    world: World,
     pairs: int,
     folder: Path | str,
     *,
@@ -53,6 +70,7 @@ def collect_pairs(
     with_labels: bool = False,
     processes: int = 1,
     command: str = "",
+    resume: bool = False,
     progress: Callable[[Iterator[NDArray[np.uint8]], int], Iterator[NDArray[np.uint8]]] = lambda items, total: items,
 ) -> Path:
     """Sample `pairs` sets of views from `world`, draw them, write the dataset.
@@ -68,33 +86,39 @@ def collect_pairs(
         with_labels: also store the joint angles (for evaluation; training cannot open them).
         processes: renderer processes.
         command: provenance, the command line that asked for this.
+        resume: go on with a dataset that was interrupted.
         progress: wraps the iterator of shards, for a progress bar.
 
     Returns:
         The folder.
+
+    Raises:
+        InvalidInput: no pairs.
+        BadFile: the folder holds a dataset, or nothing that fits to resume.
     """
     if pairs < 1:
         raise InvalidInput(f"pairs must be at least 1, got {pairs}")
     nuisances = nuisances or Nuisances()
-    writer = PairWriter(folder)
+    recipe = {
+        "kind": world.kind,
+        "seed": seed,
+        "pairs": pairs,
+        "world": asdict(world),
+        "nuisances": asdict(nuisances),
+    }
+    writer = ShardWriter(folder, {**recipe, "with_labels": with_labels}, FORMAT, resume=resume)
     sizes = [min(_SHARD, pairs - start) for start in range(0, pairs, _SHARD)]
     angles, batches = [], []
     for size, child in zip(sizes, np.random.SeedSequence(seed).spawn(len(sizes)), strict=True):
         rng = np.random.default_rng(child)
         angles.append(world.sample(size, rng))
         batches.append((angles[-1].reshape(-1, 2), *nuisances.sample(size * world.views, rng)))
+    todo = slice(writer.done, None)
     with frame_stream(processes) as draw:
-        for theta, frames in zip(angles, progress(draw(batches), len(sizes)), strict=True):
-            writer.add(frames.reshape(len(theta), world.views, *frames.shape[1:]), theta if with_labels else None)
-    writer.finish(
-        {
-            "command": command,
-            "kind": "ou",
-            "seed": seed,
-            "pairs": pairs,
-            "world": asdict(world),
-            "nuisances": asdict(nuisances),
-            "render": render_fingerprint(),
-        }
-    )
+        drawn = progress(draw(batches[todo]), len(batches[todo]))
+        for theta, frames in zip(angles[todo], drawn, strict=True):
+            views = frames.reshape(len(theta), world.views, *frames.shape[1:])
+            arrays = {"frames": views, "labels": theta} if with_labels else {"frames": views}
+            writer.add(arrays, {"shape": list(views.shape)})
+    writer.finish(provenance={"command": command, **recipe, "render": render_fingerprint()})
     return writer.folder

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
 
 import numpy as np
+from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.optimize import brentq
+from scipy.stats import gennorm
 
 from worldplan.errors import InvalidInput
 
 Floats = NDArray[np.float64]
 
 JOINT_RANGE = (np.pi, np.deg2rad(160.0))  # radians: an image wraps the shoulder at pi, the wrist stops at 160 degrees
+_STEP = 0.02  # largest step of the Langevin channel, for unit variance: it is accepted with probability above .97
+_LEAST_STEPS = 8  # few large steps would leave many pairs equal, by rejection: that is no diffusion
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,13 @@ class OUWorld:
     views: int = 2
     truncate: bool = False
 
+    kind: ClassVar[str] = "ou"
+
     def __post_init__(self) -> None:
         if not 0.0 < self.rho < 1.0:
             raise InvalidInput(f"rho must lie in (0, 1), got {self.rho}")
-        if len(self.scale) != 2 or not all(np.isfinite(s) and s > 0 for s in self.scale):
-            raise InvalidInput(f"scale must be two positive angles, got {self.scale}")
-        if self.views < 2:
-            raise InvalidInput(f"a positive pair needs at least 2 views, got {self.views}")
+        _check_scale(self.scale)
+        _check_views(self.views)
         if self.truncate and any(s > 3 * r for s, r in zip(self.scale, JOINT_RANGE, strict=True)):
             raise InvalidInput(f"truncation at {JOINT_RANGE} would reject nearly every draw of scale {self.scale}")
 
@@ -60,3 +68,102 @@ class OUWorld:
         own = rng.standard_normal((count, self.views, 2))
         angles: Floats = (np.sqrt(self.rho) * centre + np.sqrt(1.0 - self.rho) * own) * np.asarray(self.scale)
         return angles
+
+
+@dataclass(frozen=True)
+class GeneralizedNormalWorld:
+    """Non-Gaussian joint angles `theta = scale * z`, whose views are equally distributed and correlated by rho.
+
+    The coordinates of z are independent, with density proportional to `exp(-|z / s|^alpha)` and unit variance: alpha 1
+    is Laplace, 2 Gaussian, 8 nearly uniform. From one centre, V chains of the Metropolis-adjusted Langevin algorithm
+    (Roberts and Tweedie 1996) run to the V views, for each coordinate by itself. The chain leaves the density exactly
+    as it is, and is reversible: from one view back to the centre and on to another it is one chain of twice the
+    length, whose lag correlation is rho. It is near the diffusion `dz = (log p)'(z) dt + sqrt(2) dW`; for alpha 2 that
+    is the channel of `OUWorld`.
+
+    Klindt, LeCun and Balestriero 2026 (arXiv 2605.26379) prove that only for the Gaussian law alignment finds z itself,
+    up to rotation. Their sweep over alpha draws `z' = rho z + sqrt(1 - rho^2) eta`, eta of the law of z: for alpha
+    other than 2 its two views have different laws.
+
+    Args:
+        alpha: shape, in [1, 16]: below 1 the drift is infinite at 0, above 16 too steep for the step.
+        rho: correlation of two views, in [.05, .999].
+        scale: standard deviation of each joint, radians.
+        views: V, at least 2.
+    """
+
+    alpha: float = 2.0
+    rho: float = 0.9
+    scale: tuple[float, float] = (1.0, 1.0)
+    views: int = 2
+
+    kind: ClassVar[str] = "gennorm"
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.alpha <= 16.0:
+            raise InvalidInput(f"alpha must lie in [1, 16], got {self.alpha}")
+        if not 0.05 <= self.rho <= 0.999:
+            raise InvalidInput(f"rho must lie in [.05, .999], got {self.rho}")
+        _check_scale(self.scale)
+        _check_views(self.views)
+
+    def sample(self, count: int, rng: np.random.Generator) -> Floats:
+        """Draw `count` sets of views: joint angles (count, V, 2), radians."""
+        steps, step = _calibrate(float(self.alpha), float(self.rho))
+        centre: Floats = gennorm.rvs(self.alpha, size=(count, 1, 2), random_state=rng) / gennorm.std(self.alpha)
+        z = np.repeat(centre, self.views, axis=1)
+        for _ in range(steps):
+            proposal, accept = _propose(z, rng.standard_normal(z.shape), self.alpha, step)
+            z = np.where(rng.random(z.shape) < accept, proposal, z)
+        angles: Floats = z * np.asarray(self.scale)
+        return angles
+
+
+def _propose(z: Floats, noise: Floats, alpha: float, step: float) -> tuple[Floats, Floats]:
+    """One Langevin proposal from z under standard normal noise, and the probability of accepting it (Metropolis)."""
+    s = 1.0 / float(gennorm.std(alpha))
+
+    def drift(x: Floats) -> Floats:
+        return np.asarray(x - step * alpha / s * np.sign(x) * np.abs(x / s) ** (alpha - 1.0))
+
+    proposal = drift(z) + np.sqrt(2.0 * step) * noise
+    back = np.square(z - drift(proposal)) / (4.0 * step)  # -log density of the way back; that of the way is noise^2 / 2
+    log_ratio = np.abs(z / s) ** alpha - np.abs(proposal / s) ** alpha + np.square(noise) / 2.0 - back
+    return proposal, np.exp(np.minimum(log_ratio, 0.0))
+
+
+@cache
+def _calibrate(alpha: float, rho: float) -> tuple[int, float]:
+    """Number and size of the steps from the centre to a view, so that two views are correlated by rho."""
+    steps = _LEAST_STEPS
+    while _correlation(alpha, steps, _STEP) > rho:
+        steps += max(steps // 4, 1)
+    return steps, float(brentq(lambda h: _correlation(alpha, steps, h) - rho, 1e-6, _STEP, rtol=1e-5))
+
+
+def _correlation(alpha: float, steps: int, step: float) -> float:
+    """Correlation of two views that are `steps` steps from their centre each, by quadrature.
+
+    It is `E[(P^steps id)(z)^2]`, P the transition operator. P averages over the noise (Gauss-Hermite); between the
+    points of a grid a function is a spline.
+    """
+    noise, weights = hermegauss(32)
+    weights /= weights.sum()
+    s = 1.0 / float(gennorm.std(alpha))
+    z = np.linspace(-1.0, 1.0, 257) * float(gennorm.isf(1e-9, alpha, scale=s))
+    density = gennorm.pdf(z, alpha, scale=s)
+    proposal, accept = _propose(z[:, None], noise, alpha, step)
+    f = z
+    for _ in range(steps):
+        f = f + (accept * (CubicSpline(z, f)(proposal) - f[:, None])) @ weights
+    return float(density @ np.square(f) / (density @ np.square(z)))
+
+
+def _check_scale(scale: tuple[float, float]) -> None:
+    if len(scale) != 2 or not all(np.isfinite(s) and s > 0 for s in scale):
+        raise InvalidInput(f"scale must be two positive angles, got {scale}")
+
+
+def _check_views(views: int) -> None:
+    if views < 2:
+        raise InvalidInput(f"a positive pair needs at least 2 views, got {views}")

@@ -193,7 +193,11 @@ def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
 
 def world_scale(encoder: Any) -> tuple[float, str]:
     """Radians per latent unit, by the card of an encoder, and where that came from."""
-    scales = _card(encoder).get("data", {}).get("world", {}).get("scale")
+    data = _card(encoder).get("data", {})
+    recorded = data.get("summary", {}).get("angle_deviation")
+    if recorded:
+        return float(np.exp(np.mean(np.log(recorded)))), "geometric mean of the deviations of the recorded angles"
+    scales = data.get("world", {}).get("scale")
     if not scales:
         return 1.0, "the encoder's card names no scale: 1 taken, set --scale if you know better"
     if len(set(scales)) > 1:

@@ -16,10 +16,12 @@ from worldplan import commands
 from worldplan.__main__ import main
 from worldplan.agents import load_agent
 from worldplan.commands.base import config_of
+from worldplan.commands.collect import CollectGennorm, CollectOU, CollectRandom
 from worldplan.encoder import load_encoder, save_encoder
 from worldplan.envs.collect import Nuisances
 from worldplan.envs.doctor import Finding
-from worldplan.envs.worlds import OUWorld
+from worldplan.envs.record import EpisodeConfig
+from worldplan.envs.worlds import GeneralizedNormalWorld, OUWorld
 from worldplan.errors import InvalidInput
 from worldplan.eval.fitting import FitConfig
 from worldplan.eval.plan_report import PlanConfig
@@ -28,7 +30,8 @@ from worldplan.objectives import LeJEPA
 from worldplan.pairs import PairDataset, load_labels
 from worldplan.pretraining import PretrainConfig
 
-VERBS = ["doctor", "collect", "pretrain", "fit", "plan"]
+VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify", "convert", "diagnose"]
+KINDS = [f"collect {kind}" for kind in ("ou", "gennorm", "sac", "random", "mixture")]
 
 
 def run(*arguments):
@@ -52,10 +55,10 @@ def home(tmp_path_factory):
 # --- the interface --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*(v for v in VERBS if v != "collect"), *KINDS])
 def test_help(verb, capsys):
     with pytest.raises(SystemExit) as caught:
-        run(verb, "--help")
+        run(*verb.split(), "--help")
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert {"--seed", "--out", "--json"} <= set(text.split())
@@ -84,8 +87,10 @@ def test_version(capsys):
 
 def test_options_have_the_defaults_of_the_library():
     pairs = [
-        (commands.Collect, OUWorld),
-        (commands.Collect, Nuisances),
+        (CollectOU, OUWorld),
+        (CollectOU, Nuisances),
+        (CollectGennorm, GeneralizedNormalWorld),
+        (CollectRandom, EpisodeConfig),
         (commands.Pretrain, PretrainConfig),
         (commands.Fit, FitConfig),
         (commands.Plan, PlanConfig),
@@ -93,7 +98,7 @@ def test_options_have_the_defaults_of_the_library():
     for verb, config in pairs:
         options = {field.name: field.default for field in fields(verb)}
         for field in fields(config):
-            if field.default is not MISSING:
+            if field.default is not MISSING and field.name in options:
                 assert options[field.name] == field.default, (verb, field.name)
     assert commands.Pretrain(data="somewhere").objective == PretrainConfig().objective.name
 

@@ -1,5 +1,7 @@
 """Datasets of positive pairs: reproducible bytes, independent nuisances, labels out of reach, damage noticed."""
 
+import errno
+import itertools
 import json
 import shutil
 
@@ -12,7 +14,8 @@ from worldplan.envs.rendering import TARGET_SIZE, render_fingerprint, render_fra
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.files import sha256
-from worldplan.pairs import MANIFEST, PairDataset, PairWriter, load_labels
+from worldplan.pairs import FORMAT, PairDataset, load_labels
+from worldplan.shards import MANIFEST, ShardWriter
 
 WORLD = OUWorld(rho=0.9, scale=(0.9, 0.9), views=3)
 PAIRS, SHARD = 10, 4  # three shards, the last one short
@@ -108,19 +111,49 @@ def test_the_manifest_tells_where_the_data_came_from(original):
     assert [s["shape"][0] for s in PairDataset(original).manifest["shards"]] == [4, 4, 2]
 
 
-def test_an_error_while_collecting_leaves_no_dataset_and_the_folder_usable(original, tmp_path):
-    folder = tmp_path / "data"
-
+def stop_after(count):
     def stop(shards, total):
-        yield next(shards)
+        yield from itertools.islice(shards, count)
         raise KeyboardInterrupt
 
+    return stop
+
+
+def test_an_interrupt_while_collecting_leaves_no_dataset_and_what_is_done_is_resumed(original, tmp_path, monkeypatch):
+    folder = tmp_path / "data"
     with pytest.raises(KeyboardInterrupt):
-        collect_pairs(WORLD, PAIRS, folder, progress=stop, **ARGUMENTS)
-    assert not (folder / MANIFEST).exists()
-    with pytest.raises(BadFile, match="no such file"):
+        collect_pairs(WORLD, PAIRS, folder, progress=stop_after(2), **ARGUMENTS)
+    with pytest.raises(BadFile, match="--resume"):
         PairDataset(folder)
-    assert contents(collect_pairs(WORLD, PAIRS, folder, **ARGUMENTS)) == contents(original)
+    with pytest.raises(BadFile, match="--resume"):  # nor is the work thrown away unasked
+        collect_pairs(WORLD, PAIRS, folder, **ARGUMENTS)
+    with pytest.raises(BadFile, match="another seed"):
+        collect_pairs(WORLD, PAIRS, folder, resume=True, **{**ARGUMENTS, "seed": 4})
+    times = {path.name: path.stat().st_mtime_ns for path in folder.glob("frames-*")}
+    assert len(times) == 2
+    assert contents(collect_pairs(WORLD, PAIRS, folder, resume=True, **ARGUMENTS)) == contents(original)
+    assert all((folder / name).stat().st_mtime_ns == time for name, time in times.items())  # not drawn again
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(BadFile, match="nothing to resume"):
+        collect_pairs(WORLD, PAIRS, tmp_path / "data", resume=True)
+
+
+def test_a_full_disk_costs_one_shard_at_most(original, tmp_path, monkeypatch):
+    folder, save, saved = tmp_path / "data", np.save, []
+
+    def full(stream, array):
+        if len(saved) == 3:  # frames and labels of the first shard, frames of the second
+            stream.write(b"half a file")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved.append(save(stream, array))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(np, "save", full)
+        collect_pairs(WORLD, PAIRS, folder, **ARGUMENTS)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]  # no half file
+    assert contents(collect_pairs(WORLD, PAIRS, folder, resume=True, **ARGUMENTS)) == contents(original)
 
 
 def test_a_finished_dataset_is_not_overwritten(folder):
@@ -263,7 +296,7 @@ def test_an_altered_manifest_is_noticed(folder, key):
 
 
 def test_a_folder_without_shards_is_no_dataset(tmp_path):
-    PairWriter(tmp_path).finish({})
+    ShardWriter(tmp_path, {}, FORMAT).finish(provenance={})
     with pytest.raises(BadFile, match="holds no shard"):
         PairDataset(tmp_path)
 

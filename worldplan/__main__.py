@@ -24,13 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"worldplan {__version__}")
         return 0
-    verb: Verb = tyro.cli(
+    chosen = tyro.cli(
         Command,
         prog="worldplan",
         description="Plan to goals from pixels in the latent space of a frozen encoder.",
         args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
+    verb: Verb = getattr(chosen, "what", chosen)
     command = shlex.join(["worldplan", *arguments])
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)

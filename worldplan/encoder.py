@@ -128,10 +128,19 @@ def known_encoders() -> list[str]:
     return sorted(p.parent.name for p in ZOO.glob(f"*/{_CARD}"))
 
 
-def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any]) -> str:
-    """Write weights, then the card that vouches for them; returns the SHA-256 of the weights."""
+def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any], half: bool = False) -> str:
+    """Write weights, then the card that vouches for them; returns the SHA-256 of the weights.
+
+    Args:
+        network: what to save.
+        folder: where to.
+        card: provenance.
+        half: store floating-point numbers as float16, which moves the latents by some 1e-3; loading gives float32.
+    """
     folder = Path(folder)
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     with atomic_write(folder / _WEIGHTS) as stream:
         stream.write(save(tensors))
     digest = sha256(folder / _WEIGHTS)

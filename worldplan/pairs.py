@@ -6,54 +6,35 @@ dataset was made with labels. `PairDataset` opens frames and nothing else, so tr
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from worldplan.errors import BadFile, InvalidInput
-from worldplan.files import atomic_write, read_json, sha256, write_json
+from worldplan.shards import check_file, open_array, read_manifest
 
-MANIFEST = "manifest.json"
-_FORMAT = 1
+FORMAT = 1  # of the manifest
 
 
-class PairWriter:
-    """Writes a dataset shard by shard; it exists for readers once `finish` has written the manifest.
+class Pairs(Protocol):
+    """Positive pairs: `PairDataset`, `StridedPairs`, or your own."""
 
-    Args:
-        folder: where to; must not hold a dataset yet.
+    provenance: dict[str, Any]
+    manifest_sha256: str
 
-    Raises:
-        BadFile: the folder holds a finished dataset.
-    """
+    def __len__(self) -> int:
+        """Number of pairs."""
+        ...
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        if (self.folder / MANIFEST).exists():
-            raise BadFile(self.folder, "already holds a dataset; choose another folder or delete it")
-        self._shards: list[dict[str, Any]] = []
+    def __getitem__(self, index: NDArray[np.intp], /) -> NDArray[np.uint8]:
+        """Frames (len(index), V, 64, 64, 3)."""
+        ...
 
-    def add(self, frames: NDArray[np.uint8], labels: NDArray[np.float64] | None = None) -> None:
-        """Write one shard: frames (N, V, 64, 64, 3), labels (N, V, 2) or None."""
-        index = len(self._shards)
-        shard: dict[str, Any] = {"shape": list(frames.shape)}
-        for kind, array in (("frames", frames), ("labels", labels)):
-            if array is not None:
-                name = f"{kind}-{index:05d}.npy"
-                with atomic_write(self.folder / name) as stream:
-                    np.save(stream, array)
-                shard[kind] = {"file": name, "sha256": sha256(self.folder / name)}
-        self._shards.append(shard)
-
-    def finish(self, provenance: dict[str, Any]) -> None:
-        """Write the manifest: the shards, their hashes, and where the data came from."""
-        body = {"format": _FORMAT, "shards": self._shards, "provenance": provenance}
-        write_json(self.folder / MANIFEST, {**body, "sha256": _digest(body)})
+    def split(self, held_out: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Indices of pairs held out, and of pairs to train on."""
+        ...
 
 
 class PairDataset:
@@ -66,17 +47,13 @@ class PairDataset:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.manifest = read_json(self.folder / MANIFEST)
-        digest = self.manifest.pop("sha256", None)
-        if self.manifest.get("format") != _FORMAT or digest != _digest(self.manifest):
-            raise BadFile(self.folder / MANIFEST, "was altered or is of another format; collect the dataset again")
-        self.manifest_sha256: str = digest
+        self.manifest, self.manifest_sha256 = read_manifest(self.folder, FORMAT)
+        if "provenance" not in self.manifest:
+            raise BadFile(self.folder, "holds episodes, not pairs; pretrain on them with --stride")
         self.provenance: dict[str, Any] = self.manifest["provenance"]
         self._shards = [
-            _open(self.folder / s["frames"]["file"], tuple(s["shape"]), np.uint8) for s in self.manifest["shards"]
+            open_array(self.folder / s["frames"]["file"], tuple(s["shape"]), np.uint8) for s in self.manifest["shards"]
         ]
-        if not self._shards:
-            raise BadFile(self.folder, "holds no shard")
         self._starts = np.cumsum([0] + [len(s) for s in self._shards])
 
     def __len__(self) -> int:
@@ -109,8 +86,12 @@ class PairDataset:
             BadFile: a shard differs or is gone.
         """
         for shard in self.manifest["shards"]:
-            path = self.folder / shard["frames"]["file"]
-            _check(path, shard["frames"]["sha256"])
+            check_file(self.folder, shard["frames"])
+
+    def split(self, held_out: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Indices of `held_out` pairs drawn at random, and of the others in random order."""
+        order = rng.permutation(len(self))
+        return order[:held_out], order[held_out:]
 
 
 def load_labels(folder: Path | str) -> NDArray[np.float64]:
@@ -124,27 +105,7 @@ def load_labels(folder: Path | str) -> NDArray[np.float64]:
     if not all("labels" in s for s in shards):
         raise BadFile(folder, "was collected without labels; collect it again with --with-labels")
     for shard in shards:
-        _check(dataset.folder / shard["labels"]["file"], shard["labels"]["sha256"])
+        check_file(dataset.folder, shard["labels"])
     return np.concatenate(
-        [_open(dataset.folder / s["labels"]["file"], (*s["shape"][:2], 2), np.float64) for s in shards]
+        [open_array(dataset.folder / s["labels"]["file"], (*s["shape"][:2], 2), np.float64) for s in shards]
     )
-
-
-def _open(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = open_memmap(path, mode="r")  # reads .npy alone, and never a pickled object
-    except (OSError, ValueError, EOFError) as error:
-        raise BadFile(path, f"is missing, cut off or no .npy file ({error}); collect the dataset again") from error
-    if array.shape != shape or array.dtype != dtype:
-        found, wanted = f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {shape}"
-        raise BadFile(path, f"holds {found}, the manifest says {wanted}; collect the dataset again")
-    return array
-
-
-def _check(path: Path, digest: str) -> None:
-    if not path.is_file() or sha256(path) != digest:
-        raise BadFile(path, "is missing or was altered since it was collected; collect the dataset again")
-
-
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -20,7 +20,7 @@ from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, WorldplanE
 from worldplan.files import atomic_write, read_json, write_json
 from worldplan.network import ConvEncoder, to_input
 from worldplan.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
-from worldplan.pairs import PairDataset
+from worldplan.pairs import Pairs
 
 _CHECKPOINT, _PROGRESS, _LOG = "checkpoint.safetensors", "checkpoint.json", "log.jsonl"
 
@@ -34,9 +34,10 @@ class PretrainConfig:
         latent_dim: n, width of the embedding.
         width: channels of the first convolution.
         hidden: units of the head.
+        half: the weights are stored as float16; they are computed with in float32.
         mirror: the saved encoder is made odd by averaging over the mirror image (`MirrorOdd`); training is not touched.
         batch: pairs (sets of views) per step.
-        epochs: passes over the training pairs.
+        epochs: passes over the training pairs; the last may be a part of one.
         lr: peak learning rate (AdamW; linear warm-up over a tenth of the steps, then cosine to 0).
         weight_decay: AdamW's.
         clip: largest gradient norm.
@@ -51,9 +52,10 @@ class PretrainConfig:
     latent_dim: int = 2
     width: int = 16
     hidden: int = 256
+    half: bool = False
     mirror: bool = False
     batch: int = 128
-    epochs: int = 20
+    epochs: float = 20
     lr: float = 4e-3
     weight_decay: float = 1e-4
     clip: float = 1.0
@@ -64,10 +66,11 @@ class PretrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        counts = (self.latent_dim, self.width, self.hidden, self.epochs, self.checkpoint_every, self.validation)
-        rates = 0 < self.lr < math.inf and 0 < self.clip < math.inf and 0 <= self.weight_decay < math.inf
+        counts = (self.latent_dim, self.width, self.hidden, self.checkpoint_every, self.validation)
+        positive = all(0 < rate < math.inf for rate in (self.epochs, self.lr, self.clip))
+        rates = positive and 0 <= self.weight_decay < math.inf
         if min(counts) < 1 or self.batch < 2 or not rates:
-            raise InvalidInput(f"sizes must be positive, batch at least 2, lr and clip above 0 and finite; got {self}")
+            raise InvalidInput(f"sizes, epochs, lr and clip must be positive and finite, batch at least 2; got {self}")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, the objective with its name."""
@@ -80,7 +83,7 @@ class PretrainConfig:
 
 
 def pretrain(
-    data: PairDataset,
+    data: Pairs,
     folder: Path | str,
     config: PretrainConfig | None = None,
     *,
@@ -155,6 +158,7 @@ def pretrain(
             "validation": validation,
             "spread": spread,
         },
+        half=config.half,
     )
     for name in (_CHECKPOINT, _PROGRESS):
         (folder / name).unlink(missing_ok=True)
@@ -164,7 +168,7 @@ def pretrain(
 class _Run:
     """State of one training run: network, optimiser, and an order of data that is a function of (seed, step)."""
 
-    def __init__(self, data: PairDataset, config: PretrainConfig) -> None:
+    def __init__(self, data: Pairs, config: PretrainConfig) -> None:
         self.data, self.config = data, config
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(wanted if config.device == "auto" else config.device)
@@ -174,11 +178,9 @@ class _Run:
             network = ConvEncoder(config.latent_dim, config.width, config.hidden)
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-        self.held_out, self.train = np.split(
-            np.random.default_rng([config.seed, 0]).permutation(len(data)), [config.validation]
-        )
+        self.held_out, self.train = data.split(config.validation, np.random.default_rng([config.seed, 0]))
         self.per_epoch = len(self.train) // config.batch
-        self.steps = self.per_epoch * config.epochs
+        self.steps = max(1, round(self.per_epoch * config.epochs))
         self._epoch, self._order = -1, self.train
 
     def step(self, step: int) -> dict[str, float]:

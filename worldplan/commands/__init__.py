@@ -9,6 +9,9 @@ import tyro
 
 from worldplan.commands.base import Verb
 from worldplan.commands.collect import Collect
+from worldplan.commands.compare import Compare
+from worldplan.commands.convert import Convert
+from worldplan.commands.diagnose import Diagnose
 from worldplan.commands.doctor import Doctor
 from worldplan.commands.fit import Fit
 from worldplan.commands.plan import Plan
@@ -19,11 +22,27 @@ from worldplan.commands.verify import Verify
 Command = (
     Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Collect, tyro.conf.subcommand("collect")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[TrainSac, tyro.conf.subcommand("train-sac")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
 
-__all__ = ["Collect", "Command", "Doctor", "Fit", "Plan", "Pretrain", "TrainSac", "Verb", "Verify"]
+__all__ = [
+    "Collect",
+    "Command",
+    "Compare",
+    "Convert",
+    "Diagnose",
+    "Doctor",
+    "Fit",
+    "Plan",
+    "Pretrain",
+    "TrainSac",
+    "Verb",
+    "Verify",
+]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tqdm import tqdm
@@ -20,6 +20,7 @@ class Pretrain(Verb):
 
     Args:
         data: folder that `worldplan collect` wrote.
+        stride: data of episodes: steps between the two frames of a pair.
         objective: what stands against collapse. lejepa: SIGReg, a Gaussian embedding; whitening: mean and covariance;
             vicreg: variances and covariances; infonce: telling the pairs of a batch apart.
         weight: in [0, 1], weight of the term against collapse, the rest is alignment's; by default .02 (lejepa),
@@ -32,9 +33,10 @@ class Pretrain(Verb):
         latent_dim: size of the embedding.
         width: channels of the first convolution.
         hidden: units of the head.
+        half: store the weights in half precision, in half the space.
         mirror: average the trained encoder over the mirror image, for scenes in which that shows the state -z.
         batch: pairs per step.
-        epochs: passes over the pairs.
+        epochs: passes over the pairs; the last may be a part of one.
         lr: peak learning rate.
         weight_decay: weight decay of AdamW.
         clip: largest gradient norm.
@@ -48,6 +50,7 @@ class Pretrain(Verb):
     """
 
     data: tyro.conf.Positional[Path]
+    stride: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     objective: Literal["lejepa", "whitening", "vicreg", "infonce"] = "lejepa"
     weight: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     slices: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -57,9 +60,10 @@ class Pretrain(Verb):
     latent_dim: int = 2
     width: int = 16
     hidden: int = 256
+    half: bool = False
     mirror: bool = False
     batch: int = 128
-    epochs: int = 20
+    epochs: float = 20
     lr: float = 4e-3
     weight_decay: float = 1e-4
     clip: float = 1.0
@@ -75,6 +79,7 @@ class Pretrain(Verb):
         """Exit status 0."""
         import torch
 
+        from worldplan.episodes import EpisodeDataset, StridedPairs
         from worldplan.files import read_json
         from worldplan.objectives import objective_from_dict
         from worldplan.pairs import PairDataset
@@ -87,8 +92,11 @@ class Pretrain(Verb):
         objective = objective_from_dict({"name": self.objective, **given})
         config = config_of(PretrainConfig, self, objective=objective)
         steps = TrainingBar()
+        strided = self.stride is not None
+        data: Any = StridedPairs(EpisodeDataset(self.data), self.stride) if strided else PairDataset(self.data)
+        data.verify()
         folder = pretrain(
-            PairDataset(self.data),
+            data,
             self.out,
             config,
             resume=self.resume,

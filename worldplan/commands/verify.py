@@ -16,6 +16,7 @@ class Verify(Verb):
 
     Args:
         encoder: a shipped name or a folder: its whole pipeline is tested too, on frames of the Reacher.
+        reference: another one to compare it with, in place of the true state.
         problems: random problems of the exact level.
         largest: latents of the largest of them; 1024 takes many minutes.
         trials: of each mistake at each size.
@@ -25,6 +26,7 @@ class Verify(Verb):
     """
 
     encoder: Name = None
+    reference: Name = None
     problems: int = 1000
     largest: int = 256
     trials: int = 8
@@ -43,7 +45,7 @@ class Verify(Verb):
 
         torch.set_num_threads(self.threads)
         report = verify_planning(
-            None if self.encoder is None else load_encoder(self.encoder),
+            *(None if name is None else load_encoder(name) for name in (self.encoder, self.reference)),
             seed=self.seed,
             problems=self.problems,
             largest=self.largest,

@@ -1,0 +1,74 @@
+"""Train the encoders that are compared: Gaussian, generalised-normal, SAC and random-policy data, other objectives.
+
+Every encoder is made by the command line alone; this file is the list of commands. What is there is not made again, so
+an interrupted run goes on. Two cores take about an hour and a half; `--scale smoke` takes minutes: a test that it runs.
+
+    python benchmarks/encoders.py [--scale smoke] [--seeds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+NET = "--width 8 --hidden 64 --batch 64 --slices 64 --bfloat16 True --half --threads 2"
+SMALL = {"cpu": {"pairs": 20_000, "episodes": 240}, "smoke": {"pairs": 600, "episodes": 24}}
+EPOCHS = {1: 1.5, 4: 1.5, 16: 1.6, 64: 2.2}  # about 890 steps each, as three epochs of 20,000 pairs are
+
+
+def datasets(pairs: int, episodes: int) -> dict[str, str]:
+    """Folder -> arguments of `worldplan collect`."""
+    ou = {f"ou-{r}": f"ou --pairs {pairs} --rho .{r} --seed {r}" for r in (50, 90, 99)}
+    gennorm = {f"gennorm-{a}": f"gennorm --alpha {a} --pairs {pairs} --seed {a}" for a in (1, 4, 8)}
+    length = f"--episodes {episodes} --steps 200"
+    return {**ou, **gennorm, "sac": f"sac {length} --seed 1", "random": f"random {length} --seed 2"}
+
+
+def encoders() -> dict[str, str]:
+    """Name -> arguments of `worldplan pretrain`, without seed."""
+    ou, gennorm = [f"ou-{r}" for r in (90, 50, 99)], [f"gennorm-{a}" for a in (1, 4, 8)]
+    episodes = {
+        f"reacher-{policy}-{stride}": f"data/{policy} --stride {stride} --epochs {epochs}"
+        for stride, epochs in EPOCHS.items()
+        for policy in ("sac", "random")
+    }
+    others = {f"reacher-{o}": f"data/ou-90 --epochs 3 --objective {o}" for o in ("vicreg", "whitening", "infonce")}
+    worlds = {f"reacher-{name}": f"data/{name} --epochs 3" for name in (*ou, *gennorm)}
+    gaussian = {name: worlds.pop(name) for name in list(worlds) if "ou" in name}
+    return {**gaussian, **episodes, **others, **worlds}
+
+
+def seeds_of(name: str, seeds: int) -> range:
+    """How often a condition is trained: the rows of the table of trajectories with `seeds` seeds, the others once."""
+    return range(seeds if name == "reacher-ou-90" or "sac" in name or "random" in name else 1)
+
+
+def run(command: str) -> None:
+    print(f"$ {command}", flush=True)
+    subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=SMALL, default="cpu")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    more = "" if options.scale == "cpu" else " --validation 64"
+    for name, arguments in datasets(**SMALL[options.scale]).items():
+        folder = Path("data", name)
+        if not (folder / "manifest.json").exists():
+            resume = " --resume" if (folder / "unfinished.json").exists() else ""
+            run(f"worldplan collect {arguments} --out {folder}{resume}")
+    for seed in range(options.seeds):
+        for name, arguments in encoders().items():
+            folder = Path("runs/encoders", f"{name}-s{seed}")
+            if seed in seeds_of(name, options.seeds) and not (folder / "encoder.json").exists():
+                resume = " --resume" if (folder / "checkpoint.json").exists() else ""
+                run(f"worldplan pretrain {arguments} {NET}{more} --seed {seed} --out {folder}{resume}")
+
+
+if __name__ == "__main__":
+    main()

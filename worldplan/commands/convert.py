@@ -1,0 +1,34 @@
+"""`worldplan convert`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tyro
+
+from worldplan.commands.base import Verb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert(Verb):
+    """Episodes to and from HDF5 files and Minari's datasets.
+
+    Args:
+        source: a folder of episodes, a file *.hdf5, or minari:<id>.
+        out: one of the other two kinds for a folder, otherwise a new folder.
+        frames: export the frames as observations, in place of the states of worldplan/Reacher-v0.
+        test_share: import: probability that an episode belongs to the test split.
+    """
+
+    source: tyro.conf.Positional[str]
+    out: str
+    frames: bool = False
+    test_share: float = 0.2
+
+    def run(self, command: str) -> int:
+        """Exit status 0."""
+        from worldplan.envs.convert import convert_episodes
+
+        where = convert_episodes(self.source, self.out, frames=self.frames, test_share=self.test_share, seed=self.seed)
+        self.show({"out": where}, f"Episodes in {where}")
+        return 0

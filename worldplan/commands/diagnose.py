@@ -1,0 +1,50 @@
+"""`worldplan diagnose`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from worldplan.commands.base import Verb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnose(Verb):
+    """How far the joint angles of recorded episodes are from a Gaussian world: tests, moments, autocorrelations.
+
+    Args:
+        data: folders with episodes.
+        rho: autocorrelation at one step of the Ornstein-Uhlenbeck episodes that stand beside them.
+        max_lag: largest lag of the autocorrelations, steps.
+        out: folder for diagnostics.json and diagnostics.png.
+    """
+
+    data: tyro.conf.Positional[tuple[Path, ...]]
+    rho: float = 0.9
+    max_lag: int = 64
+    out: Path = Path("runs/diagnose")
+
+    def run(self, command: str) -> int:
+        """Exit status 0."""
+        from worldplan.eval.diagnose import diagnose_datasets
+
+        found = diagnose_datasets(self.data, self.out, rho=self.rho, max_lag=self.max_lag, seed=self.seed)
+        rows = [
+            [
+                d.name,
+                f"{d.henze_zirkler_p:.2g}",
+                f"{d.shoulder.epps_pulley_p:.2g} / {d.wrist.epps_pulley_p:.2g}",
+                f"{d.shoulder.excess_kurtosis.value:.2f} / {d.wrist.excess_kurtosis.value:.2f}",
+                f"{d.shoulder.beyond.value:.1%}",
+                f"{d.shoulder.effective_size:.0f}",
+            ]
+            for d in found
+        ]
+        columns = ["", "Henze-Zirkler p", "Epps-Pulley p", "excess kurtosis", "shoulder past pi", "effective poses"]
+        notes = ["Where two numbers stand: shoulder / wrist.", f"Figure and JSON in {self.out}"]
+        self.show(
+            {"worlds": [d.to_dict() for d in found]}, "Joint angles against the Gaussian world", columns, rows, notes
+        )
+        return 0
