@@ -23,6 +23,7 @@ def datasets(pairs: int, episodes: int) -> dict[str, str]:
     """Folder -> arguments of `worldplan collect`."""
     ou = {f"ou-{r}": f"ou --pairs {pairs} --rho .{r} --seed {r}" for r in (50, 90, 99)}
     gennorm = {f"gennorm-{a}": f"gennorm --alpha {a} --pairs {pairs} --seed {a}" for a in (1, 4, 8)}
+    ou["ou-90-labels"] = f"{ou['ou-90']} --with-labels"
     length = f"--episodes {episodes} --steps 200"
     return {**ou, **gennorm, "sac": f"sac {length} --seed 1", "random": f"random {length} --seed 2"}
 
@@ -37,6 +38,7 @@ def encoders() -> dict[str, str]:
     }
     others = {f"reacher-{o}": f"data/ou-90 --epochs 3 --objective {o}" for o in ("vicreg", "whitening", "infonce")}
     worlds = {f"reacher-{name}": f"data/{name} --epochs 3" for name in (*ou, *gennorm)}
+    worlds["reacher-supervised"] = "data/ou-90-labels --epochs 3 --objective supervised"
     gaussian = {name: worlds.pop(name) for name in list(worlds) if "ou" in name}
     return {**gaussian, **episodes, **others, **worlds}
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.envs.rendering import TARGET_SIZE, frame_stream, render_fingerprint, sample_targets
+from worldplan.envs.fingerprint import render_fingerprint
+from worldplan.envs.rendering import TARGET_SIZE, frame_stream, sample_targets
 from worldplan.errors import InvalidInput
 from worldplan.pairs import FORMAT
 from worldplan.shards import ShardWriter

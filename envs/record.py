@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from worldplan.cost import positive_int
 from worldplan.envs.collect import Nuisances
 from worldplan.envs.fast_rollout import rollout_states
+from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.reacher import check_name
-from worldplan.envs.rendering import PROFILES, TARGET_SIZE, frame_stream, render_fingerprint
+from worldplan.envs.rendering import PROFILES, TARGET_SIZE, frame_stream
 from worldplan.envs.rollout import Predictor
 from worldplan.episodes import FORMAT, STATES, EpisodeDataset
 from worldplan.errors import InvalidInput

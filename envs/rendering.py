@@ -1,4 +1,4 @@
-"""Frames of dm_control's Reacher at given joint angles: two looks, a back-end choice, and a fingerprint.
+"""Frames of dm_control's Reacher at given joint angles: two looks, and a back-end choice.
 
 Drawing goes through dm_control's own camera: a second OpenGL context made beside dm_control's (`mujoco.Renderer`)
 corrupts the frames of whoever renders next, and users have stock environments in the same process.
@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import ctypes.util
 import gc
-import hashlib
 import multiprocessing
 import os
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.errors import FingerprintMismatch, InvalidInput, RenderingUnavailable, UnknownName
+from worldplan.errors import InvalidInput, RenderingUnavailable, UnknownName
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -213,9 +210,14 @@ def frame_stream(processes: int = 1) -> Iterator[Any]:
 
 def _end_with_parent() -> None:
     """Make this worker end when its parent dies: a killed parent cannot tell it to, and it would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _chunks(batch: Batch) -> list[Batch]:
@@ -253,47 +255,3 @@ def sample_targets(count: int, rng: np.random.Generator, task: str = "hard") -> 
         raise UnknownName("task", task, TARGET_SIZE)
     angle, radius = rng.uniform(0, 2 * np.pi, count), rng.uniform(*TARGET_RADIUS, count)
     return np.stack([radius * np.sin(angle), radius * np.cos(angle), np.full(count, TARGET_SIZE[task])], axis=1)
-
-
-@cache
-def render_fingerprint() -> dict[str, str]:
-    """What the frames of this machine look like: MuJoCo's version and, per profile, a hash and 8 x 8 block means."""
-    renderer = shared_renderer()
-    mark = {"mujoco": version("mujoco")}
-    for name in PROFILES:
-        frame = renderer.render(np.array([0.5, 1.0]), np.array([-0.1, 0.1, 0.05]), name)
-        blocks = frame.reshape(8, 8, 8, 8, 3).mean(axis=(1, 3)).round().astype(np.uint8)
-        mark[name] = hashlib.sha256(frame.tobytes()).hexdigest()[:16]
-        mark[f"{name}_blocks"] = blocks.tobytes().hex()
-    return mark
-
-
-def check_fingerprint(recorded: dict[str, str], what: str) -> bool:
-    """Warn if frames drawn here differ visibly from those that `what` was made with.
-
-    Two drivers may differ in a last bit, so the block means decide (mean difference over 1/255), not the hash.
-
-    Returns:
-        Whether they agree.
-    """
-    here = render_fingerprint()
-    for name in PROFILES:
-        old, new = (_block_means(mark, name) for mark in (recorded, here))
-        if old.shape != new.shape or np.abs(old - new).mean() > 1.0:
-            warnings.warn(
-                f"{what} was made with MuJoCo {recorded.get('mujoco')} ({name} frame {recorded.get(name)}), but this "
-                f"machine draws with MuJoCo {here['mujoco']} ({name} frame {here[name]}): encodings may be off; "
-                "install the recorded version or train again",
-                FingerprintMismatch,
-                stacklevel=2,
-            )
-            return False
-    return True
-
-
-def _block_means(mark: dict[str, str], profile: str) -> Floats:
-    try:
-        blocks = bytes.fromhex(mark.get(f"{profile}_blocks", ""))
-    except ValueError:  # no hexadecimal digits: as good as missing
-        blocks = b""
-    return np.frombuffer(blocks, dtype=np.uint8).astype(np.float64)

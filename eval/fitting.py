@@ -15,8 +15,8 @@ from worldplan.charts import QuarterTurns, fit_quarter_turns
 from worldplan.cost import QuadraticCost
 from worldplan.dynamics import fit_dynamics
 from worldplan.encoder import PixelEncoder, load_encoder
+from worldplan.envs.fingerprint import check_fingerprint
 from worldplan.envs.reacher import ReacherGoal
-from worldplan.envs.rendering import check_fingerprint
 from worldplan.envs.rollout import rollout
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.provenance import plain, provenance

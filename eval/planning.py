@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from worldplan.agents.planning import PlanningAgent
 from worldplan.charts import turn
+from worldplan.envs.fingerprint import check_fingerprint
 from worldplan.envs.reacher import ReacherGoal
-from worldplan.envs.rendering import check_fingerprint
 from worldplan.envs.rollout import rollout
 from worldplan.eval.control import (
     ControlResult,

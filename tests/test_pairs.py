@@ -10,7 +10,8 @@ import pytest
 
 from worldplan.envs import collect
 from worldplan.envs.collect import Nuisances, collect_pairs
-from worldplan.envs.rendering import TARGET_SIZE, render_fingerprint, render_frames
+from worldplan.envs.fingerprint import render_fingerprint
+from worldplan.envs.rendering import TARGET_SIZE, render_frames
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.files import sha256

@@ -11,15 +11,8 @@ import pytest
 from scipy.stats import ks_2samp
 
 from worldplan.envs import rendering
-from worldplan.envs.rendering import (
-    PROFILES,
-    check_fingerprint,
-    frame_stream,
-    render_fingerprint,
-    render_frames,
-    sample_targets,
-    shared_renderer,
-)
+from worldplan.envs.fingerprint import check_fingerprint, render_fingerprint
+from worldplan.envs.rendering import PROFILES, frame_stream, render_frames, sample_targets, shared_renderer
 from worldplan.errors import FingerprintMismatch, InvalidInput, RenderingUnavailable, UnknownName
 
 POSES = np.array([[0.0, 0.0], [0.5, 1.0], [-2.0, 2.7], [3.1, -1.5], [1.7, -2.79]])

@@ -12,7 +12,8 @@ import torch
 from worldplan.__main__ import main
 from worldplan.agents import known_agents, load_agent
 from worldplan.encoder import PixelEncoder, known_encoders, load_encoder
-from worldplan.envs.rendering import check_fingerprint, render_frames, sample_targets
+from worldplan.envs.fingerprint import check_fingerprint
+from worldplan.envs.rendering import render_frames, sample_targets
 from worldplan.eval.control import StandStill, evaluate_control, sample_pairs
 from worldplan.eval.identifiability import gaussian_fit
 from worldplan.network import ConvEncoder

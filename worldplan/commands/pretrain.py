@@ -22,7 +22,8 @@ class Pretrain(Verb):
         data: folder that `worldplan collect` wrote.
         stride: data of episodes: steps between the two frames of a pair.
         objective: what stands against collapse. lejepa: SIGReg, a Gaussian embedding; whitening: mean and covariance;
-            vicreg: variances and covariances; infonce: telling the pairs of a batch apart.
+            vicreg: variances and covariances; infonce: telling the pairs of a batch apart. supervised: no pairs, but
+            the angles themselves, of data collected --with-labels; the yardstick for the others.
         weight: in [0, 1], weight of the term against collapse, the rest is alignment's; by default .02 (lejepa),
             .5 (whitening), .2 (vicreg).
         slices: lejepa: random directions of SIGReg per step; by default 256.
@@ -51,7 +52,7 @@ class Pretrain(Verb):
 
     data: tyro.conf.Positional[Path]
     stride: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    objective: Literal["lejepa", "whitening", "vicreg", "infonce"] = "lejepa"
+    objective: Literal["lejepa", "whitening", "vicreg", "infonce", "supervised"] = "lejepa"
     weight: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     slices: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     test: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -80,34 +81,39 @@ class Pretrain(Verb):
         import torch
 
         from worldplan.episodes import EpisodeDataset, StridedPairs
+        from worldplan.errors import InvalidInput
         from worldplan.files import read_json
-        from worldplan.objectives import objective_from_dict
-        from worldplan.pairs import PairDataset
+        from worldplan.objectives import LeJEPA, objective_from_dict
+        from worldplan.pairs import PairDataset, load_labels
         from worldplan.pretraining import PretrainConfig, pretrain
+        from worldplan.supervised import train_supervised
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         options = {name: getattr(self, name) for name in ("weight", "slices", "test", "covariance", "sigma")}
         given = {name: value for name, value in options.items() if value is not None}
-        objective = objective_from_dict({"name": self.objective, **given})
-        config = config_of(PretrainConfig, self, objective=objective)
+        if self.objective == "supervised":
+            if given or self.resume or self.stride is not None:
+                raise InvalidInput("supervised training has no options of an objective, no --resume and no --stride")
+            config = config_of(PretrainConfig, self, objective=LeJEPA())  # takes no part
+        else:
+            config = config_of(PretrainConfig, self, objective=objective_from_dict({"name": self.objective, **given}))
         steps = TrainingBar()
+        reporting: dict[str, Any] = {"command": command, "progress": steps.start, "report": steps.show}
         strided = self.stride is not None
         data: Any = StridedPairs(EpisodeDataset(self.data), self.stride) if strided else PairDataset(self.data)
         data.verify()
-        folder = pretrain(
-            data,
-            self.out,
-            config,
-            resume=self.resume,
-            command=command,
-            progress=steps.start,
-            report=steps.show,
-        )
+        if self.objective == "supervised":
+            scale = data.provenance["world"]["scale"]
+            folder = train_supervised(data, load_labels(self.data), self.out, config, scale=scale, **reporting)
+        else:
+            folder = pretrain(data, self.out, config, resume=self.resume, **reporting)
         card = read_json(folder / "encoder.json")
-        facts = {"folder": str(folder), **{k: card[k] for k in ("sha256", "validation", "spread")}}
-        rows = [[f"label-free {name}, held out", f"{value:.4f}"] for name, value in card["validation"].items()]
-        rows += [["standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in card["spread"])]]
+        facts = {"folder": str(folder), **{k: card[k] for k in ("sha256", "validation", "spread") if k in card}}
+        label = "" if self.objective == "supervised" else "label-free "
+        rows = [[f"{label}{name}, held out", f"{value:.4f}"] for name, value in card["validation"].items()]
+        spread = card.get("spread", [])
+        rows += [["standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in spread)]] if spread else []
         self.show(facts, f"Encoder in {folder}", ["", ""], rows, [f"Next: worldplan fit --encoder {folder}"])
         return 0
 
