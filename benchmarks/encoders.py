@@ -3,18 +3,21 @@
 Every encoder is made by the command line alone; this file is the list of commands. What is there is not made again, so
 an interrupted run goes on. Two cores take about an hour and a half; `--scale smoke` takes minutes: a test that it runs.
 
-    python benchmarks/encoders.py [--scale smoke] [--seeds 3]
+    python benchmarks/encoders.py [--scale smoke] [--seeds 3] [--ship]
+
+`--ship` copies seed 0 of every condition into the zoo. It is seed 0 by rule: no measurement chooses it.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-NET = "--width 8 --hidden 64 --batch 64 --slices 64 --bfloat16 True --half --threads 2"
+NET = "--width 8 --hidden 64 --batch 64 --bfloat16 True --half --threads 2"
 SMALL = {"cpu": {"pairs": 20_000, "episodes": 240}, "smoke": {"pairs": 600, "episodes": 24}}
 EPOCHS = {1: 1.5, 4: 1.5, 16: 1.6, 64: 2.2}  # about 890 steps each, as three epochs of 20,000 pairs are
 
@@ -38,6 +41,8 @@ def encoders() -> dict[str, str]:
     }
     others = {f"reacher-{o}": f"data/ou-90 --epochs 3 --objective {o}" for o in ("vicreg", "whitening", "infonce")}
     worlds = {f"reacher-{name}": f"data/{name} --epochs 3" for name in (*ou, *gennorm)}
+    worlds = {name: f"{arguments} --slices 64" for name, arguments in worlds.items()}
+    episodes = {name: f"{arguments} --slices 64" for name, arguments in episodes.items()}
     worlds["reacher-supervised"] = "data/ou-90-labels --epochs 3 --objective supervised"
     gaussian = {name: worlds.pop(name) for name in list(worlds) if "ou" in name}
     return {**gaussian, **episodes, **others, **worlds}
@@ -53,10 +58,19 @@ def run(command: str) -> None:
     subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True)
 
 
+def ship(folder: Path, name: str) -> None:
+    """Copy a trained encoder, with its card and its log, into the package."""
+    target = Path("worldplan/zoo/encoders", name)
+    target.mkdir(parents=True, exist_ok=True)
+    for file in ("encoder.safetensors", "encoder.json", "log.jsonl"):
+        shutil.copyfile(folder / file, target / file)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", choices=SMALL, default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ship", action="store_true")
     options = parser.parse_args()
     more = "" if options.scale == "cpu" else " --validation 64"
     for name, arguments in datasets(**SMALL[options.scale]).items():
@@ -70,6 +84,8 @@ def main() -> None:
             if seed in seeds_of(name, options.seeds) and not (folder / "encoder.json").exists():
                 resume = " --resume" if (folder / "checkpoint.json").exists() else ""
                 run(f"worldplan pretrain {arguments} {NET}{more} --seed {seed} --out {folder}{resume}")
+            if seed == 0 and options.ship:
+                ship(folder, name)
 
 
 if __name__ == "__main__":
