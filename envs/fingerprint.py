@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,17 @@ def render_fingerprint() -> dict[str, str]:
         mark[name] = hashlib.sha256(frame.tobytes()).hexdigest()[:16]
         mark[f"{name}_blocks"] = blocks.tobytes().hex()
     return mark
+
+
+def check_encoder(encoder: Any) -> bool:
+    """Warn if an encoder was trained on frames that look otherwise than those drawn here (`check_fingerprint`).
+
+    Returns:
+        Whether they agree; True where the encoder has no card that would tell.
+    """
+    data = getattr(encoder, "card", {}).get("data", {})
+    recorded = data.get("render") or (data.get("frames") or {}).get("render")
+    return recorded is None or check_fingerprint(recorded, f"encoder {getattr(encoder, 'name', '')!r}")
 
 
 def check_fingerprint(recorded: dict[str, str], what: str) -> bool:

@@ -15,7 +15,7 @@ from worldplan.charts import QuarterTurns, fit_quarter_turns
 from worldplan.cost import QuadraticCost
 from worldplan.dynamics import fit_dynamics
 from worldplan.encoder import PixelEncoder, load_encoder
-from worldplan.envs.fingerprint import check_fingerprint
+from worldplan.envs.fingerprint import check_encoder
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.errors import InvalidInput, UnknownName
@@ -159,8 +159,7 @@ def fit_agent(
     """
     config = config or FitConfig()
     env = ReacherGoal(profile=config.profile, target=config.target)
-    if "render" in _card(encoder).get("data", {}):
-        check_fingerprint(encoder.card["data"]["render"], f"encoder {encoder.name!r}")
+    check_encoder(encoder)
     rng = np.random.default_rng([config.seed, 0])
     starts = rng.standard_normal((config.episodes, 2)).clip(-START_CLIP, START_CLIP)
     data = rollout(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from worldplan.agents.planning import PlanningAgent
 from worldplan.charts import turn
-from worldplan.envs.fingerprint import check_fingerprint
+from worldplan.envs.fingerprint import check_encoder
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.eval.control import (
@@ -67,8 +67,7 @@ def plan_to_goals(
     config = config or PlanConfig()
     goal = None if config.goal_image is None else read_goal_image(config.goal_image)
     card = getattr(agent.encoder, "card", {})
-    if "render" in card.get("data", {}):
-        check_fingerprint(card["data"]["render"], f"encoder {getattr(agent.encoder, 'name', '')!r}")
+    check_encoder(agent.encoder)
     pairs = config.pairs()
     env, watched = GoalImage(ReacherGoal(**config.world), goal), _Watched(agent)
     episodes, runs = [], []

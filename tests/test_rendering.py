@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
 from worldplan.envs import rendering
-from worldplan.envs.fingerprint import check_fingerprint, render_fingerprint
+from worldplan.envs.fingerprint import check_encoder, check_fingerprint, render_fingerprint
 from worldplan.envs.rendering import PROFILES, frame_stream, render_frames, sample_targets, shared_renderer
 from worldplan.errors import FingerprintMismatch, InvalidInput, RenderingUnavailable, UnknownName
 
@@ -348,3 +349,19 @@ def test_a_back_end_that_cannot_draw_is_a_typed_error(backend):
     assert done.returncode == 0, done.stderr
     for words in (backend, "worldplan doctor", "apt-get install -y libegl1"):
         assert words in done.stdout
+
+
+def test_an_encoder_tells_what_it_was_trained_on():
+    mark = render_fingerprint()
+    other = {**mark, "dmc_blocks": "00" * 192}
+
+    def encoder(data):
+        return SimpleNamespace(name="x", card={"data": data})
+
+    assert check_encoder(encoder({"render": mark}))
+    assert check_encoder(encoder({"frames": {"render": mark}}))
+    assert check_encoder(encoder({"frames": None}))
+    assert check_encoder(object())
+    for data in ({"render": other}, {"frames": {"render": other}}):
+        with pytest.warns(FingerprintMismatch, match="'x'"):
+            assert not check_encoder(encoder(data))
