@@ -119,7 +119,7 @@ def collect_pairs(
         drawn = progress(draw(batches[todo]), len(batches[todo]))
         for theta, frames in zip(angles[todo], drawn, strict=True):
             views = frames.reshape(len(theta), world.views, *frames.shape[1:])
-            arrays = {"frames": views, "labels": theta} if with_labels else {"frames": views}
-            writer.add(arrays, {"shape": list(views.shape)})
+            labels = {"labels": theta} if with_labels else {}
+            writer.add({"frames": views, **labels}, {"shape": list(views.shape)})
     writer.finish(provenance={"command": command, **recipe, "render": render_fingerprint()})
     return writer.folder

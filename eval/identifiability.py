@@ -153,15 +153,18 @@ def identify(
 
 
 def gaussian_views(
-    count: int, *, scale: float = 0.7, rho: float = 0.5, seed: int = 0, profile: str = "dmc"
+    count: int, *, scale: float = 0.7, rho: float = 0.5, seed: int = 0, profile: str = "dmc", target: str = "hard"
 ) -> tuple[NDArray[np.float64], Frames]:
     """Pairs of the evaluator's world: states z (count, 2, 2) and their frames (count, 2, 64, 64, 3).
+
+    The target sphere, `hard` or `easy`, lies somewhere else in every frame, or is `hidden`.
 
     Several encoders can be judged on the same frames: encode, then call `identify_latents`.
     """
     rng = np.random.default_rng(seed)
     angles = OUWorld(rho=rho, scale=(scale, scale)).sample(count, rng)
-    frames = render_frames(angles.reshape(-1, 2), sample_targets(2 * count, rng), profile)
+    targets = None if target == "hidden" else sample_targets(2 * count, rng, target)
+    frames = render_frames(angles.reshape(-1, 2), targets, profile)
     return angles / scale, frames.reshape(count, 2, *frames.shape[1:])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tyro
 
 from worldplan import __version__
-from worldplan.commands import Command, Verb
+from worldplan.commands import Collect, Command, Verb
 from worldplan.errors import WorldplanError
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
-    verb: Verb = getattr(chosen, "what", chosen)
+    verb: Verb = chosen.what if isinstance(chosen, Collect) else chosen
     command = shlex.join(["worldplan", *arguments])
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)

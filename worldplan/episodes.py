@@ -62,11 +62,11 @@ class EpisodeDataset:
             count, steps = shard["episodes"], shard["steps"]
             shapes = {name: (count, steps + extra, *width) for name, (extra, *width) in STATES.items()}
             arrays = {k: self._array(shard, k, s, np.float64) for k, s in {**shapes, "target": (count, 3)}.items()}
-            arrays["frames"] = self.frames(shard) if frames else None
+            if frames:
+                arrays["frames"] = self.frames(shard)
             for k in _members(shard, split):
                 for name, array in arrays.items():
-                    if array is not None:
-                        episodes[name].append(array[k])
+                    episodes[name].append(array[k])
         if not episodes["qpos"]:
             raise InvalidInput(f"no episode of the split {split!r} in {self.folder}; collect more")
         target = [np.repeat(t[None], len(q), axis=0) for t, q in zip(episodes["target"], episodes["qpos"], strict=True)]
@@ -129,8 +129,7 @@ class StridedPairs:
         ]
         self._rows = np.concatenate(rows)  # (N, 3): shard, episode in it, step of the first view
         self._stride, self._data = stride, data
-        what = {"data": data.manifest_sha256, "stride": stride, "split": split}
-        self.manifest_sha256 = digest(what)
+        self.manifest_sha256 = digest({"data": data.manifest_sha256, "stride": stride, "split": split})
         self.provenance = {
             "kind": "episodes",
             "stride": stride,

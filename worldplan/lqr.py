@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import (
     LinAlgError,
     cho_factor,
@@ -22,9 +22,8 @@ from scipy.linalg import (
 from worldplan.cost import Array, QuadraticCost, finite_vectors, positive_int, quadratic_form, semidefinite
 from worldplan.dynamics import LinearDynamics
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
+from worldplan.reach import MODE_TOLERANCE, unreachable_modes, unseen_modes
 
-# A double eigenvalue is computed to no more than the root of the rounding error, so that no finer test means anything.
-MODE_TOLERANCE = float(np.sqrt(np.finfo(np.float64).eps))
 RESIDUAL_TOLERANCE = 1e-8
 NEWTON_STEPS, NEWTON_TARGET = 4, 1e-12
 
@@ -142,36 +141,6 @@ def check_sizes(dynamics: LinearDynamics, cost: QuadraticCost) -> None:
             f"the dynamics have {sizes[0]} states and {sizes[1]} actions, "
             f"the cost {cost.state_dim} and {cost.action_dim}"
         )
-
-
-def unreachable_modes(dynamics: LinearDynamics) -> NDArray[np.complex128]:
-    """Eigenvalues `|lambda| >= 1` of A that B cannot move: `[A - lambda I, B]` loses rank (Popov, Belevitch, Hautus).
-
-    Returns:
-        (k,) eigenvalues; none iff the system is stabilisable, up to `MODE_TOLERANCE`.
-    """
-    modes = np.linalg.eigvals(dynamics.A)
-    return _hidden(dynamics.A, dynamics.B, modes[np.abs(modes) >= 1 - MODE_TOLERANCE])
-
-
-def unseen_modes(dynamics: LinearDynamics, cost: QuadraticCost) -> NDArray[np.complex128]:
-    """Eigenvalues `|lambda| = 1` of A that W does not see; with any of these no Riccati solution is stabilising."""
-    modes = np.linalg.eigvals(dynamics.A)
-    return _hidden(dynamics.A.T, cost.W, modes[np.abs(np.abs(modes) - 1) <= MODE_TOLERANCE])
-
-
-def _hidden(A: Array, B: Array, modes: NDArray[np.complexfloating]) -> NDArray[np.complex128]:
-    """Those of `modes` for which `[A - lambda I, B]` is short of full row rank."""
-    # Reach is a matter of the columns' span: with their lengths the test would depend on the units of the actions.
-    lengths = np.linalg.norm(B, axis=0)
-    scale = max(1.0, float(np.linalg.norm(A, 2)))
-    columns = B[:, lengths > 0] / lengths[lengths > 0] * scale
-    hidden = []
-    for mode in modes:
-        pencil = np.concatenate([A - mode * np.eye(len(A)), columns], axis=1)
-        if np.linalg.svd(pencil, compute_uv=False)[len(A) - 1] <= MODE_TOLERANCE * scale:
-            hidden.append(mode)
-    return np.array(hidden, dtype=np.complex128)
 
 
 def riccati_step(dynamics: LinearDynamics, cost: QuadraticCost, P: Array) -> tuple[Array, Array]:

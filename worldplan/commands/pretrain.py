@@ -100,8 +100,8 @@ class Pretrain(Verb):
             config = config_of(PretrainConfig, self, objective=objective_from_dict({"name": self.objective, **given}))
         steps = TrainingBar()
         reporting: dict[str, Any] = {"command": command, "progress": steps.start, "report": steps.show}
-        strided = self.stride is not None
-        data: Any = StridedPairs(EpisodeDataset(self.data), self.stride) if strided else PairDataset(self.data)
+        stride = self.stride
+        data: Any = PairDataset(self.data) if stride is None else StridedPairs(EpisodeDataset(self.data), stride)
         data.verify()
         if self.objective == "supervised":
             scale = data.provenance["world"]["scale"]
@@ -109,7 +109,7 @@ class Pretrain(Verb):
         else:
             folder = pretrain(data, self.out, config, resume=self.resume, **reporting)
         card = read_json(folder / "encoder.json")
-        facts = {"folder": str(folder), **{k: card[k] for k in ("sha256", "validation", "spread") if k in card}}
+        facts = {"folder": str(folder)} | {k: card[k] for k in ("sha256", "validation", "spread") if k in card}
         label = "" if self.objective == "supervised" else "label-free "
         rows = [[f"{label}{name}, held out", f"{value:.4f}"] for name, value in card["validation"].items()]
         spread = card.get("spread", [])

@@ -45,7 +45,8 @@ class Verify(Verb):
 
         torch.set_num_threads(self.threads)
         report = verify_planning(
-            *(None if name is None else load_encoder(name) for name in (self.encoder, self.reference)),
+            None if self.encoder is None else load_encoder(self.encoder),
+            None if self.reference is None else load_encoder(self.reference),
             seed=self.seed,
             problems=self.problems,
             largest=self.largest,
