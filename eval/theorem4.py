@@ -15,6 +15,7 @@ from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.eval.controls import CONTROLS, TRUTHS, Control
 from worldplan.eval.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
 from worldplan.eval.latent_box import permuted_box, rotated_box
+from worldplan.eval.learned import learned_level
 from worldplan.eval.pixel_exact import pixel_levels
 from worldplan.eval.problems import LatentProblem, draw_problem, seen_through
 from worldplan.eval.verdicts import ControlLevel, Dose, ExactLevel, PlanningReport
@@ -49,19 +50,22 @@ def verify_planning(
     Values, actions, gains and closed loops must agree, and each solution must be a minimum. *negative controls*: the
     same comparison with a mistake of known size must be rejected. *pixel-exact*, with an encoder f: all of fit, filter
     and planner built from `Q f` must give the torques that f gives, on frames of the Reacher; from a shear of f not.
+    *learned*: values, torques and closed-loop costs behind f lie within stated tolerances of those of the true state,
+    the cost ledger closes, and the certificate of the fitted linear plant holds.
 
     Args:
         encoder: any map of frames with `latent_dim`; None tests without pictures.
-        reference: another encoder to compare with.
+        reference: another encoder to compare with at the learned level; None is the true state.
         seed: of all problems.
         problems: random problems of the exact level.
-        largest: latents of the largest of them (half as many for the infinite horizon).
+        largest: latents of the largest of them.
         trials: of each control at each size.
         profile: look of the frames.
         progress: wraps the iterator over the levels.
 
     Raises:
-        InvalidInput: a number is out of range, the encoder gives no latents, or there is a reference.
+        InvalidInput: a number is out of range, the encoder gives no latents, or there is a reference only.
+        NotStabilizable: no feedback stabilises what was fitted to the encoder.
         EncoderCollapsed: the encoder is constant.
         SolverFailed: a control could not be solved.
     """
@@ -71,19 +75,22 @@ def verify_planning(
         raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
     if problems < 10 or largest < 2:
         raise InvalidInput(f"need 10 problems or more of 2 latents or more, got {problems} of up to {largest}")
-    if reference is not None:
-        raise InvalidInput("comparing with a reference encoder is not part of this version; leave `reference` out")
+    if reference is not None and encoder is None:
+        raise InvalidInput("a reference needs an encoder that is compared with it: pass `encoder`")
     jobs: list[Callable[[], ExactLevel | ControlLevel]] = [
         partial(_exact, family, max(1, round(family.share * problems)), largest, int(seed)) for family in FAMILIES
     ]
     jobs += [partial(_control, test, trials, int(seed)) for test in _control_tests()]
-    pixels = () if encoder is None else pixel_levels(encoder, int(seed), profile)  # first: wrong encoders show at once
+    # First: wrong encoders show at once.
+    pixels = () if encoder is None else pixel_levels(encoder, int(seed), profile)
+    learned = None if encoder is None else learned_level(encoder, reference, int(seed), profile)
     levels = [job() for job in progress(iter(jobs), len(jobs))]
     return PlanningReport(
         seed=int(seed),
         exact=tuple(level for level in levels if isinstance(level, ExactLevel)),
         controls=tuple(level for level in levels if isinstance(level, ControlLevel)),
         pixels=pixels,
+        learned=learned,
     )
 
 
@@ -99,7 +106,7 @@ class Family:
         share: of all problems.
         gaps: of the planner; finite horizons take a third argument.
         small: range of latents.
-        large: latents of the largest problem over `largest`; 0 for none.
+        large: whether there are larger ones, up to `largest`.
         finite: whether the horizon is.
         bend: of the plant.
     """
@@ -108,15 +115,15 @@ class Family:
     share: float
     gaps: Callable[..., Gaps]
     small: tuple[int, int] = (2, 16)
-    large: float = 0.0
+    large: bool = False
     finite: bool = False
     bend: float = 0.0
 
 
 # The planners are looked up when they are called: tests put wrong ones in their place.
 FAMILIES = (
-    Family("LQR, infinite horizon", 0.45, lambda *a: lqr_gaps(*a), large=0.5),
-    Family("LQR, finite horizon", 0.35, lambda *a: lqr_gaps(*a), large=1.0, finite=True),
+    Family("LQR, infinite horizon", 0.45, lambda *a: lqr_gaps(*a), large=True),
+    Family("LQR, finite horizon", 0.35, lambda *a: lqr_gaps(*a), large=True, finite=True),
     Family("LQR, nonlinear plant", 0.13, lambda *a: lqr_gaps(*a), bend=0.05),
     Family("MPC, torque limits", 0.05, lambda *a: mpc_gaps(*a), small=(2, 4)),
     Family("CEM, common draws", 0.01, lambda *a: cem_gaps(*a), small=(2, 4)),
@@ -164,21 +171,19 @@ def _latents(family: Family, count: int, largest: int) -> list[int]:
     """Sizes of `count` problems: the largest, its halves down to the small ones, and small ones in turn."""
     low, high = family.small[0], min(family.small[1], largest)
     large: list[int] = []
-    n = int(family.large * largest)
-    while n > high and len(large) < count // 10:
+    n = largest
+    while family.large and n > high and len(large) < count // 10:
         large.append(n)
         n //= 2
     return [*large, *(low + k % (high - low + 1) for k in range(count - len(large)))]
 
 
 def _draw(rng: np.random.Generator, n: int, family: Family, k: int) -> LatentProblem:
-    """Large ones have one block, and few undamped modes: each of these costs a test of rank."""
-    large = n > family.small[1]
+    """Large ones have one block."""
     return draw_problem(
         rng,
         n,
-        blocks=1 if large else 1 + k % 2,
-        radius=1.02 if large and not family.finite else None,
+        blocks=1 if n > family.small[1] else 1 + k % 2,
         noise=NOISE * (k % 3 > 0),
         bend=family.bend,
         steps=int(rng.integers(*HORIZON)),

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from worldplan.eval.learned_report import LearnedLevel, LearnedReport
 from worldplan.eval.provenance import plain
 
 
@@ -123,7 +124,7 @@ class PixelLevel:
         expected: which of the two.
         frames: on which torques were compared.
         tolerance: on torques, in action units (of 1).
-        torque_gap: largest difference of torques on the same frames.
+        torque_gap: largest difference of torques on the same frames; of charts, relative to a quarter turn.
         cost_gap: largest relative difference of closed-loop costs in MuJoCo; None if it was not run.
     """
 
@@ -152,17 +153,19 @@ class PlanningReport:
         exact: random problems behind rotations must agree.
         controls: mistakes must be rejected, at sizes that the level names: a verifier that passes one has failed.
         pixels: the pipeline of a real encoder, with that encoder rotated; empty if none was given.
+        learned: that encoder against the true state or a reference; None if none was given.
     """
 
     seed: int
     exact: tuple[ExactLevel, ...]
     controls: tuple[ControlLevel, ...]
     pixels: tuple[PixelLevel, ...] = ()
+    learned: LearnedReport | None = None
 
     @property
-    def levels(self) -> tuple[ExactLevel | ControlLevel | PixelLevel, ...]:
+    def levels(self) -> tuple[ExactLevel | ControlLevel | PixelLevel | LearnedLevel, ...]:
         """All of them."""
-        return (*self.exact, *self.controls, *self.pixels)
+        return (*self.exact, *self.controls, *self.pixels, *(self.learned.levels if self.learned else ()))
 
     @property
     def passed(self) -> bool:
@@ -184,6 +187,8 @@ class PlanningReport:
                 if isinstance(level, ControlLevel):
                     effects = {"resolution": level.resolution, "monotone": level.monotone}
                     row |= effects if level.expected == "rejected" else {}
+        if self.learned is not None:
+            facts["learned"] = self.learned.to_dict()
         return plain(facts)  # type: ignore[no-any-return]
 
     @property
@@ -214,9 +219,14 @@ class PlanningReport:
             name = f"{control.name}, {control.planner}"
             rows.append((name, verdict, trials, reach, f"{control.tolerance:.0e}", evidence))
         for pixel in self.pixels:
-            evidence = "torques on the same frames" if pixel.cost_gap is None else f"cost gap {pixel.cost_gap:.1e}"
+            evidence = "on the same frames" if pixel.cost_gap is None else f"cost gap {pixel.cost_gap:.1e}"
             gap, tolerance = f"{pixel.torque_gap:.1e}", f"{pixel.tolerance:.0e}"
             rows.append((pixel.name, _verdict(pixel.passed), str(pixel.frames), gap, tolerance, evidence))
+        if self.learned is not None:
+            for level in self.learned.levels:
+                name, gap, tolerance = f"learned, {level.name}", f"{level.gap:.2g}", f"{level.tolerance:.2g}"
+                episodes, verdict = str(self.learned.episodes), _verdict(level.passed)
+                rows.append((name, verdict, episodes, gap, tolerance, level.evidence))
         return rows
 
     @property
@@ -236,7 +246,7 @@ class PlanningReport:
             )
         if not self.pixels:
             notes.append("No encoder was given: its own pipeline was not tested.")
-        return notes
+        return [*notes, *(self.learned.notes if self.learned else [])]
 
 
 def _verdict(passed: bool) -> str:

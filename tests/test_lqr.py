@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from scipy.linalg import block_diag, solve_discrete_are
 
 import worldplan.lqr
+import worldplan.reach
 from worldplan.cost import QuadraticCost
 from worldplan.dynamics import LinearDynamics
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed, WorldplanError
-from worldplan.lqr import solve_lqr, unreachable_modes, unseen_modes
+from worldplan.lqr import solve_lqr
+from worldplan.reach import unreachable_modes, unseen_modes
 from worldplan.rotation import change_basis, lift, random_rotation, rotate_dynamics, rotate_state
 
 checked = settings(derandomize=True, deadline=None, max_examples=25)
@@ -202,6 +204,21 @@ def test_what_decays_by_itself_need_not_be_reached(seed, d, m, decaying):
     lqr = solve_lqr(dynamics, cost)
     assert lqr.certified and abs(decaying) - 1e-9 <= lqr.radius < 1
     assert len(unreachable_modes(dynamics)) == 0
+
+
+@settings(checked, max_examples=40)
+@given(seeds, st.integers(1, 6), st.integers(1, 3), hidden_blocks, st.floats(-12, 0))
+def test_the_quick_test_of_reach_decides_nothing_by_itself(seed, d, m, hidden, power):
+    """What factorisations pass over, singular values pass too; also where B reaches a mode only just."""
+    rng = np.random.default_rng(seed)
+    dynamics = out_of_reach(rng, d, m, hidden)
+    dynamics = LinearDynamics(dynamics.A, dynamics.B + 10**power * rng.standard_normal(dynamics.B.shape))
+    quick = unreachable_modes(dynamics)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worldplan.reach, "PLAINLY_REACHED", 1e3)  # no pencil has such singular values
+        np.testing.assert_array_equal(unreachable_modes(dynamics), quick)
+        patch.setattr(worldplan.reach, "PLAINLY_REACHED", 0.0)  # below rounding, the factorisation says anything
+        assert len(unreachable_modes(dynamics)) <= len(quick)
 
 
 def test_scipy_alone_gives_wrong_answers_without_raising():

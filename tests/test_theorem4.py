@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import worldplan as wp
+from worldplan.charts import encode_turned, fit_quarter_turns
 from worldplan.errors import EncoderCollapsed, InvalidInput, NotStabilizable
 from worldplan.eval import controls, gaps, pixel_exact, problems, theorem4
 from worldplan.eval.gaps import cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
@@ -92,7 +93,7 @@ def test_the_seed_decides(quick):
 def test_large_problems_and_every_family_are_drawn():
     sizes = {f.name: theorem4._latents(f, round(1000 * f.share), 256) for f in theorem4.FAMILIES}
     assert sizes["LQR, finite horizon"][:4] == [256, 128, 64, 32]
-    assert sizes["LQR, infinite horizon"][:3] == [128, 64, 32]
+    assert sizes["LQR, infinite horizon"][:4] == [256, 128, 64, 32]
     assert all(min(drawn) == 2 for drawn in sizes.values())
     assert sum(map(len, sizes.values())) == 1000
     assert theorem4._latents(theorem4.FAMILIES[1], 350, 1024)[0] == 1024
@@ -244,7 +245,7 @@ def test_ill_conditioned_problems_are_judged_by_their_condition():
         {"problems": 0},
         {"trials": 0},
         {"largest": 1},
-        {"reference": object()},
+        {"reference": lambda frames: frames},
     ],
 )
 def test_wrong_input_is_a_typed_error(wrong):
@@ -317,6 +318,17 @@ def test_the_pipeline_of_the_shipped_encoder_turns_with_it_and_is_sheared_with_i
     assert levels["shear of f, LQR"].torque_gap > 1e-3
     assert not replace(levels["shear of f, LQR"], torque_gap=0.0).passed
     assert not replace(levels["Q f, LQR"], cost_gap=1e-3).passed
+    assert levels["Q f, charts"].torque_gap < 1e-8
+
+    def by_coordinate(encode, frames):  # the median of each coordinate does not turn along
+        charts = fit_quarter_turns(encode, frames)
+        latents = encode_turned(encode, frames)
+        return replace(charts, centre=np.median(latents.reshape(-1, latents.shape[-1]), axis=0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel_exact, "find_charts", by_coordinate)
+        found = {level.name for level in pixel_exact.pixel_levels(encoder, profile="fast") if not level.passed}
+        assert "Q f, charts" in found
 
     def ridge(latents, actions):  # a filter that trusts one coordinate more than the other does not turn along
         fitted = wp.fit_dynamics(latents, actions)
