@@ -96,7 +96,8 @@ class ReacherRenderer:
 
         model = self._physics.model
         model.vis.quality.shadowsize = 256
-        model.vis.quality.offsamples = 0  # both are read once, when the context is made
+        model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = model.vis.global_.offheight = SIZE  # all are read once, when the context is made
         self._material = int(model.geom("target").matid[0])
         try:
             self._camera = Camera(self._physics, SIZE, SIZE, camera_id=0)
@@ -202,13 +203,13 @@ def frame_stream(processes: int = 1) -> Iterator[Any]:
     os.environ["LP_NUM_THREADS"] = "1"  # inherited: software GL must not fight over the cores
     try:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
             yield lambda batches: (np.concatenate(list(pool.map(_draw, _chunks(b)))) for b in batches)
     finally:
         os.environ.pop("LP_NUM_THREADS") if before is None else os.environ.__setitem__("LP_NUM_THREADS", before)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Make this worker end when its parent dies: a killed parent cannot tell it to, and it would wait for ever."""
 
     def watch() -> None:

@@ -1,5 +1,8 @@
 """What is measured: identifiability, control cost, and the reports about both."""
 
+from worldplan.eval.ceiling import bayes_ceiling
+from worldplan.eval.certificate import Certificate, certify
+from worldplan.eval.compare import Comparison, ComparisonRow, compare_encoders
 from worldplan.eval.control import (
     ControlResult,
     ControlSummary,
@@ -12,25 +15,43 @@ from worldplan.eval.control import (
     true_dynamics,
 )
 from worldplan.eval.fitting import FitConfig, FitReport, find_agent, fit_agent
+from worldplan.eval.identifiability import IdentifiabilityReport, identify, identify_latents
+from worldplan.eval.ledger import CostLedger, cost_ledger
 from worldplan.eval.plan_report import PlanConfig, PlanReport
 from worldplan.eval.planning import plan_to_goals, write_plan
+from worldplan.eval.regression import LabelFit, label_fit
 from worldplan.eval.theorem4 import verify_planning
+from worldplan.eval.trial import CompareConfig
 from worldplan.eval.verdicts import PlanningReport
 
 __all__ = [
+    "Certificate",
+    "CompareConfig",
+    "Comparison",
+    "ComparisonRow",
     "ControlResult",
     "ControlSummary",
+    "CostLedger",
     "FitConfig",
     "FitReport",
+    "IdentifiabilityReport",
+    "LabelFit",
     "Pairs",
     "PlanConfig",
     "PlanReport",
     "PlanningReport",
     "StandStill",
     "TrueStateLQR",
+    "bayes_ceiling",
+    "certify",
+    "compare_encoders",
+    "cost_ledger",
     "evaluate_control",
     "find_agent",
     "fit_agent",
+    "identify",
+    "identify_latents",
+    "label_fit",
     "plan_to_goals",
     "sample_pairs",
     "summarise",

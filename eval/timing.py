@@ -53,7 +53,7 @@ def time_steps(agent: PlanningAgent, frames: NDArray[np.uint8], goal: NDArray[np
     with torch.inference_mode():
         for k in range(len(seconds)):
             frame = frames[k % len(frames)]
-            prepared = to_input(torch.from_numpy(frame[None])) if bare else frame
+            prepared = to_input(torch.from_numpy(frame[None])) if bare else frame[None]
             begin = perf_counter()
             _, state = agent.predict({"observation": frame, "desired_goal": goal}, state, start)
             middle = perf_counter()

@@ -34,7 +34,7 @@ class Compare(Verb):
     encoders: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENCODER...")]]
     episodes: int = 300
     profile: Profile = "fast"
-    target: Target = "hard"
+    target: Target = "hidden"
     distribution: Literal["normal", "reset"] = "normal"
     fit_episodes: int = 60
     frame_pairs: int = 2000

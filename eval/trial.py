@@ -1,0 +1,200 @@
+"""What every encoder of a comparison is put through: the same frames to fit and to judge, the same pipeline on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.agents.planning import Encoder, PlanningAgent
+from worldplan.cost import QuadraticCost, finite_array, positive_int
+from worldplan.dynamics import fit_dynamics
+from worldplan.envs.fingerprint import check_encoder
+from worldplan.envs.reacher import ReacherGoal, check_name
+from worldplan.envs.rendering import PROFILES, TARGET_SIZE
+from worldplan.envs.rollout import rollout
+from worldplan.errors import EncoderCollapsed, InvalidInput
+from worldplan.eval.batch import target_spheres
+from worldplan.eval.contestants import Contestant, examine
+from worldplan.eval.control import CONTROL_WEIGHT, Pairs, sample_pairs
+from worldplan.eval.fitting import START_CLIP, find_charts
+from worldplan.eval.identifiability import gaussian_views
+from worldplan.eval.reduction import LinearReduction, ReducedEncoder, fit_reduction
+from worldplan.trajectories import Trajectories
+
+Floats = NDArray[np.float64]
+Frames = NDArray[np.uint8]
+
+JOINTS = 2
+FIT_STEPS = 60
+RHO, SCALE = 0.5, 0.7  # of the Gaussian world to judge in: at .7 rad no angle is ambiguous
+CHECKED = 24  # frames on which an encoder is examined
+_DOTS = 400  # latents of a figure
+_STRIDE = 12  # frames of an episode that show much the same
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What all encoders of a comparison are put through.
+
+    Args:
+        episodes: paired episodes of 100 steps each.
+        seed: of poses, target places and torques.
+        profile: look of the frames, `dmc` or `fast`.
+        target: target sphere, `hard`, `easy` or `hidden`; a distractor, which most shipped encoders never saw.
+        distribution: of start and goal poses: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's.
+        fit_episodes: random-torque episodes of 60 steps that dynamics are fitted to.
+        frame_pairs: of the Gaussian world in which R2 and Theorem 3 are measured.
+        resamples: bootstrap samples behind the intervals of R2 and Theorem 3.
+        processes: encoders on trial at the same time; more than 1 needs an importable `__main__` (spawn).
+    """
+
+    episodes: int = 300
+    seed: int = 0
+    profile: str = "fast"
+    target: str = "hidden"
+    distribution: str = "normal"
+    fit_episodes: int = 60
+    frame_pairs: int = 2000
+    resamples: int = 1000
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "fit_episodes", "frame_pairs", "resamples", "processes"):
+            positive_int(name, getattr(self, name))
+        if self.seed < 0:
+            raise InvalidInput(f"seed must be at least 0, got {self.seed}")
+        check_name("render profile", self.profile, PROFILES)
+        check_name("target", self.target, (*TARGET_SIZE, "hidden"))
+        check_name("distribution of poses", self.distribution, ("normal", "reset"))
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What all encoders are shown, drawn once.
+
+    Attributes:
+        pairs: start and goal poses of the episodes.
+        targets: (N, 3) their target spheres.
+        torques: random-torque episodes, with frames.
+        states: (F, 2, 2) pairs of states z ~ N(0, I), correlated by `RHO`; joint angles are `SCALE` times that.
+        frames: (F, 2, 64, 64, 3) what they look like, target anywhere.
+    """
+
+    pairs: Pairs
+    targets: Floats
+    torques: Trajectories
+    states: Floats
+    frames: Frames
+
+
+@lru_cache(maxsize=1)
+def build_stage(config: CompareConfig) -> Stage:
+    """Roll out and draw everything that the encoders share."""
+    states, frames = gaussian_views(
+        config.frame_pairs, scale=SCALE, rho=RHO, seed=config.seed, profile=config.profile, target=config.target
+    )
+    pairs = sample_pairs(config.episodes, config.seed, config.distribution)
+    targets = target_spheres(config.episodes, config.seed, config.target)
+    return Stage(pairs, targets, random_torques(config), states, frames)
+
+
+def random_torques(config: CompareConfig, pixels: bool = True) -> Trajectories:
+    """The random-torque episodes of `fit_agent` with the same seed and sizes."""
+    starts = np.random.default_rng([config.seed, 0]).standard_normal((config.fit_episodes, JOINTS))
+    return rollout(
+        ReacherGoal(profile=config.profile, target=config.target, pixels=pixels),
+        None,
+        config.fit_episodes,
+        seed=config.seed,
+        steps=FIT_STEPS,
+        options=[{"qpos": start} for start in starts.clip(-START_CLIP, START_CLIP)],
+    )
+
+
+def figure_rows(episodes: Sequence[Floats]) -> Floats:
+    """Every so many rows of all episodes (T, k): some hundreds, the same of latents as of angles."""
+    rows = np.concatenate(episodes)
+    return np.asarray(rows[:: max(1, len(rows) // _DOTS)])
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """An encoder with dynamics and planner on top.
+
+    Attributes:
+        agent: its encoder gives what is planned in: the latent, or its principal components.
+        reduction: to the components; None where the latent is no wider than the world.
+        scale: radians per latent unit.
+        latents: E arrays (T + 1, k), of the random-torque frames.
+        judged: (F, 2, k) of the frames of the Gaussian world, in units in which their spread is that of the states.
+    """
+
+    agent: PlanningAgent
+    reduction: LinearReduction | None
+    scale: float
+    latents: list[Floats]
+    judged: Floats
+
+
+def fit_contestant(contestant: Contestant, encoder: Encoder, stage: Stage) -> Fitted:
+    """What `fit_agent` does, on frames that are there already, and in common units.
+
+    Whatever the units of a latent, its cost is `|h - g|^2 + (.1 / scale^2) |u|^2` with the scale at which its spread in
+    the Gaussian world is that of the joint angles: all encoders then trade torque for distance alike.
+
+    Raises:
+        InvalidInput: no frozen encoder of the world (see `examine`), or latents that do not identify dynamics.
+        EncoderCollapsed: a constant encoder.
+        NotStabilizable: no feedback stabilises what was fitted.
+    """
+    check_encoder(encoder)
+    qpos = stage.torques.info["qpos"]
+    shown = [contestant.shown(frames, angles) for frames, angles in zip(stage.torques.frames, qpos, strict=True)]
+    apart = np.concatenate([frames[::_STRIDE] for frames in shown])
+    examine(encoder, apart[:CHECKED], JOINTS)
+    latents, reduction = [encode(encoder, frames) for frames in shown], None
+    if encoder.latent_dim > JOINTS:
+        reduction = fit_reduction(np.concatenate(latents), JOINTS)
+        encoder, latents = ReducedEncoder(encoder, reduction), [reduction(h) for h in latents]
+    angles, frames = SCALE * stage.states.reshape(-1, JOINTS), stage.frames.reshape(-1, *stage.frames.shape[2:])
+    judged = encode(encoder, contestant.shown(frames, angles))
+    if not spread(judged) > 0:
+        raise EncoderCollapsed(f"the encoder is constant on {len(judged)} frames of the Gaussian world")
+    scale = spread(angles) / spread(judged)  # radians per latent unit
+    dynamics = fit_dynamics(latents, stage.torques.actions)
+    cost = QuadraticCost.goal_reaching(encoder.latent_dim, CONTROL_WEIGHT / scale**2, action_dim=dynamics.action_dim)
+    agent = PlanningAgent(encoder, dynamics, cost, charts=find_charts(encoder, apart))
+    return Fitted(agent, reduction, scale, latents, (judged * scale / SCALE).reshape(len(stage.states), 2, -1))
+
+
+def encode(encoder: Encoder, frames: Frames) -> Floats:
+    """Latents (T, m) of frames.
+
+    Raises:
+        InvalidInput: another shape, or values that are not finite.
+    """
+    latents = finite_array("the encoder's output", encoder(frames))
+    if latents.shape != (len(frames), encoder.latent_dim):
+        raise InvalidInput(f"the encoder must give latents ({len(frames)}, {encoder.latent_dim}), got {latents.shape}")
+    return latents
+
+
+def step_time(agent: PlanningAgent, frames: Frames, steps: int = 100) -> float:
+    """Median milliseconds of one control step on drawn frames (T, 64, 64, 3), of which the last is the goal."""
+    state, seconds = None, np.zeros(steps)
+    for k in range(steps):
+        shown = {"observation": frames[k % len(frames)], "desired_goal": frames[-1]}
+        begin = perf_counter()
+        _, state = agent.predict(shown, state, np.array([k == 0]))
+        seconds[k] = perf_counter() - begin
+    return 1000.0 * float(np.median(seconds))
+
+
+def spread(rows: Floats) -> float:
+    """Root of the total variance of rows (N, k): a rotation does not change it."""
+    return float(np.sqrt(rows.var(axis=0).sum()))

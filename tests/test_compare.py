@@ -1,0 +1,460 @@
+"""Encoders compared by control cost: the same episodes for all, and failures that cost their own row only."""
+
+import json
+import re
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import pearsonr, spearmanr
+
+from worldplan.__main__ import main
+from worldplan.encoder import load_encoder, save_encoder
+from worldplan.envs.reacher import ReacherGoal, angle_error
+from worldplan.envs.rollout import rollout
+from worldplan.errors import InvalidInput, UnknownName
+from worldplan.eval import compare, report
+from worldplan.eval.batch import evaluate_batch, rollout_goals, target_spheres
+from worldplan.eval.compare import CompareConfig, compare_encoders
+from worldplan.eval.compare_table import COLUMNS, notes, table, title
+from worldplan.eval.contestants import AngleReader, Contestant, angle_frames, find_contestants, untrained_encoder
+from worldplan.eval.control import Pairs, TrueStateLQR, evaluate_control, measure, sample_pairs
+from worldplan.eval.correlation import correlate
+from worldplan.eval.fitting import FitConfig, fit_agent
+from worldplan.eval.pixel_exact import MappedEncoder
+from worldplan.eval.trial import build_stage, fit_contestant
+from worldplan.eval.workers import worker_pool
+from worldplan.network import ConvEncoder
+from worldplan.rotation import random_rotation
+
+SMALL = CompareConfig(episodes=3, fit_episodes=5, frame_pairs=220, resamples=50)
+OPTIONS = ["--episodes", "3", "--fit-episodes", "5", "--frame-pairs", "220", "--processes", "1"]
+MODULE = """
+import numpy as np
+
+class Glimpse:
+    "Random linear map of a small picture."
+    latent_dim = 8
+    W = np.random.default_rng(0).standard_normal((192, 8)) * 0.5 ** np.arange(8)
+
+    def __call__(self, frames):
+        small = frames.reshape(-1, 8, 8, 8, 8, 3).mean(axis=(2, 4)).reshape(len(frames), -1)
+        return small / 255 @ self.W
+
+encoder = Glimpse()
+"""
+
+
+def glimpse():
+    room = {}
+    exec(MODULE, room)
+    return room["encoder"]
+
+
+# --- the same episodes, side by side --------------------------------------------------------------------------------
+
+
+class Reflex:
+    """Torques that depend on every pixel of frame and goal, for one observation or for N."""
+
+    weights = np.random.default_rng(0).standard_normal((64 * 64 * 3, 2))
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):
+        frames, goals = (np.asarray(observation[name]) for name in ("observation", "desired_goal"))
+        seen = (frames.astype(float) - 0.5 * goals).reshape(*frames.shape[:-3], -1)
+        return np.sin(seen @ self.weights / 300).astype(np.float32), None
+
+
+def test_episodes_side_by_side_are_those_of_the_environment():
+    pairs = sample_pairs(2, seed=5)
+    wanted = evaluate_control(Reflex(), pairs, seed=7, profile="fast")
+    ours = evaluate_batch(Reflex(), pairs, seed=7, profile="fast")
+    np.testing.assert_allclose(ours.cost, wanted.cost, rtol=1e-9)
+    np.testing.assert_allclose(ours.tip_error, wanted.tip_error, atol=1e-9)
+    assert np.array_equal(ours.success, wanted.success)
+    np.testing.assert_array_equal(ours.steps_to_reach, wanted.steps_to_reach)
+    first = Pairs(pairs.starts[:1], pairs.goals[:1])
+    other = evaluate_batch(Reflex(), first, seed=8, profile="fast")  # the target stands elsewhere, and is seen
+    assert other.cost[0] != pytest.approx(wanted.cost[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("target", ["hard", "easy", "hidden"])
+def test_targets_stand_where_the_environment_puts_them(target):
+    env = ReacherGoal(pixels=False, target=target)
+    places = target_spheres(3, 4, target)
+    for k, place in enumerate(places):
+        rollout(env, None, 1, seed=4 + k, steps=1)
+        assert np.array_equal(place, env._target)
+    assert len(np.unique(places[:, 0])) == 3 and (places[:, 2] > 0).all() == (target != "hidden")
+
+
+def see(qpos, targets):
+    return angle_frames(qpos)
+
+
+def test_agents_that_give_no_torques_are_refused():
+    class Broken:
+        def __init__(self, action):
+            self.action = action
+
+        def predict(self, *observation, **more):
+            return self.action, None
+
+    pairs, places = sample_pairs(2), target_spheres(2, 0, "hard")
+    for action in (np.zeros(2), np.full((2, 2), np.nan)):
+        with pytest.raises(InvalidInput, match="finite actions"):
+            rollout_goals(Broken(action), pairs, places, see)
+    with pytest.raises(InvalidInput, match="wrist stops"):
+        rollout_goals(Broken(np.zeros((1, 2))), Pairs(np.full((1, 2), 3.0), np.zeros((1, 2))), places[:1], see)
+
+
+# --- who takes part -------------------------------------------------------------------------------------------------
+
+
+def test_specifications(tmp_path):
+    save_encoder(ConvEncoder(2, 2, 4), tmp_path / "mine", {})
+    specs = ["reacher", "oracle", "untrained", tmp_path / "mine", "mynets:encoder", glimpse(), "oracle"]
+    found = find_contestants(specs)
+    kinds = ["zoo", "oracle", "untrained", "folder", "module", "object", "oracle"]
+    assert [c.kind for c in found] == kinds
+    assert found[0].name == "reacher" and found[5].name == "Glimpse" and found[6].name == "oracle (2)"
+    assert found[0].load().name == "reacher" and found[3].load().latent_dim == 2 and found[5].load().latent_dim == 8
+
+
+def test_specifications_that_name_nothing():
+    with pytest.raises(UnknownName, match=r"'nonsense'; known: .*reacher"):
+        find_contestants(["reacher", "nonsense"])
+    with pytest.raises(InvalidInput, match="at least one"):
+        find_contestants([])
+    with pytest.raises(InvalidInput, match="module:object"):
+        find_contestants([3])
+
+
+@pytest.mark.parametrize("spec", ["no_such_module:encoder", "json:nothing", "json:", ":encoder", "a:b:c", "os:path:"])
+def test_modules_that_hold_no_encoder(spec):
+    with pytest.raises(InvalidInput, match=r"form.* module:object"):
+        find_contestants([spec])[0].load()
+
+
+def test_untrained_weights_come_from_the_seed():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    first, again, other = (untrained_encoder(seed)(frames) for seed in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.allclose(first, other)
+
+
+@settings(max_examples=20)
+@given(arrays(np.float64, (3, 2), elements=st.floats(allow_nan=False, width=64)))
+def test_the_oracle_reads_the_angles_to_the_last_bit(qpos):
+    frames = angle_frames(qpos)
+    assert frames.shape == (3, 64, 64, 3) and frames.dtype == np.uint8
+    assert np.array_equal(AngleReader()(frames), qpos)
+    assert np.array_equal(AngleReader()(frames[1:2]), qpos[1:2])
+
+
+@settings(max_examples=20)
+@given(arrays(np.float64, (2, 4, 2), elements=st.floats(-2.7, 2.7)))
+def test_the_oracle_is_sent_the_shorter_way_round(poses):
+    starts, goals = poses
+    oracle, reacher = find_contestants(["oracle", "reacher"])
+    tasks = oracle.tasks(Pairs(starts, goals))
+    assert np.abs(tasks.goals - starts)[:, 0].max() <= np.pi + 1e-9
+    assert np.abs(angle_error(tasks.goals, goals)).max() < 1e-9
+    assert np.array_equal(reacher.tasks(Pairs(starts, goals)).goals, goals)
+
+
+# --- the comparison -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nets")
+    (folder / "mynets.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        specs = ["mynets:encoder", "reacher", "oracle"]
+        return compare_encoders(specs, SMALL, command="worldplan compare")
+
+
+def rows_of(comparison):
+    return {row.name: row for row in comparison.rows}
+
+
+def test_rows_are_ranked_by_mean_cost(comparison):
+    assert [row.reason for row in comparison.rows] == [""] * 3
+    means = [row.control.cost_ratio_mean.value for row in comparison.rows]
+    assert means == sorted(means) and len(set(means)) == 3
+    ranks = [row.name for row in comparison.rows]
+    assert set(ranks[:2]) == {"oracle", "reacher"} and ranks[2] == "mynets:encoder"
+    assert means[1] < 1.2 and means[2] > 2
+    assert {line.name for line in comparison.baselines} == {"random torques", "standing still"}
+    assert min(line.cost_ratio_mean.value for line in comparison.baselines) > 2
+
+
+def test_the_oracle_marks_the_floor(comparison):
+    oracle = rows_of(comparison)["oracle"]
+    assert oracle.control.cost_ratio_mean.value == pytest.approx(1, abs=0.02) and oracle.control.reach.value == 1
+    assert oracle.latent_to_state.value == pytest.approx(1) and oracle.orthogonality_error.value < 1e-9
+    assert oracle.scale == pytest.approx(1) and oracle.charts is False and oracle.notes == ()
+    assert np.allclose(oracle.latents, comparison.angles)
+
+
+def test_what_a_row_tells(comparison):
+    reacher, wide = rows_of(comparison)["reacher"], rows_of(comparison)["mynets:encoder"]
+    assert (reacher.kind, reacher.latent_dim, reacher.reduced_dim, reacher.dropped) == ("zoo", 2, 2, None)
+    assert reacher.charts is True and 0.9 < reacher.scale < 1.15 and reacher.step_ms > 0
+    assert 0.95 < reacher.latent_to_state.low <= reacher.latent_to_state.value < 1
+    assert reacher.orthogonality_error.value < 0.3
+    assert reacher.theorem3_error.low < reacher.theorem3_bound.high and reacher.theorem3_error.value < 0.1
+    assert (wide.kind, wide.latent_dim) == ("module", 8) and 2 <= wide.reduced_dim < 8 and 0 < wide.dropped < 0.5
+    assert wide.latents.shape == (len(comparison.angles), wide.reduced_dim)
+    for row in comparison.rows:
+        assert row.latents.shape[0] == len(comparison.angles) > 100
+        assert [path.shape for path in row.paths] == [(101, 2)] * 3
+        assert np.allclose([path[0] for path in row.paths], comparison.starts)
+        assert row.ratios.mean() == pytest.approx(row.control.cost_ratio_mean.value)
+    error = angle_error(np.array([path[-1] for path in comparison.reference_paths]), comparison.goals)
+    assert np.abs(error).max() < 0.05
+    assert np.array_equal(comparison.targets, target_spheres(3, 0, "hidden"))
+
+
+def test_the_row_of_an_encoder_is_what_fit_and_evaluate_say_one_by_one(comparison):
+    row = rows_of(comparison)["reacher"]
+    config = FitConfig(episodes=SMALL.fit_episodes, profile="fast", scale=row.scale)
+    agent = fit_agent(load_encoder("reacher"), config).agent
+    pairs = sample_pairs(3)
+    ours = evaluate_control(agent, Pairs(pairs.starts[:1], pairs.goals[:1]), profile="fast").cost
+    reference = evaluate_control(TrueStateLQR(), pairs, true_state=True).cost
+    assert row.ratios[0] == pytest.approx(ours[0] / reference[0], rel=1e-4)
+    assert not np.isclose(row.ratios[1], ours[0] / reference[0], rtol=1e-4)
+
+
+def test_json_holds_it_all(comparison):
+    facts = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert facts["provenance"]["command"] == "worldplan compare" and facts["config"]["episodes"] == 3
+    assert [row["name"] for row in facts["rows"]] == [row.name for row in comparison.rows]
+    first = facts["rows"][0]
+    assert set(first) == set(vars(comparison.rows[0])) and len(first["paths"]) == 3
+    assert first["control"]["cost_ratio_mean"]["value"] == pytest.approx(
+        comparison.rows[0].control.cost_ratio_mean.value, rel=1e-5
+    )
+    assert facts["correlation"]["n"] == 3
+
+
+def test_the_table_holds_every_encoder_and_says_what_was_dropped(comparison):
+    rows = table(comparison)
+    assert all(len(row) == len(COLUMNS) for row in rows)
+    assert [row[0] for row in rows] == [*(r.name for r in comparison.rows), "random torques", "standing still"]
+    oracle = next(row for row in rows if row[0] == "oracle")
+    assert oracle[7:9] == ["0\n[0, 0]", "0 ≤ 0"]  # rounding
+    told = "\n".join(notes(comparison))
+    assert "components of 8" in told and "rank correlation" in told
+    assert comparison.rows[0].name in title(comparison)
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+class Breaking(AngleReader):
+    """The oracle's eyes, with a defect of a kind."""
+
+    def __init__(self, kind):
+        self.name, self.calls, self.rng = kind, 0, np.random.default_rng(0)
+        self.latent_dim = 1 if kind == "narrow" else 2
+
+    def __call__(self, frames):
+        self.calls += 1
+        h = frames[:, ::16, ::16, 0].reshape(len(frames), -1)[:, [3, 6]] / 50.0 + frames.mean(axis=(1, 2))[:, :2]
+        match self.name:
+            case "shape":
+                return h.T
+            case "narrow":
+                return h[:, :1]
+            case "nan":
+                return np.where(np.arange(len(h))[:, None] == 3, np.nan, h)
+            case "constant":
+                return np.zeros_like(h)
+            case "width":
+                return h if self.calls == 1 else np.hstack([h, h])
+            case "random":
+                return h + self.rng.normal(size=h.shape)
+            case "batch":
+                return h - h.mean(axis=0)
+            case "late":
+                return h if self.calls < 60 else h[:, :1]
+            case "raises":
+                raise ZeroDivisionError("one over nothing")
+        return h
+
+
+REASONS = {
+    "shape": r"must give latents \(24, 2\)",
+    "narrow": "narrower than the world",
+    "nan": "must be finite|finite",
+    "constant": "is constant",
+    "width": "not deterministic|must give latents",
+    "random": "not deterministic",
+    "batch": "in the batch",
+    "late": "must give latents",
+    "raises": "ZeroDivisionError: one over nothing",
+}
+
+
+@pytest.fixture(scope="module")
+def broken():
+    nameless = lambda frames: frames  # noqa: E731
+    return compare_encoders([*(Breaking(kind) for kind in REASONS), nameless, "oracle"], SMALL)
+
+
+def test_failures_come_last_with_their_reasons(broken):
+    assert [row.ok for row in broken.rows] == [True] + [False] * 10
+    rows = rows_of(broken)
+    for kind, reason in REASONS.items():
+        assert rows[kind].status == "failed" and rows[kind].control is None
+        assert re.search(reason, rows[kind].reason), rows[kind].reason
+    assert "latent_dim" in rows["function"].reason
+    assert broken.correlation.n == 1 and np.isnan(broken.correlation.spearman.value)
+    told = "\n".join(notes(broken))
+    assert all(f"{kind} failed: " in told for kind in REASONS) and "rank correlation" not in told
+    assert [row[1] for row in table(broken)[1:11]] == ["failed"] * 10
+
+
+def test_failures_do_not_change_the_others(comparison, broken):
+    untimed = [replace(rows_of(c)["oracle"], step_ms=None).to_dict() for c in (comparison, broken)]
+    assert untimed[0] == untimed[1]
+
+
+def test_all_failed():
+    lost = compare_encoders([Breaking("constant")], SMALL)
+    assert title(lost) == "All 1 encoders failed"
+    json.dumps(lost.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"episodes": 0}, {"fit_episodes": 0}, {"frame_pairs": 0}, {"processes": 0}, {"seed": -1}, {"episodes": 2.5}],
+)
+def test_numbers_out_of_range(wrong):
+    with pytest.raises(InvalidInput):
+        CompareConfig(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"profile": "nice"}, {"target": "huge"}, {"distribution": "even"}])
+def test_unknown_names(wrong):
+    with pytest.raises(UnknownName):
+        CompareConfig(**wrong)
+
+
+# --- null test: a rotation of the latent changes nothing ------------------------------------------------------------
+
+
+def test_a_rotated_encoder_controls_alike_and_a_sheared_one_does_not(comparison):
+    """Of the true angles, behind eight latents of which two carry them."""
+    rotation, stage = random_rotation(8, np.random.default_rng(1))[:, :2], build_stage(SMALL)
+    ratios = []
+    for M in (rotation, rotation @ [[1, 0.5], [0, 1]]):
+        contestant = Contestant("lifted", "oracle", partial(MappedEncoder, AngleReader(), M))
+        fitted = fit_contestant(contestant, contestant.load(), stage)
+        assert fitted.agent.encoder.latent_dim == 2 and fitted.reduction.dropped < 1e-12
+        draw = partial(contestant.draw, profile="fast")
+        run = rollout_goals(fitted.agent, contestant.tasks(stage.pairs), stage.targets, draw)
+        ratios.append(measure([run]).cost / evaluate_control(TrueStateLQR(), stage.pairs, true_state=True).cost)
+    wanted = rows_of(comparison)["oracle"].ratios
+    assert ratios[0] == pytest.approx(wanted, rel=1e-6)
+    assert not np.allclose(ratios[1], wanted, rtol=1e-3)
+
+
+# --- correlation ----------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10**6), st.integers(3, 12))
+def test_correlations_are_scipys(seed, n):
+    x, y = np.random.default_rng(seed).standard_normal((2, n)).round(1)
+    found = correlate(x, y, seed)
+    assert found.n == n
+    if np.ptp(x) and np.ptp(y):
+        assert found.pearson.value == pytest.approx(pearsonr(x, y).statistic, abs=1e-9)
+        assert found.spearman.value == pytest.approx(spearmanr(x, y).statistic, abs=1e-9)
+        for estimate in (found.pearson, found.spearman):
+            assert -1 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert correlate(x, y, seed) == found
+
+
+def test_correlations_that_are_plain():
+    x = np.linspace(1, 2, 30)
+    exact = correlate(x, np.exp(3 * x))
+    assert exact.spearman.low == pytest.approx(1) and exact.pearson.value < 0.99
+    assert correlate(x, -x).pearson.high == pytest.approx(-1)
+    rng = np.random.default_rng(0)
+    chance = correlate(rng.normal(size=30), rng.normal(size=30))
+    assert chance.pearson.low < 0 < chance.pearson.high and chance.spearman.high - chance.spearman.low > 0.3
+    assert correlate(np.array([1, 2, 3, np.nan]), np.array([1, 2, 4, 9])).n == 3
+
+
+@pytest.mark.parametrize("x", [[], [1.0], [1.0, 2.0], [3.0, 3.0, 3.0]])
+def test_correlations_that_do_not_exist(x):
+    assert np.isnan(correlate(np.array(x), np.arange(len(x))).spearman.value)
+    with pytest.raises(InvalidInput):
+        correlate(np.zeros(3), np.zeros(4))
+
+
+# --- processes, and the command line --------------------------------------------------------------------------------
+
+
+def test_work_in_this_process_is_done_when_asked_for():
+    done = []
+    with worker_pool(1) as start:
+        result = start(done.append, 3)
+        assert done == []
+        result()
+    assert done == [3]
+    with pytest.raises(InvalidInput), worker_pool(0):
+        pass
+
+
+@pytest.mark.slow
+def test_processes_change_nothing(comparison):
+    twice = compare_encoders(["reacher", "oracle", Breaking("constant")], replace(SMALL, processes=2))
+    for name in ("reacher", "oracle"):
+        one, two = (rows_of(c)[name] for c in (comparison, twice))
+        assert two.ratios == pytest.approx(one.ratios, rel=1e-6) and np.allclose(two.latents, one.latents)
+    assert not rows_of(twice)["constant"].ok
+    assert np.array_equal(twice.angles, comparison.angles)
+
+
+def test_a_process_that_dies_fails_its_row(monkeypatch):
+    def die(contestant, config):
+        raise BrokenProcessPool("gone")
+
+    monkeypatch.setattr(compare, "_attempt", die)
+    row = compare_encoders(["oracle"], SMALL).rows[0]
+    assert not row.ok and "its process died" in row.reason
+
+
+def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "write_report", lambda comparison, path: path)  # has tests of its own
+    out = tmp_path / "new"
+    assert main(["compare", "oracle", *OPTIONS, "--json", "--out", str(out)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((out / "compare.json").read_text())
+    assert printed["provenance"]["command"].startswith("worldplan compare oracle")
+    assert printed["config"]["episodes"] == 3 and printed["rows"][0]["status"] == "ok"
+
+
+def test_the_command_prints_a_table_and_tells_when_all_failed(tmp_path, capsys):
+    assert main(["compare", "no_such_module:encoder", *OPTIONS, "--out", str(tmp_path)]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "All 1 encoders failed" in text and "cannot import" in text and "torques" in text
+    assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.html"}
+
+
+@pytest.mark.parametrize("wrong", [["nonsense"], ["oracle", "--episodes", "0"], ["oracle", "--seed", "-1"], []])
+def test_could_not_run_is_2(wrong, capsys):
+    assert main(["compare", *wrong]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
