@@ -20,7 +20,7 @@ help:  ## Show this list
 plan: $(STAMP) gl  ## Reach five goals from pixels; table, figure and video in runs/plan
 	$(PY) -m worldplan plan --episodes 5 --out runs/plan
 
-test: $(STAMP) gl lint types  ## Lint, type check, and run the whole test suite (TESTS="-k mpc" for a part)
+test: $(STAMP) gl browser lint types  ## Lint, type check, and run the whole test suite (TESTS="-k mpc" for a part)
 	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 2 $(TESTS)
 
 bench: $(STAMP) gl  ## Measure the numbers of benchmarks/README.md anew
@@ -51,7 +51,9 @@ gl: | $(PY)  ## Headless OpenGL (EGL): installs Mesa where it may, or says what 
 	@bash scripts/ensure_gl.sh $(PY)
 
 browser:  ## Chromium, which only the tests of the HTML reports use; never fatal
-	@command -v chromium >/dev/null || bash scripts/apt_install.sh chromium || echo "no chromium: the report tests will be skipped"
+	@{ command -v chromium && command -v chromedriver; } >/dev/null \
+		|| bash scripts/apt_install.sh chromium chromium-driver fonts-dejavu-core \
+		|| echo "no chromium: the report tests will be skipped"
 
 docs: $(STAMP)  ## The reference as HTML in build/docs
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[docs]'

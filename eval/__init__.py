@@ -17,9 +17,11 @@ from worldplan.eval.control import (
 from worldplan.eval.fitting import FitConfig, FitReport, find_agent, fit_agent
 from worldplan.eval.identifiability import IdentifiabilityReport, identify, identify_latents
 from worldplan.eval.ledger import CostLedger, cost_ledger
+from worldplan.eval.open_loop import OpenLoopReport, open_loop_cost
 from worldplan.eval.plan_report import PlanConfig, PlanReport
 from worldplan.eval.planning import plan_to_goals, write_plan
 from worldplan.eval.regression import LabelFit, label_fit
+from worldplan.eval.report import write_report
 from worldplan.eval.theorem4 import verify_planning
 from worldplan.eval.trial import CompareConfig
 from worldplan.eval.verdicts import PlanningReport
@@ -36,6 +38,7 @@ __all__ = [
     "FitReport",
     "IdentifiabilityReport",
     "LabelFit",
+    "OpenLoopReport",
     "Pairs",
     "PlanConfig",
     "PlanReport",
@@ -52,10 +55,12 @@ __all__ = [
     "identify",
     "identify_latents",
     "label_fit",
+    "open_loop_cost",
     "plan_to_goals",
     "sample_pairs",
     "summarise",
     "true_dynamics",
     "verify_planning",
     "write_plan",
+    "write_report",
 ]

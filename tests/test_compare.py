@@ -225,10 +225,10 @@ def test_what_a_row_tells(comparison):
 
 def test_the_row_of_an_encoder_is_what_fit_and_evaluate_say_one_by_one(comparison):
     row = rows_of(comparison)["reacher"]
-    config = FitConfig(episodes=SMALL.fit_episodes, profile="fast", scale=row.scale)
+    config = FitConfig(episodes=SMALL.fit_episodes, profile="fast", target="hidden", scale=row.scale)
     agent = fit_agent(load_encoder("reacher"), config).agent
     pairs = sample_pairs(3)
-    ours = evaluate_control(agent, Pairs(pairs.starts[:1], pairs.goals[:1]), profile="fast").cost
+    ours = evaluate_control(agent, Pairs(pairs.starts[:1], pairs.goals[:1]), profile="fast", target="hidden").cost
     reference = evaluate_control(TrueStateLQR(), pairs, true_state=True).cost
     assert row.ratios[0] == pytest.approx(ours[0] / reference[0], rel=1e-4)
     assert not np.isclose(row.ratios[1], ours[0] / reference[0], rtol=1e-4)

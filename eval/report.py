@@ -1,0 +1,207 @@
+"""A comparison of encoders as one self-contained HTML page, which opens offline.
+
+Tables are sorted by DataTables, out of the offline bundle of the package `itables`; without JavaScript, and in print,
+they are plain tables. A content security policy forbids the page every connection.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from itables.options import dt_bundle
+from jinja2 import Environment, StrictUndefined
+
+from worldplan.errors import InvalidInput
+from worldplan.eval.compare import Comparison, ComparisonRow
+from worldplan.eval.compare_figures import draw_cost_against_r2, draw_encoder, draw_film
+from worldplan.eval.control import ControlSummary, Estimate
+from worldplan.eval.planning import REFERENCE
+from worldplan.eval.report_page import PAGE
+from worldplan.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: its head, and what it means."""
+
+    head: str
+    meaning: str
+
+
+COLUMNS = (
+    Column("Rank", "By mean cost ratio, lowest first. Encoders that failed, and the baselines, have none."),
+    Column("Encoder", "Its name, and where it comes from."),
+    Column(
+        "Cost, mean",
+        "Closed-loop cost of an episode (squared joint errors + .1 squared torque, over 100 steps) divided by that of "
+        "the true-state clipped LQR from the same start to the same goal: the mean over all episodes.",
+    ),
+    Column("Cost, median", "The median of the same ratios: what a usual episode costs. Medians hide failures."),
+    Column("Cost, 95th", "Their 95th percentile: what the bad episodes cost."),
+    Column("Reached", "Share of episodes that end with the fingertip within .025 m of where the goal pose has it."),
+    Column("R² h→z", "Joint angles regressed on the latent, out of sample, angles N(0, .7²): is the state there?"),
+    Column("R² z→h", "The latent regressed on the joint angles, likewise: is there nothing else?"),
+    Column("Orth. error", "Orthogonality error of the linear map from state to latent; 0 for a rotation."),
+    Column("Thm 3 error", "Measured E‖h − Qz‖²: distance of the latent from the best rotation of the state."),
+    Column("Thm 3 bound", "Upper bound of that distance by Theorem 3 of Klindt, LeCun and Balestriero (2026)."),
+    Column("Width", "Dimensions of the latent → principal components planned in (share of variance dropped)."),
+    Column("ms a step", "Median milliseconds of a control step: encode a frame, estimate the state, plan."),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, its interval, and the number that it is sorted by ("" comes last, whichever way)."""
+
+    text: str
+    interval: str = ""
+    order: str = ""
+
+
+ROUNDING = 1e-6  # numbers below are shown as 0
+NONE = Cell("—")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the page's table."""
+
+    name: str
+    notes: tuple[str, ...]
+    state: str
+    cells: tuple[Cell, ...]
+
+
+def write_report(comparison: Comparison, path: Path | str, *, film: bool = True, day: date | None = None) -> Path:
+    """Write a comparison as one HTML page that needs no other file and no network.
+
+    Args:
+        comparison: what `compare_encoders` found.
+        path: of the page; appears only when it is whole.
+        film: whether to render the first, middle and last ranked encoders at work; needs OpenGL.
+        day: that the page names; None for today.
+
+    Raises:
+        InvalidInput: the comparison has no rows.
+        RenderingUnavailable: a film without OpenGL.
+    """
+    path = Path(path)
+    page = render_report(comparison, film=film, day=day or date.today())
+    with atomic_write(path) as stream:
+        stream.write(page.encode())
+    return path
+
+
+def render_report(comparison: Comparison, *, film: bool, day: date) -> str:
+    """The page as text; arguments and errors are those of `write_report`."""
+    if not comparison.rows:
+        raise InvalidInput("a report needs a comparison with at least one row")
+    ok = [row for row in comparison.rows if row.ok]
+    filmed = [row for row in dict.fromkeys((*ok[:1], *ok[len(ok) // 2 :][:1], *ok[-1:])) if row.paths] if film else []
+    bundle = Path(dt_bundle)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(PAGE).render(
+        day=day.isoformat(),
+        title="Encoders by control cost",
+        summary=_summary(comparison, ok),
+        columns=COLUMNS,
+        lines=_lines(comparison),
+        failed=len(comparison.rows) - len(ok),
+        chart=_uri("image/png", draw_cost_against_r2(comparison)) if ok else None,
+        cards=[
+            (row.name, _uri("image/png", draw_encoder(comparison, row)))
+            for row in ok
+            if row.latents is not None or row.paths
+        ],
+        film=_uri("image/gif", draw_film(comparison, filmed)) if filmed else None,
+        facts=_facts(comparison),
+        style=bundle.with_suffix(".css").read_text(encoding="utf-8"),
+        library=_uri("text/javascript", bundle.read_bytes()),
+    )
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{b64encode(data).decode()}"
+
+
+def _summary(comparison: Comparison, ok: Sequence[ComparisonRow]) -> str:
+    n = comparison.config.episodes
+    said = f"{len(comparison.rows)} encoders, {n} paired episodes each, from pixels to goal images."
+    if ok and ok[0].control is not None:
+        mean = ok[0].control.cost_ratio_mean
+        said += f" Least cost: {ok[0].name}, {mean.value:.3g} times that of the controller that sees the true state."
+    return said
+
+
+def _lines(comparison: Comparison) -> list[Line]:
+    lines = []
+    for rank, row in enumerate(comparison.rows, 1):
+        first = Cell(str(rank), order=str(rank)) if row.ok else Cell("failed")
+        notes = (row.kind if row.ok else row.reason, *row.notes)
+        lines.append(Line(row.name, notes, row.status, (first, *_numbers(row))))
+    empty = (NONE,) * (len(COLUMNS) - 6)
+    for baseline in comparison.baselines:
+        lines.append(Line(baseline.name, ("baseline",), "baseline", (NONE, *_control(baseline), *empty)))
+    if REFERENCE not in {baseline.name for baseline in comparison.baselines}:
+        cost = (Cell("1", order="1"),) * 3
+        lines.append(Line(REFERENCE, ("what costs are divided by",), "baseline", (NONE, *cost, NONE, *empty)))
+    return lines
+
+
+def _numbers(row: ComparisonRow) -> tuple[Cell, ...]:
+    """Cells after the name."""
+    estimates = (
+        row.latent_to_state,
+        row.state_to_latent,
+        row.orthogonality_error,
+        row.theorem3_error,
+        row.theorem3_bound,
+    )
+    width = NONE
+    if row.latent_dim is not None:
+        text = str(row.latent_dim)
+        if row.reduced_dim is not None and row.reduced_dim < row.latent_dim:
+            text += f" → {row.reduced_dim}" + ("" if row.dropped is None else f" ({100 * row.dropped:.1f}%)")
+        width = Cell(text, order=str(row.latent_dim))
+    step = NONE if row.step_ms is None else Cell(f"{row.step_ms:.2f}", order=str(row.step_ms))
+    return (*_control(row.control), *map(_cell, estimates), width, step)
+
+
+def _control(control: ControlSummary | None) -> tuple[Cell, ...]:
+    if control is None:
+        return (NONE,) * 4
+    reach = control.reach
+    share = Cell(f"{100 * reach.value:.0f}%", f"{100 * reach.low:.0f}–{100 * reach.high:.0f}", str(reach.value))
+    costs = (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95)
+    return (*map(_cell, costs), share)
+
+
+def _cell(value: Estimate | None) -> Cell:
+    if value is None or not math.isfinite(value.value):
+        return NONE
+    known = math.isfinite(value.low) and math.isfinite(value.high)
+    interval = f"{_digits(value.low)}\u2009–\u2009{_digits(value.high)}" if known else ""
+    return Cell(_digits(value.value), interval, repr(value.value))
+
+
+def _digits(value: float) -> str:
+    """Three decimals, where encoders differ; three digits of what is large, one of what is small, none of rounding."""
+    if abs(value) < ROUNDING:
+        return "0"
+    text = f"{value:.3f}" if 5e-4 <= abs(value) < 10 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.0e}"
+    return text.replace("-", "−")
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """How to get the same numbers again."""
+    source, config = comparison.provenance, comparison.config
+    facts = [("Command", str(source.get("command", "")))]
+    facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in vars(config).items()]
+    versions: dict[str, Any] = source.get("versions", {})
+    return [*facts, ("Versions", ", ".join(f"{name} {number}" for name, number in versions.items()))]
