@@ -30,7 +30,8 @@ from worldplan.objectives import LeJEPA
 from worldplan.pairs import PairDataset, load_labels
 from worldplan.pretraining import PretrainConfig
 
-VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify", "convert", "diagnose"]
+VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify"]
+VERBS += ["convert", "diagnose", "compare", "reproduce"]
 KINDS = [f"collect {kind}" for kind in ("ou", "gennorm", "sac", "random", "mixture")]
 
 

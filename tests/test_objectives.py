@@ -530,6 +530,6 @@ def test_the_command_line_knows_every_objective_and_every_option():
     command = {field.name: field for field in fields(Pretrain)}
     assert options < set(command)
     assert all(command[name].default is None for name in options)  # None: each objective's own default
-    assert set(get_args(get_type_hints(Pretrain)["objective"])) == set(OBJECTIVES)
+    assert set(get_args(get_type_hints(Pretrain)["objective"])) == {*OBJECTIVES, "supervised"}
     assert not options & {field.name for field in fields(PretrainConfig)}
     assert all(test in (Pretrain.__doc__ or "") for test in TESTS)

@@ -16,6 +16,7 @@ from worldplan.commands.doctor import Doctor
 from worldplan.commands.fit import Fit
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
+from worldplan.commands.reproduce import Reproduce
 from worldplan.commands.train_sac import TrainSac
 from worldplan.commands.verify import Verify
 
@@ -30,6 +31,7 @@ Command = (
     | Annotated[TrainSac, tyro.conf.subcommand("train-sac")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Fit",
     "Plan",
     "Pretrain",
+    "Reproduce",
     "TrainSac",
     "Verb",
     "Verify",
