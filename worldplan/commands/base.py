@@ -60,9 +60,11 @@ class Verb:
         console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
         console.print(title, style="bold")
         if columns:
-            table = Table(*columns, show_header=any(columns))
-            for row in rows:
-                table.add_row(*map(Text, row))
+            table, lines = Table(*columns, show_header=any(columns)), [list(row) for row in rows]
+            words = [word for line in lines for word in line[0].split()]
+            table.columns[0].min_width = max(map(len, words), default=0)  # a name cut short is no name
+            for line in lines:
+                table.add_row(*map(Text, line))
             console.print(table)
         for note in notes:
             console.print(note)
