@@ -13,6 +13,7 @@ from worldplan.dynamics import LinearDynamics
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed, WorldplanError
 from worldplan.lqr import solve_lqr
 from worldplan.reach import unreachable_modes, unseen_modes
+from worldplan.riccati import doubled_riccati
 from worldplan.rotation import change_basis, lift, random_rotation, rotate_dynamics, rotate_state
 
 checked = settings(derandomize=True, deadline=None, max_examples=25)
@@ -251,7 +252,8 @@ def test_a_wrong_answer_of_the_solver_is_mended_or_refused(monkeypatch, wrong, n
     dynamics, cost = reacher_like(), QuadraticCost.goal_reaching(2)
     right = solve_lqr(dynamics, cost)
     monkeypatch.setattr(worldplan.lqr, "NEWTON_STEPS", newton_steps)
-    monkeypatch.setattr(worldplan.lqr, "solve_discrete_are", lambda *given: wrong(solve_discrete_are(*given)))
+    solve = worldplan.lqr._stabilising
+    monkeypatch.setattr(worldplan.lqr, "_stabilising", lambda *given: wrong(solve(*given)))
     try:
         np.testing.assert_allclose(solve_lqr(dynamics, cost).value_matrix, right.value_matrix, rtol=1e-9, atol=1e-12)
         assert newton_steps
@@ -276,6 +278,33 @@ def test_the_riccati_solution_that_does_not_stabilise_is_refused(monkeypatch):
     monkeypatch.setattr(worldplan.lqr, "solve_discrete_are", lambda *_: np.zeros((1, 1)))
     with pytest.raises(SolverFailed, match="radius 2"):
         solve_lqr(dynamics, cost)
+
+
+@checked
+@given(seeds, st.integers(1, 12), st.integers(1, 4), st.floats(-6, 6))
+def test_doubling_gives_what_scipy_gives(seed, d, m, power):
+    rng = np.random.default_rng(seed)
+    dynamics, cost = random_system(rng, d, m, radius=rng.uniform(0.3, 1.5)), random_cost(rng, d, m)
+    weight = 10**power * np.eye(d) + cost.W
+    doubled = doubled_riccati(dynamics.A, dynamics.B @ dynamics.B.T, weight)
+    wanted = solve_discrete_are(dynamics.A, dynamics.B, weight, np.eye(m))
+    np.testing.assert_allclose(doubled, wanted, rtol=1e-6, atol=1e-9 * np.abs(wanted).max())
+    with pytest.raises(AssertionError):
+        shorter = doubled_riccati(0.9 * dynamics.A, dynamics.B @ dynamics.B.T, weight)
+        np.testing.assert_allclose(shorter, wanted, rtol=1e-6, atol=1e-9 * np.abs(wanted).max())
+
+
+def test_scipy_is_asked_where_doubling_does_not_stabilise(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        worldplan.lqr, "solve_discrete_are", lambda *given: asked.append(1) or solve_discrete_are(*given)
+    )
+    solve_lqr(reacher_like(), QuadraticCost.goal_reaching(2))
+    assert not asked
+    solve_lqr(LinearDynamics([[2.0]], [[1.0]]), QuadraticCost([[0.0]], [[1.0]]))
+    assert asked
+    # Out of reach of the actions and growing: the value of ever more steps has no limit.
+    assert doubled_riccati(np.array([[1.2]]), np.zeros((1, 1)), np.eye(1)) is None
 
 
 def test_results_judge_themselves():

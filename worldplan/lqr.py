@@ -1,6 +1,6 @@
 """LQR on latent dynamics, with checks before the solver and a certificate after it.
 
-SciPy's Riccati solver alone is not enough: on systems that cannot be stabilised it often returns a wrong matrix without
+A Riccati solver alone is not enough: on systems that cannot be stabilised SciPy's often returns a wrong matrix without
 raising. So `solve_lqr` looks first whether a solution exists, and afterwards whether the answer is one.
 """
 
@@ -23,6 +23,7 @@ from worldplan.cost import Array, QuadraticCost, finite_vectors, positive_int, q
 from worldplan.dynamics import LinearDynamics
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.reach import MODE_TOLERANCE, unreachable_modes, unseen_modes
+from worldplan.riccati import doubled_riccati
 
 RESIDUAL_TOLERANCE = 1e-8
 NEWTON_STEPS, NEWTON_TARGET = 4, 1e-12
@@ -177,6 +178,21 @@ def _radius(M: Array) -> float:
     return float(np.abs(np.linalg.eigvals(M)).max())
 
 
+def _stabilising(dynamics: LinearDynamics, cost: QuadraticCost) -> Array:
+    """P by doubling; by SciPy's QZ decomposition where that does not stand still at a stabilising solution."""
+    # P depends on B and R through B R^-1 B' alone, and scales with the cost. SciPy makes nothing of this freedom of
+    # units and fails on R = 1e-19, so both get actions in units of R = I, and a W of size 1.
+    size = float(np.abs(cost.W).max()) or 1.0
+    B = solve_triangular(np.linalg.cholesky(cost.R), dynamics.B.T, lower=True).T * np.sqrt(size)
+    P = doubled_riccati(dynamics.A, B @ B.T, cost.W / size)
+    if P is not None:
+        K, _ = riccati_step(dynamics, cost, size * P)
+        if _radius(dynamics.A - dynamics.B @ K) < 1 - MODE_TOLERANCE:
+            return size * P
+    P = np.asarray(solve_discrete_are(dynamics.A, B, cost.W / size, np.eye(dynamics.action_dim)))
+    return size * (P + P.T) / 2
+
+
 def _solve_infinite(dynamics: LinearDynamics, cost: QuadraticCost) -> LQRSolution:
     problem = (dynamics, cost)
     modes = unreachable_modes(dynamics)
@@ -195,12 +211,7 @@ def _solve_infinite(dynamics: LinearDynamics, cost: QuadraticCost) -> LQRSolutio
             "unseen mode",
         )
     try:
-        # P depends on B and R through B R^-1 B' alone, and scales with the cost. SciPy makes nothing of this freedom of
-        # units and fails on R = 1e-19, so it gets actions in units of R = I, and a W of size 1.
-        size = float(np.abs(cost.W).max()) or 1.0
-        B = solve_triangular(np.linalg.cholesky(cost.R), dynamics.B.T, lower=True).T * np.sqrt(size)
-        P = size * np.asarray(solve_discrete_are(dynamics.A, B, cost.W / size, np.eye(dynamics.action_dim)))
-        P = (P + P.T) / 2
+        P = _stabilising(dynamics, cost)
         K, again = riccati_step(dynamics, cost, P)
         for _ in range(NEWTON_STEPS):
             # Newton's method (Hewer 1971): the cost of a stabilising gain is a better P. Where R is small against W the
