@@ -4,9 +4,10 @@ All see the same easy scene, the look `fast` without a target: what differs is t
 Every encoder is made by the command line alone; this file is the list of commands. What is there is not made again, so
 an interrupted run goes on. Two cores take about an hour; `--scale smoke` takes minutes: a test that it runs.
 
-    python benchmarks/encoders.py [--scale smoke] [--seeds 3] [--ship]
+    python benchmarks/encoders.py [--scale smoke] [--seeds 3] [--ship] [--longer 5]
 
-`--ship` copies seed 0 of every condition into the zoo. It is seed 0 by rule: no measurement chooses it.
+`--ship` copies seed 0 of every condition into the zoo. It is seed 0 by rule: no measurement chooses it. `--longer 5`
+also trains four that learn slowly, seed 0, five times as long: is what is missing a matter of time?
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ NET = "--width 8 --hidden 64 --batch 64 --bfloat16 True --half --threads 2"
 SCENE = "--stock 0 --hidden 1"
 SMALL = {"cpu": {"pairs": 10_000, "episodes": 240}, "smoke": {"pairs": 600, "episodes": 24}}
 EPOCHS = {1: 1.4, 4: 1.4, 16: 1.5, 64: 2.0}  # some 840 steps each, as six epochs of 10,000 pairs are
+CONTROLS = ("reacher-sac-16", "reacher-random-16", "reacher-ou-99", "reacher-vicreg")  # that `--longer` trains too
 
 
 def datasets(pairs: int, episodes: int) -> dict[str, str]:
@@ -55,9 +57,29 @@ def seeds_of(name: str, seeds: int) -> range:
     return range(seeds if name == "reacher-ou-90" or "sac" in name or "random" in name else 1)
 
 
+def longer(times: float) -> dict[str, str]:
+    """Name -> arguments of `worldplan pretrain`, for so many times the epochs."""
+    found = {}
+    for name in CONTROLS:
+        words = encoders()[name].split()
+        at = words.index("--epochs") + 1
+        words[at] = f"{times * float(words[at]):g}"
+        found[f"{name}-x{times:g}"] = " ".join(words)
+    return found
+
+
 def run(command: str) -> None:
     print(f"$ {command}", flush=True)
     subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True)
+
+
+def train(name: str, arguments: str, seed: int) -> Path:
+    """The folder of an encoder, which is trained unless it is there."""
+    folder = Path("runs/encoders", f"{name}-s{seed}")
+    if not (folder / "encoder.json").exists():
+        resume = " --resume" if (folder / "checkpoint.json").exists() else ""
+        run(f"worldplan pretrain {arguments} --seed {seed} --out {folder}{resume}")
+    return folder
 
 
 def ship(folder: Path, name: str) -> None:
@@ -73,6 +95,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=SMALL, default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ship", action="store_true")
+    parser.add_argument("--longer", type=float, metavar="TIMES")
     options = parser.parse_args()
     more = "" if options.scale == "cpu" else " --validation 64"
     for name, arguments in datasets(**SMALL[options.scale]).items():
@@ -82,12 +105,12 @@ def main() -> None:
             run(f"worldplan collect {arguments} {SCENE} --out {folder}{resume}")
     for seed in range(options.seeds):
         for name, arguments in encoders().items():
-            folder = Path("runs/encoders", f"{name}-s{seed}")
-            if seed in seeds_of(name, options.seeds) and not (folder / "encoder.json").exists():
-                resume = " --resume" if (folder / "checkpoint.json").exists() else ""
-                run(f"worldplan pretrain {arguments} {NET}{more} --seed {seed} --out {folder}{resume}")
-            if seed == 0 and options.ship:
-                ship(folder, name)
+            if seed in seeds_of(name, options.seeds):
+                folder = train(name, f"{arguments} {NET}{more}", seed)
+                if seed == 0 and options.ship:
+                    ship(folder, name)
+    for name, arguments in longer(options.longer).items() if options.longer else ():
+        train(name, f"{arguments} {NET}{more}", 0)
 
 
 if __name__ == "__main__":

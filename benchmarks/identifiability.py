@@ -3,6 +3,8 @@
 Reads what `benchmarks/encoders.py` made; writes `benchmarks/results/identifiability.json` and the tables as Markdown.
 
     python benchmarks/identifiability.py [--frames 4000]
+
+A row is the mean over seeds, with the least and the greatest; `-x5` was trained five times as long.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from worldplan.episodes import EpisodeDataset
 from worldplan.eval.regression import LABEL_KINDS, label_fit
 from worldplan.files import write_json
 
-CONDITIONS = ["ou-90", "ou-99", *(f"{policy}-{stride}" for policy in ("random", "sac") for stride in (1, 4, 16, 64))]
+CONDITIONS = ["ou-50", "ou-90", "ou-99", "ou-99-x5"]
+CONDITIONS += [f"{policy}-{stride}" for policy in ("random", "sac") for stride in (1, 4, 16, 64, "16-x5")]
+CONDITIONS += ["vicreg", "vicreg-x5"]
 
 
 class Gaussian:
@@ -73,17 +77,23 @@ def judge(encoder, world) -> dict[str, dict[str, object]]:
 def cell(rows: list[dict], kind: str, direction: str) -> str:
     values = [row[kind][direction]["value"] for row in rows]
     text = f"{np.mean(values):.2f}"
-    return text if len(values) == 1 else f"{text} ({min(values):.2f} to {max(values):.2f})"
+    return text if len(values) == 1 else f"{text} [{min(values):.2f}, {max(values):.2f}]"
+
+
+def joints(rows: list[dict], kind: str) -> str:
+    """Shoulder / wrist, mean over seeds."""
+    return " / ".join(f"{np.mean([row[kind]['per_joint'][k]['value'] for row in rows]):.2f}" for k in range(2))
 
 
 def table(results: dict, where: str) -> str:
-    head = ["trained on", *(f"{kind}, {arrow}" for kind in LABEL_KINDS for arrow in ("h to z", "z to h"))]
+    head = ["trained on", "seeds", *(f"{kind}, {arrow}" for kind in LABEL_KINDS for arrow in ("h to z", "z to h"))]
+    head.append("wrapped, h to z, shoulder / wrist")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, rows in results.items():
         chosen = [row[where] for row in rows if where in row]
         if chosen:
             cells = [cell(chosen, k, d) for k in LABEL_KINDS for d in ("latent_to_state", "state_to_latent")]
-            lines.append("| " + " | ".join([f"{name}, {len(chosen)} seeds", *cells]) + " |")
+            lines.append("| " + " | ".join([name, str(len(chosen)), *cells, joints(chosen, "wrapped")]) + " |")
     return "\n".join(lines)
 
 
@@ -101,7 +111,8 @@ def main() -> None:
         for folder in sorted(options.encoders.glob(f"reacher-{name}-s*")):
             if (folder / "encoder.json").exists():
                 encoder = load_encoder(folder)
-                own = [w for w in worlds if w == name.split("-")[0] or w == "N(0, I)" or name.startswith("ou")]
+                policy = name.split("-")[0]
+                own = (policy, "N(0, I)") if policy in worlds else worlds
                 results.setdefault(name, []).append({w: judge(encoder, worlds[w]) for w in own})
     write_json(options.out / "identifiability.json", {"frames": options.frames, "results": results})
     text = "\n\n".join(f"### Judged on {where}\n\n{table(results, where)}" for where in worlds)

@@ -119,7 +119,7 @@ def differences(scale: Scale) -> list[Difference]:
             f"width {scale.net.width}; {scale.steps:,} steps of {scale.net.batch} pairs for every row: "
             f"{scale.epochs:.3g} epochs of a Gaussian row's {scale.pairs:,} pairs",
         ),
-        ("frames", "dm_control's, as far as known", "looks, place and size of the target drawn anew for each frame"),
+        ("frames", "dm_control's, as far as known", _scene(scale)),
         (
             "reference of the control cost",
             "a straight line, called optimum: 3.00 d^2 at 8 points",
@@ -138,3 +138,11 @@ def differences(scale: Scale) -> list[Difference]:
         ),
     ]
     return [Difference(*row) for row in rows]
+
+
+def _scene(scale: Scale) -> str:
+    """What is in a frame beside the arm."""
+    n = scale.nuisances
+    look = {0.0: "`fast`", 1.0: "`dmc`"}.get(n.stock, "drawn anew for each frame")
+    target = "not drawn" if n.hidden == 1 else "place and size drawn anew for each frame"
+    return f"look {look}, target {target}"

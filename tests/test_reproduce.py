@@ -261,7 +261,7 @@ def test_differences_of_protocol_are_named(made):
     for topic in ("R2", "labels", "ceiling", "split", "SIGReg", "trajectories", "network", "optim", "decoding"):
         assert topic in topics + " ".join(d.published for d in made[1].differences)
     ours = {d.what: d.ours for d in differences(SCALES["cpu"])}
-    assert "890 steps of 64 pairs" in ours["network and training"] and "20,000 pairs" in ours["network and training"]
+    assert "840 steps of 64 pairs" in ours["network and training"] and "10,000 pairs" in ours["network and training"]
     assert "weight 0.02" in ours["weight of SIGReg"] and "250, 1,000, 4,000" in ours["decoding"]
 
 
