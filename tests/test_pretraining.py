@@ -320,6 +320,24 @@ def test_a_collapse_is_an_error_and_leaves_no_encoder(data, tmp_path):
         pretrain(data, tmp_path / "other", replace(alignment_only, objective=Whitening(weight=0.0)))
 
 
+class OnePoseHeldOut(PairDataset):
+    """Its held-out pairs all show the same frame, as the episode of an arm at rest does."""
+
+    def split(self, held_out, rng):
+        self.apart, train = super().split(held_out, rng)
+        return self.apart, train
+
+    def __getitem__(self, index):
+        frames = super().__getitem__(index)
+        frames[np.isin(index, self.apart)] = 0
+        return frames
+
+
+def test_held_out_pairs_of_one_pose_are_no_collapse(folder, tmp_path):
+    trained = load_encoder(pretrain(OnePoseHeldOut(folder), tmp_path / "run", CONFIG))
+    assert trained.card["spread"][-1] < 1e-3
+
+
 def test_a_loss_that_is_not_finite_is_an_error_at_once_and_leaves_no_encoder(data, tmp_path):
     folder = tmp_path / "run"
     seen = []

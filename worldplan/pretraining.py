@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -141,11 +142,12 @@ def pretrain(
                 report({"step": done, **row})
             if done % config.checkpoint_every == 0 and done < run.steps:
                 run.checkpoint(folder, done)
-    validation, spread = run.validate(), run.spread()
-    if not spread[0] >= 0.1:  # also when it is not a number
+    # On what it was trained on: held-out pairs of a few episodes may all show much the same pose.
+    learned = run.spread(run.train[: len(run.held_out)])
+    if not learned[0] >= 0.1:  # also when it is not a number
         raise EncoderCollapsed(
-            f"the embedding collapsed: its standard deviations run from {spread[0]:.3f} to {spread[-1]:.3f} instead of "
-            f"about 1; raise {config.objective.remedy}, the number of pairs or the epochs"
+            f"the embedding collapsed: its standard deviations run from {learned[0]:.3f} to {learned[-1]:.3f} instead "
+            f"of about 1; raise {config.objective.remedy}, the number of pairs or the epochs"
         )
     save_encoder(
         run.network,
@@ -155,8 +157,8 @@ def pretrain(
             "mirror": config.mirror,
             "config": config.to_dict(),
             "data": {"sha256": data.manifest_sha256, **data.provenance},
-            "validation": validation,
-            "spread": spread,
+            "validation": run.validate(),
+            "spread": run.spread(run.held_out),
         },
         half=config.half,
     )
@@ -203,21 +205,21 @@ class _Run:
 
     def validate(self) -> dict[str, float]:
         """Label-free loss on the held-out pairs, always with the same directions."""
-        terms = self.config.objective(self._held_out_embeddings(), torch.Generator().manual_seed(0))
+        terms = self.config.objective(self._embeddings(self.held_out), torch.Generator().manual_seed(0))
         return {k: float(v) for k, v in terms.items()}
 
-    def spread(self) -> list[float]:
-        """Standard deviations of the embedding along its principal axes, ascending."""
-        h = self._held_out_embeddings().flatten(0, 1).double()
+    def spread(self, pairs: NDArray[np.intp]) -> list[float]:
+        """Standard deviations of the embedding of these pairs along its principal axes, ascending."""
+        h = self._embeddings(pairs).flatten(0, 1).double()
         if not h.isfinite().all():
             return [math.nan] * h.shape[1]
         variances: Tensor = torch.linalg.eigvalsh(torch.cov(h.T).reshape(h.shape[1], h.shape[1]))
         return [math.sqrt(max(v, 0.0)) for v in variances.tolist()]
 
-    def _held_out_embeddings(self) -> Tensor:
+    def _embeddings(self, pairs: NDArray[np.intp]) -> Tensor:
         self.network.eval()
         with torch.no_grad():
-            parts = np.array_split(self.held_out, -(-len(self.held_out) // 128))
+            parts = np.array_split(pairs, -(-len(pairs) // 128))
             return torch.cat([self._embed(part) for part in parts])
 
     def _embed(self, index: np.ndarray[Any, np.dtype[np.intp]]) -> Tensor:
