@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,23 +112,13 @@ def mpc_gaps(world: LatentProblem, seen: LatentProblem) -> Gaps:
 
 
 def cem_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
-    """One plan of the cross-entropy method in both spaces, from the same random numbers."""
-    solvers, _ = _limited(world, seen)
-    config = CEMConfig(samples=64, iterations=10)
-    ours, theirs = (
-        solve_cem(s, p.start, p.goal, config=config, rng=seed) for s, p in zip(solvers, (world, seen), strict=True)
-    )
-    return _sampled_gaps(world, seen, ours, theirs, solvers[0])
+    """The cross-entropy method in both spaces, the same random numbers: a plan, and some steps of its closed loop."""
+    return _sampled_gaps(world, seen, partial(solve_cem, config=CEMConfig(samples=64, iterations=10)), seed)
 
 
 def mppi_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
     """The same for model predictive path integral control."""
-    solvers, _ = _limited(world, seen)
-    config = MPPIConfig(samples=64, iterations=10)
-    ours, theirs = (
-        solve_mppi(s, p.start, p.goal, config=config, rng=seed) for s, p in zip(solvers, (world, seen), strict=True)
-    )
-    return _sampled_gaps(world, seen, ours, theirs, solvers[0])
+    return _sampled_gaps(world, seen, partial(solve_mppi, config=MPPIConfig(samples=64, iterations=10)), seed)
 
 
 def _limited(world: LatentProblem, seen: LatentProblem) -> tuple[tuple[MPCSolver, MPCSolver], float]:
@@ -138,9 +129,30 @@ def _limited(world: LatentProblem, seen: LatentProblem) -> tuple[tuple[MPCSolver
     return (first, second), limit
 
 
-def _sampled_gaps(world: LatentProblem, seen: LatentProblem, ours: Plan, theirs: Plan, solver: MPCSolver) -> Gaps:
-    more = {"planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states)}
-    return Gaps(*_plan_gaps(ours, theirs), more, lambda: solver.qp.scale / solver.qp.convexity)
+def _sampled_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan], seed: int) -> Gaps:
+    solvers, _ = _limited(world, seen)
+    ours, theirs = (solve(s, p.start, p.goal, rng=seed) for s, p in zip(solvers, (world, seen), strict=True))
+    _, states = _loops(
+        (world, seen),
+        [_replanning(solvers[0], world.goal, solve), _replanning(solvers[1], seen.goal, solve)],
+        MPC_STEPS,
+    )
+    more = {
+        "trajectory": relative(states[1] - states[0], states[0]),
+        "planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states),
+    }
+    return Gaps(*_plan_gaps(ours, theirs), more, lambda: solvers[0].qp.scale / solvers[0].qp.convexity)
+
+
+def _replanning(solver: MPCSolver, goal: Floats, solve: Callable[..., Plan]) -> Policy:
+    """Plans anew in every step, from the plan of the step before, with the step's number as seed."""
+    plans: list[Plan] = []
+
+    def act(x: Floats, t: int) -> Floats:
+        plans.append(solve(solver, x, goal, rng=t, guess=plans[-1].shifted if plans else None))
+        return plans[-1].actions[0]
+
+    return act
 
 
 def _plan_gaps(ours: Plan, theirs: Plan) -> tuple[float, float, float]:
