@@ -27,7 +27,7 @@ from worldplan.eval.certificate import ROUNDING, certify
 from worldplan.eval.control import CONTROL_WEIGHT, Pairs, TrueStateObservation
 from worldplan.eval.learned_report import LearnedLevel, LearnedReport
 from worldplan.eval.ledger import CostLedger, cost_ledger
-from worldplan.eval.pixel_exact import Recorder, checked_latents, torque_episodes
+from worldplan.eval.pixel_exact import Recorder, checked_latents, radians_per_unit, torque_episodes
 from worldplan.lqr import LQRSolution, solve_lqr
 from worldplan.trajectories import Trajectories
 
@@ -109,15 +109,6 @@ def fit_side(encoder: Encoder | None, data: Trajectories, scale: float, name: st
     seen = data.info["qpos"] if encoder is None else data.frames
     latents = [rows / scale if encoder is None else checked_latents(encoder, rows) for rows in seen]
     return Side(name, encoder, scale, fit_dynamics(latents, data.actions))
-
-
-def radians_per_unit(encoder: Encoder, data: Trajectories) -> float:
-    """By the encoder's card; where that names no single scale, the ratio of the spreads of angles and latents."""
-    scales: list[float] = getattr(encoder, "card", {}).get("data", {}).get("world", {}).get("scale") or []
-    if len(set(scales)) == 1:
-        return float(scales[0])
-    angles, latents = np.concatenate(data.info["qpos"]), np.concatenate([encoder(frames) for frames in data.frames])
-    return float(np.sqrt(angles.var(axis=0).sum() / latents.var(axis=0).sum()))
 
 
 class _Informed:

@@ -23,7 +23,7 @@ from worldplan.envs.rollout import rollout
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.estimation import build_estimator
 from worldplan.eval.control import Pairs, sample_pairs
-from worldplan.eval.fitting import find_charts, world_scale
+from worldplan.eval.fitting import find_charts
 from worldplan.eval.verdicts import PixelLevel
 from worldplan.lqr import solve_lqr
 from worldplan.mpc import MPCProblem, build_mpc, solve_mpc
@@ -92,6 +92,15 @@ def checked_latents(encoder: Encoder, frames: Frames) -> Floats:
     return first
 
 
+def radians_per_unit(encoder: Encoder, data: Trajectories) -> float:
+    """By the encoder's card; where that names no single scale, the ratio of the spreads of angles and latents."""
+    scales: list[float] = getattr(encoder, "card", {}).get("data", {}).get("world", {}).get("scale") or []
+    if len(set(scales)) == 1:
+        return float(scales[0])
+    angles, latents = np.concatenate(data.info["qpos"]), np.concatenate([encoder(frames) for frames in data.frames])
+    return float(np.sqrt(angles.var(axis=0).sum() / latents.var(axis=0).sum()))
+
+
 def torque_episodes(seed: int, profile: str) -> Trajectories:
     """Random-torque episodes that every pipeline of the verifier is fitted to, frames and joint angles."""
     return _torque_episodes(seed, profile, FIT_EPISODES, FIT_STEPS)
@@ -134,7 +143,7 @@ def pixel_levels(encoder: Encoder, seed: int = 0, profile: str = "dmc") -> tuple
     n, rng = latents[0].shape[1], np.random.default_rng([seed, 2000])
     shear = (np.eye(n) + SHEAR * np.eye(n, k=1)) if n > 1 else (1 + SHEAR) * np.eye(1)
     maps = {"f": np.eye(n), "Q f": random_rotation(n, rng), "shear of f": shear}
-    weight = CONTROL_WEIGHT / world_scale(encoder)[0] ** 2
+    weight = CONTROL_WEIGHT / radians_per_unit(encoder, data) ** 2  # whatever the units, torques are worth the same
     turnable = np.concatenate([frames[::CHART_STRIDE] for frames in data.frames])
     pipelines = {
         name: _Pipeline(MappedEncoder(encoder, M), [h @ M.T for h in latents], data.actions, weight, turnable)

@@ -10,9 +10,9 @@ import worldplan as wp
 from worldplan.envs.rendering import render_frames
 from worldplan.errors import InvalidInput
 from worldplan.eval import certificate, learned, pixel_exact, theorem4
-from worldplan.eval.learned import fit_side, learned_level, radians_per_unit
+from worldplan.eval.learned import fit_side, learned_level
 from worldplan.eval.learned_report import LearnedLevel
-from worldplan.eval.pixel_exact import MappedEncoder, torque_episodes
+from worldplan.eval.pixel_exact import MappedEncoder, radians_per_unit, torque_episodes
 from worldplan.eval.theorem4 import verify_planning
 from worldplan.eval.verdicts import PlanningReport
 from worldplan.rotation import random_rotation
