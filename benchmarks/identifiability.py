@@ -22,7 +22,7 @@ from worldplan.episodes import EpisodeDataset
 from worldplan.eval.regression import LABEL_KINDS, label_fit
 from worldplan.files import write_json
 
-CONDITIONS = ["ou-50", "ou-90", "ou-99", "ou-99-x5"]
+CONDITIONS = ["ou-50", "ou-90", "ou-99"]
 CONDITIONS += [f"{policy}-{stride}" for policy in ("random", "sac") for stride in (1, 4, 16, 64, "16-x5")]
 CONDITIONS += ["vicreg", "vicreg-x5"]
 

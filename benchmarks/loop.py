@@ -6,7 +6,6 @@ python benchmarks/loop.py --agent reacher --pairs 300 --out benchmarks/results
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,6 +29,7 @@ from worldplan.eval.control import (
     summarise,
 )
 from worldplan.eval.identifiability import gaussian_fit
+from worldplan.eval.provenance import processor
 from worldplan.eval.timing import StepTime, time_steps
 from worldplan.files import atomic_write, write_json
 
@@ -82,7 +82,7 @@ def main(options: Options) -> None:
     report = {
         "version": __version__,
         "agent": options.agent,
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": [started, os.getloadavg()]},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "load": [started, os.getloadavg()]},
         "options": {**asdict(options), "out": str(options.out)},
         "control": [row.to_dict() for row in rows],
         "r2_normal_0.7": asdict(gaussian_fit(encoder)),
@@ -135,14 +135,6 @@ def table(report: dict[str, Any], rows: list[ControlSummary]) -> str:
 
 def _bar(name: str, steps: Iterator[int], total: int) -> Iterator[int]:
     return iter(tqdm(steps, name, total))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

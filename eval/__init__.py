@@ -1,8 +1,10 @@
 """What is measured: identifiability, control cost, and the reports about both."""
 
+from worldplan.eval.bench import BenchReport, bench_planners
 from worldplan.eval.ceiling import bayes_ceiling
 from worldplan.eval.certificate import Certificate, certify
-from worldplan.eval.compare import Comparison, ComparisonRow, compare_encoders
+from worldplan.eval.compare import compare_encoders
+from worldplan.eval.comparison import Comparison, ComparisonRow
 from worldplan.eval.control import (
     ControlResult,
     ControlSummary,
@@ -14,6 +16,8 @@ from worldplan.eval.control import (
     summarise,
     true_dynamics,
 )
+from worldplan.eval.dose import dose_response
+from worldplan.eval.dose_report import DoseReport
 from worldplan.eval.fitting import FitConfig, FitReport, find_agent, fit_agent
 from worldplan.eval.identifiability import IdentifiabilityReport, identify, identify_latents
 from worldplan.eval.ledger import CostLedger, cost_ledger
@@ -27,6 +31,7 @@ from worldplan.eval.trial import CompareConfig
 from worldplan.eval.verdicts import PlanningReport
 
 __all__ = [
+    "BenchReport",
     "Certificate",
     "CompareConfig",
     "Comparison",
@@ -34,6 +39,7 @@ __all__ = [
     "ControlResult",
     "ControlSummary",
     "CostLedger",
+    "DoseReport",
     "FitConfig",
     "FitReport",
     "IdentifiabilityReport",
@@ -46,9 +52,11 @@ __all__ = [
     "StandStill",
     "TrueStateLQR",
     "bayes_ceiling",
+    "bench_planners",
     "certify",
     "compare_encoders",
     "cost_ledger",
+    "dose_response",
     "evaluate_control",
     "find_agent",
     "fit_agent",

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from worldplan.envs.reacher import STEP_SECONDS
 from worldplan.envs.rendering import render_frames
 from worldplan.errors import InvalidInput
-from worldplan.eval.compare import Comparison, ComparisonRow
+from worldplan.eval.comparison import Comparison, ComparisonRow
 from worldplan.eval.control import Estimate
 from worldplan.eval.correlation import FEWEST
 from worldplan.eval.video import HOLD, STRIDE, blend_goal, encode_video
@@ -49,11 +49,10 @@ def draw_cost_against_r2(comparison: Comparison) -> bytes:
         axes.annotate(str(k), (x.value, y.value), color="white", fontsize=8, ha="center", va="center", zorder=4)
     axes.set(xscale="log", yscale="log")
     axes.margins(0.08)
-    for line, baseline in zip(cycle(["--", ":", "-."]), comparison.baselines, strict=False):
+    for line, baseline in zip(cycle(["-", "--", ":"]), comparison.baselines, strict=False):
         level = baseline.cost_ratio_mean.value
         if np.isfinite(level) and level > 0:
             axes.axhline(level, color="0.45", ls=line, lw=1, label=_plain(baseline.name))
-    axes.axhline(1.0, color="0.2", lw=1, label="true-state LQR")
     axes.set_xlabel("1 − R²(latent → joint angles); to the left: identified")
     axes.set_ylabel("mean cost over the true-state LQR's")
     for axis in (axes.xaxis, axes.yaxis):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from worldplan.eval.compare import Comparison
+from worldplan.eval.comparison import Comparison
 from worldplan.eval.control import ControlSummary, Estimate
 from worldplan.eval.correlation import FEWEST
+from worldplan.eval.null import LEVEL
+from worldplan.eval.open_loop import largest
 from worldplan.eval.trial import RHO, SCALE
 
 COLUMNS = (
     "encoder",
-    "cost ratio,\nmean",
-    "cost ratio,\nmedian",
-    "cost ratio,\n95th pct",
-    "reached",
-    "R2 h → z",
-    "R2 z → h",
-    "orthogo-\nnality error",
-    "Theorem 3,\nerror ≤ bound",
+    "cost\nratio,\nmean",
+    "cost\nratio,\nmedian",
+    "cost\nratio,\n95th\npct",
+    "reach,\n%",
+    "R2\nh → z",
+    "R2\nz → h",
+    "orth.\nerror",
+    "Thm 3,\nerror ≤\nbound",
+    "open\nloop",
     "ms per\nstep",
 )
 _NONE = "–"
@@ -40,9 +43,10 @@ def table(comparison: Comparison) -> list[list[str]]:
         fits = [_cell(x) for x in (row.latent_to_state, row.state_to_latent, row.orthogonality_error)]
         bound = _NONE
         if row.theorem3_error is not None and row.theorem3_bound is not None:
-            bound = f"{_seen(row.theorem3_error.value):.2g} ≤ {_seen(row.theorem3_bound.value):.2g}"
-        rows.append([row.name, *costs, *fits, bound, _NONE if row.step_ms is None else f"{row.step_ms:.2f}"])
-    return rows + [[line.name, *_costs(line), *[_NONE] * 5] for line in comparison.baselines]
+            bound = f"{_seen(row.theorem3_error.value):.2g} ≤\n{_seen(row.theorem3_bound.value):.2g}"
+        plan = f"{largest(row.open_loop, 'line').to_optimum.total.value:.3g}" if row.open_loop else _NONE
+        rows.append([row.name, *costs, *fits, bound, plan, _NONE if row.step_ms is None else f"{row.step_ms:.2f}"])
+    return rows + [[line.name, *_costs(line), *[_NONE] * 6] for line in comparison.baselines]
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -50,8 +54,15 @@ def notes(comparison: Comparison) -> list[str]:
     told = [
         "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's, unreached "
         "episodes included. Brackets: 95% intervals.",
-        f"R2, orthogonality and Theorem 3: joint angles N(0, {SCALE}^2), pairs correlated by {RHO}.",
+        f"R2, orthogonality error and Theorem 3: joint angles N(0, {SCALE}^2), pairs correlated by {RHO}.",
     ]
+    if comparison.floor:
+        floor = largest(comparison.floor, "line")
+        told.append(
+            f"Open loop: the straight line in the latent, decoded with {floor.library:,} frames, over the cheapest "
+            f"path; the true angles get {floor.to_optimum.total}."
+        )
+    told += [totals(comparison), *significance(comparison)]
     correlation = comparison.correlation
     if correlation.n >= FEWEST:
         told.append(
@@ -68,17 +79,48 @@ def notes(comparison: Comparison) -> list[str]:
     return told
 
 
+def totals(comparison: Comparison) -> str:
+    """Costs of all episodes over the reference's, beside which the mean of ratios can be read."""
+    lines = [*(row.control for row in comparison.rows if row.control is not None), *comparison.baselines]
+    told = ", ".join(f"{line.name} {line.cost_ratio_total.value:.3g}" for line in lines)
+    return (
+        "The mean of ratios hangs, for what fails, on the few episodes that start near their goal. Summed costs over "
+        f"the reference's: {told}."
+    )
+
+
+def significance(comparison: Comparison) -> list[str]:
+    """Which ranks may be chance, and how often the test tells an encoder from itself; a sentence each."""
+    told, done = [], [row for row in comparison.rows if row.ok]
+    tested = [(row.name, row.p_first) for row in done if row.p_first is not None]
+    if tested:
+        alike = ", ".join(f"{name} (p = {p:.2g})" for name, p in tested if p > LEVEL)
+        told.append(
+            f"Paired test against {done[0].name} on the same episodes: "
+            + (f"p > {LEVEL:g}, so that the order may be chance, for {alike}." if alike else f"p ≤ {LEVEL:g} for all.")
+        )
+    nulls = [(row.name, row.null) for row in done if row.null is not None]
+    if nulls:
+        name, null = max(nulls, key=lambda pair: pair[1].rate.value)
+        rate = null.rate
+        told.append(
+            f"That test tells an encoder from itself, by halves of its episodes, in {rate.value:.1%} "
+            f"[{rate.low:.1%}, {rate.high:.1%}] of {null.resamples} splits (worst: {name}; {LEVEL:.0%} allowed)."
+        )
+    return told
+
+
 def _costs(control: ControlSummary) -> list[str]:
-    columns = (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95, control.reach)
-    return [_cell(x) for x in columns]
+    reach = Estimate(*(round(100 * x) for x in (control.reach.value, control.reach.low, control.reach.high)))
+    return [_cell(x) for x in (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95, reach)]
 
 
 def _cell(estimate: Estimate | None) -> str:
-    """Value over interval."""
+    """Value over interval, in lines as short as can be: eleven columns have to fit a terminal."""
     if estimate is None:
         return _NONE
     shown = Estimate(*map(_seen, (estimate.value, estimate.low, estimate.high)))
-    return str(shown).replace(" [", "\n[")
+    return str(shown).replace(" ", "\n")
 
 
 def _seen(value: float) -> float:

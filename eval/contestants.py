@@ -54,8 +54,8 @@ class Contestant:
         return angle_frames(qpos) if self.kind == "oracle" else render_frames(qpos, targets, profile)
 
     def shown(self, frames: Frames, qpos: Floats) -> Frames:
-        """The same, of frames (N, 64, 64, 3) that were drawn already."""
-        return angle_frames(qpos) if self.kind == "oracle" else frames
+        """The same, of frames (N, 64, 64, 3) that were drawn already; a copy, which an encoder may write on."""
+        return angle_frames(qpos) if self.kind == "oracle" else frames.copy()
 
     def tasks(self, pairs: Pairs) -> Pairs:
         """Pairs as this contestant is given them: true angles of goals the shorter way round, as in the cost."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.agents.planning import PLANNERS, PlanningAgent, known_agents, load_agent
+from worldplan.agents.planning import PLANNERS, Encoder, PlanningAgent, known_agents, load_agent
 from worldplan.charts import QuarterTurns, fit_quarter_turns
 from worldplan.cost import QuadraticCost
 from worldplan.dynamics import fit_dynamics
@@ -22,12 +22,13 @@ from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.provenance import plain, provenance
 from worldplan.files import write_json
 from worldplan.lqr import solve_lqr
+from worldplan.trajectories import Trajectories
 
 Floats = NDArray[np.float64]
 Progress = Callable[[Iterator[int], int], Iterator[int]]
 
 START_CLIP = 2.4  # radians
-_CHART_STRIDE = 12  # frames of an episode that show much the same
+FRAME_STRIDE = 12  # frames of an episode that show much the same
 
 
 @dataclass(frozen=True)
@@ -158,28 +159,57 @@ def fit_agent(
         NotStabilizable: no feedback stabilises what was fitted.
     """
     config = config or FitConfig()
-    env = ReacherGoal(profile=config.profile, target=config.target)
     check_encoder(encoder)
-    rng = np.random.default_rng([config.seed, 0])
-    starts = rng.standard_normal((config.episodes, 2)).clip(-START_CLIP, START_CLIP)
-    data = rollout(
-        env,
+    data = random_torques(config, progress=progress)
+    latents = [encoder(frames) for frames in data.frames]
+    scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder)
+    agent = build_agent(encoder, latents, data, replace(config, scale=scale))
+    lqr = solve_lqr(agent.dynamics, agent.cost)
+    return FitReport(agent, config, scale, source, data.steps, lqr.gain, lqr.radius)
+
+
+def random_torques(
+    config: FitConfig, *, pixels: bool = True, progress: Progress = lambda items, total: items
+) -> Trajectories:
+    """The episodes that an agent is fitted to.
+
+    Args:
+        config: how many, how long, what they look like.
+        pixels: whether to draw frames.
+        progress: wraps the iterator of episodes.
+    """
+    starts = np.random.default_rng([config.seed, 0]).standard_normal((config.episodes, 2))
+    return rollout(
+        ReacherGoal(profile=config.profile, target=config.target, pixels=pixels),
         None,
         config.episodes,
         seed=config.seed,
         steps=config.steps,
-        options=[{"qpos": start} for start in starts],
+        options=[{"qpos": start} for start in starts.clip(-START_CLIP, START_CLIP)],
         progress=progress,
     )
-    dynamics = fit_dynamics([encoder(frames) for frames in data.frames], data.actions, order=2)
-    charts = find_charts(encoder, np.concatenate([frames[::_CHART_STRIDE] for frames in data.frames]))
-    scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder)
+
+
+def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, config: FitConfig) -> PlanningAgent:
+    """Put dynamics, charts, cost and planner on top of an encoder.
+
+    Args:
+        encoder: frozen.
+        latents: E arrays (T + 1, n), what it makes of the frames of `data`.
+        data: random-torque episodes, with frames.
+        config: cost, its scale (None is 1) and planner.
+
+    Raises:
+        InvalidInput: the episodes do not identify the dynamics.
+        NotStabilizable: no feedback stabilises what was fitted.
+    """
+    dynamics = fit_dynamics(latents, data.actions, order=2)
+    scale = 1.0 if config.scale is None else config.scale
     cost = QuadraticCost.goal_reaching(
         encoder.latent_dim, config.control_weight / scale**2, config.velocity_weight, dynamics.action_dim
     )
-    agent = PlanningAgent(encoder, dynamics, cost, config.planner, charts=charts)
-    lqr = solve_lqr(dynamics, cost)
-    return FitReport(agent, config, scale, source, data.steps, lqr.gain, lqr.radius)
+    charts = find_charts(encoder, np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames]))
+    return PlanningAgent(encoder, dynamics, cost, config.planner, charts=charts)
 
 
 def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:

@@ -150,7 +150,8 @@ def _replanning(solver: MPCSolver, goal: Floats, solve: Callable[..., Plan]) -> 
 
     def act(x: Floats, t: int) -> Floats:
         plans.append(solve(solver, x, goal, rng=t, guess=plans[-1].shifted if plans else None))
-        return plans[-1].actions[0]
+        action: Floats = plans[-1].actions[0]
+        return action
 
     return act
 

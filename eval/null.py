@@ -18,6 +18,7 @@ PairedTest = Callable[[Floats, Floats, int], float]
 
 LEVEL = 0.05
 FLIPS = 999  # with the sample itself a thousand, so that a p-value can be exactly 5%
+FEWEST = 12  # episodes: with fewer no split into halves could reach 5%
 
 
 def paired_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> float:
@@ -39,8 +40,9 @@ def paired_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> float:
     if first.ndim != 1 or first.shape != second.shape or not len(first):
         raise InvalidInput(f"need costs (N,) of the same episodes, got {first.shape} and {second.shape}")
     difference = first - second
-    signs = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(difference))) * 2 - 1
-    flipped, seen = np.abs(signs @ difference), abs(float(difference.sum()))
+    total = float(difference.sum())
+    kept = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(difference)))  # the others are flipped
+    flipped, seen = np.abs(2 * (kept @ difference) - total), abs(total)
     rounding = 1e-12 * float(np.abs(difference).sum())  # what is equal must count as equal
     return float((1 + (flipped >= seen - rounding).sum()) / (1 + FLIPS))
 
@@ -71,7 +73,7 @@ def false_positive_rate(
     Given the costs, all halves are equally likely, so that a test of level 5% rejects at most 5% of the splits.
 
     Args:
-        costs: (N,) per-episode costs, or ratios to the reference's; N >= 12, or no split could reach 5%.
+        costs: (N,) per-episode costs, or ratios to the reference's; N >= `FEWEST`.
         resamples: splits.
         seed: of splits and flips.
         test: in place of `paired_test`.
@@ -80,8 +82,8 @@ def false_positive_rate(
         InvalidInput: too few costs, or costs that are not finite.
     """
     values = finite_array("costs", costs)
-    if values.ndim != 1 or len(values) < 12:
-        raise InvalidInput(f"need the costs (N,) of 12 episodes or more, got shape {values.shape}")
+    if values.ndim != 1 or len(values) < FEWEST:
+        raise InvalidInput(f"need the costs (N,) of {FEWEST} episodes or more, got shape {values.shape}")
     rng, half = np.random.default_rng(seed), len(values) // 2
     rejected = []
     for k in range(positive_int("resamples", resamples)):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,10 @@ from worldplan.agents.planning import Encoder
 from worldplan.cost import finite_array, finite_vectors, positive_int
 from worldplan.envs.rendering import render_frames, sample_targets
 from worldplan.errors import EncoderCollapsed, InvalidInput
-from worldplan.eval.bootstrap import interval, resampled_sums
-from worldplan.eval.control import NORMAL_CLIP, Estimate, estimate, sample_pairs
+from worldplan.eval.control import NORMAL_CLIP, sample_pairs
 from worldplan.eval.pixel_exact import checked_latents
 from worldplan.eval.provenance import plain
+from worldplan.eval.ratios import Ratios, ratios
 from worldplan.straight_line import cheapest_path, path_cost, straight_line
 
 Floats = NDArray[np.float64]
@@ -37,25 +36,8 @@ Frames = NDArray[np.uint8]
 
 PLANS: dict[str, Callable[..., Floats]] = {"line": straight_line, "optimum": cheapest_path}
 ORACLE = "true angles"
-RESAMPLES = 2000
 _SAME = 1e-9  # squared distance, rad^2, below which a start is its goal
 _TRIED = 16  # frames that are encoded twice, to see whether an encoder answers alike
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """Costs of N decoded paths over their references'.
-
-    Attributes:
-        total: sum of the costs over the sum of the references'. The mean of the pairs' own ratios has no limit:
-            decoding errs by some angle however near the goal is, and `E[1 / d^2]` diverges for poses in the plane.
-        median: of the pairs' own ratios.
-        p95: their 95th percentile.
-    """
-
-    total: Estimate
-    median: Estimate
-    p95: Estimate
 
 
 @dataclass(frozen=True)
@@ -172,8 +154,101 @@ def open_loop_rows(
         seen, known = (Query(q.starts, q.goals, q.library[: positive_int("a library", size)]) for q in (latent, truth))
         for plan in PLANS:
             cost = path_cost(decode_paths(seen, known, plan, points))
-            rows.append(OpenLoopRow(name, plan, size, *(_ratios(cost, reference, seed) for reference in references)))
+            rows.append(OpenLoopRow(name, plan, size, *(ratios(cost, reference, seed) for reference in references)))
     return rows
+
+
+def largest(rows: Sequence[OpenLoopRow], plan: str) -> OpenLoopRow:
+    """The row of a plan that was decoded with the largest library."""
+    return max((row for row in rows if row.plan == plan), key=lambda row: row.library)
+
+
+@dataclass(frozen=True)
+class OpenLoopTask:
+    """What is asked of encoders; `draw` renders it, once for all of them.
+
+    Poses of pairs and library are N(0, 1), clipped to +-2.4 rad; a target sphere stands at a random place, the same for
+    the start and the goal of a pair.
+
+    Args:
+        pairs: of start and goal.
+        points: T, of a path; both ends included.
+        libraries: numbers of frames to decode with; the smaller libraries are part of the larger.
+        seed: of poses, target places and bootstrap.
+        profile: look of the frames, `dmc` or `fast`.
+        target: target sphere, `hard`, `easy` or `hidden`.
+
+    Raises:
+        InvalidInput: a number is out of range.
+    """
+
+    pairs: int = 300
+    points: int = 8
+    libraries: Sequence[int] = (250, 1000, 4000)
+    seed: int = 0
+    profile: str = "fast"
+    target: str = "hard"
+
+    def __post_init__(self) -> None:
+        positive_int("pairs", self.pairs)
+        sizes = tuple(sorted({positive_int("a library", size) for size in self.libraries}))
+        if not sizes or positive_int("points", self.points) < 3:
+            raise InvalidInput("need a library size, and paths of at least 3 points: the ends are not decoded")
+        object.__setattr__(self, "libraries", sizes)
+
+    def rows(self, latent: Query, name: str) -> list[OpenLoopRow]:
+        """Rows of what an encoder makes of `Scene.frames`."""
+        return open_loop_rows(latent, self._poses()[0], name, self.points, self.libraries, self.seed)
+
+    def floor(self) -> list[OpenLoopRow]:
+        """Rows of the true angles, and so of an ideal encoder, for a rotation decodes alike; nothing is rendered."""
+        return self.rows(self._poses()[0], ORACLE)
+
+    def draw(self) -> Scene:
+        """Render it.
+
+        Raises:
+            RenderingUnavailable: no OpenGL here.
+        """
+        truth, rng = self._poses()
+        at, around = (
+            None if self.target == "hidden" else sample_targets(count, rng, self.target)
+            for count in (self.pairs, len(truth.library))
+        )
+        shown = ((truth.starts, at), (truth.goals, at), (truth.library, around))
+        starts, goals, library = (render_frames(angles, places, self.profile) for angles, places in shown)
+        return Scene(self, truth, (starts, goals, library))
+
+    def _poses(self) -> tuple[Query, np.random.Generator]:
+        poses, rng = sample_pairs(self.pairs, self.seed), np.random.default_rng([self.seed, 1])
+        library = rng.standard_normal((self.libraries[-1], 2)).clip(-NORMAL_CLIP, NORMAL_CLIP)
+        return Query(poses.starts, poses.goals, library), rng
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A task, drawn.
+
+    Attributes:
+        task: what is asked.
+        truth: its poses, radians.
+        frames: of starts, goals and library, (·, 64, 64, 3) each.
+    """
+
+    task: OpenLoopTask
+    truth: Query
+    frames: tuple[Frames, Frames, Frames]
+
+    def report(self, encoder: Encoder) -> OpenLoopReport:
+        """`open_loop_cost` of an encoder, on frames that are there already."""
+        checked_latents(encoder, self.frames[-1][:_TRIED])
+        latent = Query(*(np.asarray(encoder(batch)) for batch in self.frames))
+        if np.ptp(latent.library, axis=0).max() == 0:
+            raise EncoderCollapsed("the encoder gives the same latent for every frame; train it again")
+        task = self.task
+        named = task.rows(latent, str(getattr(encoder, "name", "encoder"))), task.floor()
+        both = tuple(row for rows in zip(*named, strict=True) for row in rows)
+        return OpenLoopReport(task.pairs, task.points, task.seed, task.profile, both)
 
 
 def open_loop_cost(
@@ -184,49 +259,23 @@ def open_loop_cost(
     libraries: Sequence[int] = (250, 1000, 4000),
     seed: int = 0,
     profile: str = "fast",
+    target: str = "hard",
 ) -> OpenLoopReport:
     """Open-loop control cost of an encoder, beside the floor that the same library sets for the true angles.
 
-    Poses of pairs and library are N(0, 1), clipped to +-2.4 rad; a target sphere stands at a random place, the same for
-    the start and the goal of a pair. A rotation of the true angles decodes alike, so that the floor is an ideal
-    encoder's number too.
+    Of several encoders on the same frames: `scene = OpenLoopTask(...).draw()`, then `scene.report(encoder)` of each.
 
     Args:
         encoder: any map of frames with `latent_dim`.
-        pairs: of start and goal.
-        points: T, of a path; both ends included.
-        libraries: numbers of frames to decode with; the smaller libraries are part of the larger.
-        seed: of poses, target places and bootstrap.
-        profile: look of the frames, `dmc` or `fast`.
+        pairs: as in `OpenLoopTask`, like all that follow.
+        points: of a path.
+        libraries: numbers of frames to decode with.
+        seed: of all that is drawn.
+        profile: look of the frames.
+        target: target sphere.
 
     Raises:
         InvalidInput: a number is out of range, or the encoder gives no latents.
         EncoderCollapsed: the encoder gives the same latent for every frame.
     """
-    sizes = sorted({positive_int("a library", size) for size in libraries})
-    if not sizes or positive_int("points", points) < 3:
-        raise InvalidInput("need a library size, and paths of at least 3 points: the ends are not decoded")
-    poses, rng = sample_pairs(positive_int("pairs", pairs), seed), np.random.default_rng([seed, 1])
-    library = rng.standard_normal((sizes[-1], 2)).clip(-NORMAL_CLIP, NORMAL_CLIP)
-    truth = Query(poses.starts, poses.goals, library)
-    places = sample_targets(pairs, rng)
-    frames = [render_frames(poses.starts, places, profile), render_frames(poses.goals, places, profile)]
-    frames.append(render_frames(library, sample_targets(len(library), rng), profile))
-    checked_latents(encoder, frames[-1][:_TRIED])
-    latent = Query(*(np.asarray(encoder(batch)) for batch in frames))
-    if np.ptp(latent.library, axis=0).max() == 0:
-        raise EncoderCollapsed("the encoder gives the same latent for every frame; train it again")
-    named = ((latent, str(getattr(encoder, "name", "encoder"))), (truth, ORACLE))
-    rows = [open_loop_rows(space, truth, name, points, sizes, seed) for space, name in named]
-    return OpenLoopReport(pairs, points, seed, profile, tuple(row for both in zip(*rows, strict=True) for row in both))
-
-
-def _ratios(cost: Floats, reference: Floats, seed: int) -> Ratios:
-    each = cost / reference
-    total = cost.sum() / reference.sum()
-    if len(cost) > 1:
-        sums = resampled_sums(np.column_stack([cost, reference]), np.arange(len(cost)), RESAMPLES, seed)
-        bounds = interval(float(total), sums[:, 0] / sums[:, 1])
-    else:
-        bounds = Estimate(float(total), float(total), float(total))
-    return Ratios(bounds, estimate(each, np.median, seed), estimate(each, partial(np.percentile, q=95), seed))
+    return OpenLoopTask(pairs, points, libraries, seed, profile, target).draw().report(encoder)

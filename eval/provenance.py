@@ -22,6 +22,15 @@ def provenance(command: str, seed: int) -> dict[str, Any]:
     return {"command": command, "seed": seed, "versions": versions | {name: version(name) for name in _PACKAGES}}
 
 
+def processor() -> str:
+    """The model of the CPU, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
 def plain(value: Any, digits: int = 9) -> Any:
     """A value as JSON knows it: dataclasses become objects, arrays lists, numbers that are not finite null.
 

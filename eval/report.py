@@ -18,9 +18,11 @@ from itables.options import dt_bundle
 from jinja2 import Environment, StrictUndefined
 
 from worldplan.errors import InvalidInput
-from worldplan.eval.compare import Comparison, ComparisonRow
 from worldplan.eval.compare_figures import draw_cost_against_r2, draw_encoder, draw_film
+from worldplan.eval.compare_table import significance
+from worldplan.eval.comparison import Comparison, ComparisonRow
 from worldplan.eval.control import ControlSummary, Estimate
+from worldplan.eval.open_loop import OpenLoopRow
 from worldplan.eval.planning import REFERENCE
 from worldplan.eval.report_page import PAGE
 from worldplan.files import atomic_write
@@ -44,7 +46,17 @@ COLUMNS = (
     ),
     Column("Cost, median", "The median of the same ratios: what a usual episode costs. Medians hide failures."),
     Column("Cost, 95th", "Their 95th percentile: what the bad episodes cost."),
+    Column(
+        "Cost, total",
+        "All episodes' costs over all of the reference's. The mean of ratios hangs on episodes that start near their "
+        "goal, where the reference pays next to nothing: trust this one more where an encoder fails.",
+    ),
     Column("Reached", "Share of episodes that end with the fingertip within .025 m of where the goal pose has it."),
+    Column(
+        "p against first",
+        "p-value of no difference in mean cost from the first, by random flips of the paired episodes' differences; "
+        "above .05 the order may be chance.",
+    ),
     Column("R² h→z", "Joint angles regressed on the latent, out of sample, angles N(0, .7²): is the state there?"),
     Column("R² z→h", "The latent regressed on the joint angles, likewise: is there nothing else?"),
     Column("Orth. error", "Orthogonality error of the linear map from state to latent; 0 for a rotation."),
@@ -52,6 +64,15 @@ COLUMNS = (
     Column("Thm 3 bound", "Upper bound of that distance by Theorem 3 of Klindt, LeCun and Balestriero (2026)."),
     Column("Width", "Dimensions of the latent → principal components planned in (share of variance dropped)."),
     Column("ms a step", "Median milliseconds of a control step: encode a frame, estimate the state, plan."),
+)
+
+PLAN_COLUMNS = (
+    Column("Encoder", "Whose latent is planned in."),
+    Column("Plan", "The straight line between start and goal, as published, or the cheapest path (optimum)."),
+    Column("Library", "Frames with known angles, by the nearest of which each point of the plan is decoded."),
+    Column("To line", "Cost of the decoded paths over that of the straight lines in joint space: sums over all pairs."),
+    Column("To line, median", "Of the pairs' own ratios, their median."),
+    Column("To optimum", "Cost of the decoded paths over that of the cheapest paths in joint space; never below 1."),
 )
 
 
@@ -70,7 +91,7 @@ NONE = Cell("—")
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the page's table."""
+    """One row of the page's main table."""
 
     name: str
     notes: tuple[str, ...]
@@ -113,6 +134,9 @@ def render_report(comparison: Comparison, *, film: bool, day: date) -> str:
         columns=COLUMNS,
         lines=_lines(comparison),
         failed=len(comparison.rows) - len(ok),
+        remarks=significance(comparison),
+        plan_columns=PLAN_COLUMNS,
+        plans=_plans(comparison),
         chart=_uri("image/png", draw_cost_against_r2(comparison)) if ok else None,
         cards=[
             (row.name, _uri("image/png", draw_encoder(comparison, row)))
@@ -145,13 +169,23 @@ def _lines(comparison: Comparison) -> list[Line]:
         first = Cell(str(rank), order=str(rank)) if row.ok else Cell("failed")
         notes = (row.kind if row.ok else row.reason, *row.notes)
         lines.append(Line(row.name, notes, row.status, (first, *_numbers(row))))
-    empty = (NONE,) * (len(COLUMNS) - 6)
+    empty = (NONE,) * (len(COLUMNS) - 7)
     for baseline in comparison.baselines:
-        lines.append(Line(baseline.name, ("baseline",), "baseline", (NONE, *_control(baseline), *empty)))
-    if REFERENCE not in {baseline.name for baseline in comparison.baselines}:
-        cost = (Cell("1", order="1"),) * 3
-        lines.append(Line(REFERENCE, ("what costs are divided by",), "baseline", (NONE, *cost, NONE, *empty)))
+        notes = ("what costs are divided by" if baseline.name == REFERENCE else "baseline",)
+        lines.append(Line(baseline.name, notes, "baseline", (NONE, *_control(baseline), *empty)))
     return lines
+
+
+def _plans(comparison: Comparison) -> list[tuple[str, tuple[Cell, ...]]]:
+    """Rows of the open-loop table: who, and the cells after."""
+    named = [(row.name, plan) for row in comparison.rows for plan in row.open_loop]
+    return [(name, _plan(row)) for name, row in [*named, *((row.latent, row) for row in comparison.floor)]]
+
+
+def _plan(row: OpenLoopRow) -> tuple[Cell, ...]:
+    library = Cell(f"{row.library:,}", order=str(row.library))
+    costs = map(_cell, (row.to_line.total, row.to_line.median, row.to_optimum.total))
+    return (Cell(row.plan, order=row.plan), library, *costs)
 
 
 def _numbers(row: ComparisonRow) -> tuple[Cell, ...]:
@@ -170,15 +204,16 @@ def _numbers(row: ComparisonRow) -> tuple[Cell, ...]:
             text += f" → {row.reduced_dim}" + ("" if row.dropped is None else f" ({100 * row.dropped:.1f}%)")
         width = Cell(text, order=str(row.latent_dim))
     step = NONE if row.step_ms is None else Cell(f"{row.step_ms:.2f}", order=str(row.step_ms))
-    return (*_control(row.control), *map(_cell, estimates), width, step)
+    p = NONE if row.p_first is None else Cell(f"{row.p_first:.3f}", order=str(row.p_first))
+    return (*_control(row.control), p, *map(_cell, estimates), width, step)
 
 
 def _control(control: ControlSummary | None) -> tuple[Cell, ...]:
     if control is None:
-        return (NONE,) * 4
+        return (NONE,) * 5
     reach = control.reach
     share = Cell(f"{100 * reach.value:.0f}%", f"{100 * reach.low:.0f}–{100 * reach.high:.0f}", str(reach.value))
-    costs = (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95)
+    costs = (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95, control.cost_ratio_total)
     return (*map(_cell, costs), share)
 
 

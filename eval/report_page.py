@@ -43,9 +43,9 @@ dd { margin: 0; overflow-wrap: anywhere; }
   @page { size: landscape; margin: 12mm; }
   body { padding: 0; font-size: 10pt; }
   .scroll, .scroll * { overflow: visible !important; }
-  table.sortable { font-size: 6.5pt; }
-  table.sortable.display > * > tr > * { padding: 2pt 3pt; }
-  table.sortable.display > * > tr > .name { min-width: 7rem; }
+  table.sortable { font-size: 6pt; }
+  table.sortable.display > * > tr > * { padding: 2pt 2pt; }
+  table.sortable.display > * > tr > .name { min-width: 6rem; }
   .dt-column-order, .hint { display: none; }
   .film { display: none; }
 }
@@ -81,6 +81,9 @@ dd { margin: 0; overflow-wrap: anywhere; }
 </tbody>
 </table>
 </div>
+{% for remark in remarks %}
+<p class="muted">{{ remark }}</p>
+{% endfor %}
 
 {% if chart %}
 <h2>Control cost and identifiability</h2>
@@ -103,6 +106,36 @@ each latent and drawn in joint space (dot: start; star: goal; broad line: the co
 encoder of the ranking. The goal image shines through.</p>
 <img src="{{ film }}" alt="Film of the arm on its way to three goals">
 </section>
+{% endif %}
+
+{% if plans %}
+<h2>Open loop</h2>
+<p>Plans between start and goal in the latent, decoded to joint paths by the nearest of a library of frames whose angles
+are known, as published; without arm and feedback. The rows of the true angles are the floor that decoding with the same
+library sets. What open loop cannot see: both plans are preserved by every affine map, so that a rotated and a sheared
+latent differ in their nearest neighbours only, and not at all in the limit of a large library. It tells a bent latent
+from a straight one; the table above tells whether one can control with it.</p>
+<div class="scroll">
+<table class="sortable display">
+<thead><tr>
+{% for column in plan_columns %}
+<th{% if loop.index < 3 %} class="name"{% endif %} title="{{ column.meaning }}">{{ column.head }}</th>
+{% endfor %}
+</tr></thead>
+<tbody>
+{% for name, cells in plans %}
+<tr>
+<td class="name" data-order="{{ name }}">{{ name }}</td>
+{% for cell in cells %}
+<td{% if loop.first %} class="name"{% endif %} data-order="{{ cell.order }}">{{ cell.text }}
+{%- if cell.interval %}<small>{{ cell.interval }}</small>{% endif %}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+<dl>{% for column in plan_columns %}<dt>{{ column.head }}</dt><dd>{{ column.meaning }}</dd>{% endfor %}</dl>
 {% endif %}
 
 <h2>What the columns mean</h2>

@@ -21,7 +21,7 @@ from worldplan.envs.rendering import render_frames
 from worldplan.episodes import EpisodeDataset
 from worldplan.errors import EncoderCollapsed
 from worldplan.eval.ceiling import bayes_ceiling
-from worldplan.eval.open_loop import ORACLE, OpenLoopRow, open_loop_cost
+from worldplan.eval.open_loop import ORACLE, OpenLoopRow, OpenLoopTask
 from worldplan.eval.provenance import plain, provenance
 from worldplan.eval.published import POINTS, Difference, Published, differences, published_row
 from worldplan.eval.regression import LABEL_KINDS, LabelFit, label_fit
@@ -155,7 +155,7 @@ def reproduce_reacher(
 
     Args:
         out: receives datasets and encoders.
-        scale: `smoke` (seconds; its numbers mean nothing), `cpu` (an hour and a half of two cores), `full` (the
+        scale: `smoke` (seconds; its numbers mean nothing), `cpu` (half an hour of two cores), `full` (the
             published sizes), or your own.
         seed: of all that is drawn; encoders take this and the following numbers.
         processes: that render.
@@ -172,6 +172,7 @@ def reproduce_reacher(
     settle(out, sizes, seed)
     stages = Stages(out, sizes, seed, processes, command, watch)
     judges: dict[str, Views] = {"": normal_views(sizes, seed, processes)}
+    plans = OpenLoopTask(sizes.plans, POINTS, sizes.libraries, seed, sizes.profile, sizes.target).draw()
     wanted = [(condition, k) for k in range(sizes.seeds) for condition in conditions(sizes)]
     results: dict[Condition, list[SeedResult]] = {condition: [] for condition in conditions(sizes)}
     floor: tuple[OpenLoopRow, ...] = ()
@@ -181,9 +182,7 @@ def reproduce_reacher(
             judges[condition.dataset] = recorded_views(stages.dataset(condition), sizes, seed)
         try:
             encoder = stages.encoder(condition, k)
-            report = open_loop_cost(
-                encoder, pairs=sizes.plans, points=POINTS, libraries=sizes.libraries, seed=seed, profile=sizes.profile
-            )
+            report = plans.report(encoder)
         except EncoderCollapsed as error:
             results[condition].append(SeedResult(seed + k, str(error)))
             continue

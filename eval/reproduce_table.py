@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldplan.eval.open_loop import OpenLoopRow
+from worldplan.eval.open_loop import OpenLoopRow, largest
 from worldplan.eval.published import COST_RATIO, SOURCE, WORST_RATIO
 from worldplan.eval.regression import LABEL_KINDS, LabelFit
 from worldplan.eval.reproduce import ReproducedRow, Reproduction, SeedResult
@@ -28,11 +28,6 @@ COLUMNS = (
     "best plan\n/ optimum",
 )
 _NONE = "–"
-
-
-def largest(paths: tuple[OpenLoopRow, ...], plan: str) -> OpenLoopRow:
-    """The row of a plan that was decoded with the largest library."""
-    return max((row for row in paths if row.plan == plan), key=lambda row: row.library)
 
 
 def title(report: Reproduction) -> str:

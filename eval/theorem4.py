@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
 
 import numpy as np
 
 from worldplan.agents.planning import Encoder
 from worldplan.cost import positive_int
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
-from worldplan.eval.controls import CONTROLS, TRUTHS, Control
+from worldplan.eval.dose import SIZES, Progress, checked_seed, control_tests, measure_control
 from worldplan.eval.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
-from worldplan.eval.latent_box import permuted_box, rotated_box
 from worldplan.eval.learned import learned_level
 from worldplan.eval.pixel_exact import pixel_levels
 from worldplan.eval.problems import LatentProblem, draw_problem, seen_through
-from worldplan.eval.verdicts import ControlLevel, Dose, ExactLevel, PlanningReport
-from worldplan.mpc import TOLERANCE as QP_TOLERANCE
+from worldplan.eval.verdicts import ControlLevel, ExactLevel, PlanningReport
 from worldplan.rotation import random_rotation
 
-Progress = Callable[[Iterator[Any], int], Iterator[Any]]
-Trial = Callable[[float, np.random.Generator, int], Gaps]
-"""Size of the mistake, generator and number of the trial to the gaps."""
-
-SIZES = tuple(10.0**-k for k in range(7))
-BOX_TOLERANCE = 1e-7  # relative gap of plans with limits on latents, whose solver is good to 1e-9
 HORIZON = (5, 20)
 NOISE = 0.1
 
@@ -70,23 +61,21 @@ def verify_planning(
         SolverFailed: a control could not be solved.
     """
     problems, trials = positive_int("problems", problems), positive_int("trials", trials)
-    largest = positive_int("largest", largest)
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
+    largest, seed = positive_int("largest", largest), checked_seed(seed)
     if problems < 10 or largest < 2:
         raise InvalidInput(f"need 10 problems or more of 2 latents or more, got {problems} of up to {largest}")
     if reference is not None and encoder is None:
         raise InvalidInput("a reference needs an encoder that is compared with it: pass `encoder`")
     jobs: list[Callable[[], ExactLevel | ControlLevel]] = [
-        partial(_exact, family, max(1, round(family.share * problems)), largest, int(seed)) for family in FAMILIES
+        partial(_exact, family, max(1, round(family.share * problems)), largest, seed) for family in FAMILIES
     ]
-    jobs += [partial(_control, test, trials, int(seed)) for test in _control_tests()]
+    jobs += [partial(measure_control, test, trials, seed, SIZES) for test in control_tests()]
     # First: wrong encoders show at once.
-    pixels = () if encoder is None else pixel_levels(encoder, int(seed), profile)
-    learned = None if encoder is None else learned_level(encoder, reference, int(seed), profile)
+    pixels = () if encoder is None else pixel_levels(encoder, seed, profile)
+    learned = None if encoder is None else learned_level(encoder, reference, seed, profile)
     levels = [job() for job in progress(iter(jobs), len(jobs))]
     return PlanningReport(
-        seed=int(seed),
+        seed=seed,
         exact=tuple(level for level in levels if isinstance(level, ExactLevel)),
         controls=tuple(level for level in levels if isinstance(level, ControlLevel)),
         pixels=pixels,
@@ -193,69 +182,3 @@ def _draw(rng: np.random.Generator, n: int, family: Family, k: int) -> LatentPro
 def _family_gaps(family: Family, world: LatentProblem, rng: np.random.Generator) -> Gaps:
     seen = seen_through(world, random_rotation(world.latent_dim, rng), rng.standard_normal(world.latent_dim))
     return family.gaps(world, seen, len(world.noise)) if family.finite else family.gaps(world, seen)
-
-
-# --- negative controls ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ControlTest:
-    """A control with one planner: `trial` gives the gaps for a size, a generator and the number of the trial."""
-
-    name: str
-    planner: str
-    expected: Literal["rejected", "accepted"]
-    required: float
-    tolerance: float
-    trial: Trial
-
-
-def _control_tests() -> list[ControlTest]:
-    tests = []
-    planners: list[tuple[str, Callable[..., Gaps], float]] = [
-        ("LQR", lambda *a: lqr_gaps(*a), SIZES[-1]),
-        ("MPC", lambda *a: mpc_gaps(*a), 10 * QP_TOLERANCE),
-    ]
-    for planner, gaps, required in planners:
-        for expected, controls in (("rejected", CONTROLS), ("accepted", TRUTHS)):
-            for name, control in controls.items():
-                trial = partial(_trial, control, gaps, 6 if planner == "LQR" else 4)
-                tests.append(ControlTest(name, planner, expected, required, TOLERANCE, trial))  # type: ignore[arg-type]
-    box = "QP"
-    least = 10 * QP_TOLERANCE
-    tests.append(ControlTest("latent box", box, "rejected", least, BOX_TOLERANCE, lambda *a: rotated_box(*a)))
-    tests.append(ControlTest("box, axes permuted", box, "accepted", least, BOX_TOLERANCE, lambda *a: permuted_box(*a)))
-    return tests
-
-
-def _trial(
-    control: Control, gaps: Callable[..., Gaps], most: int, size: float, rng: np.random.Generator, k: int
-) -> Gaps:
-    return gaps(*control(draw_problem(rng, 2 + k % (most - 1), blocks=1 + k % 2, steps=8), size, rng))
-
-
-def _control(test: ControlTest, trials: int, seed: int) -> ControlLevel:
-    doses = []
-    trials = trials if test.planner == "LQR" else max(2, trials // 2)
-    for size in SIZES:
-        if size < test.required * (1 - 1e-9) and test.planner != "LQR":
-            continue
-        # The same problems and directions at every size, and for every control.
-        measured = [test.trial(size, np.random.default_rng([seed, 1000, k]), k) for k in range(trials)]
-        accepted = [gaps.tolerance(test.tolerance) for gaps in measured]
-        worst = [gaps.worst[1] for gaps in measured]
-        value, action, plan = (
-            float(np.median([getattr(gaps, name) for gaps in measured])) for name in ("value", "action", "plan")
-        )
-        doses.append(
-            Dose(
-                size=size,
-                trials=trials,
-                rejected=sum(gap > limit for gap, limit in zip(worst, accepted, strict=True)),
-                value=value,
-                action=action,
-                plan=plan,
-                least=min(gap / limit for gap, limit in zip(worst, accepted, strict=True)),
-            )
-        )
-    return ControlLevel(test.name, test.planner, test.expected, test.required, test.tolerance, tuple(doses))

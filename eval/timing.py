@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from worldplan.agents.planning import PlanningAgent
+from worldplan.cost import positive_int
+from worldplan.errors import InvalidInput
 from worldplan.network import to_input
 
 _WARM_UP = 10  # steps that are not counted
@@ -45,7 +47,13 @@ def time_steps(agent: PlanningAgent, frames: NDArray[np.uint8], goal: NDArray[np
         frames: (T, 64, 64, 3), already rendered, so that no renderer is timed.
         goal: (64, 64, 3) image.
         steps: how many steps to time.
+
+    Raises:
+        InvalidInput: no steps or no frames.
     """
+    steps = positive_int("steps", steps)
+    if not len(frames):
+        raise InvalidInput("got no frames to time; pass those of an episode")
     network: Callable[[Any], Any] = getattr(agent.encoder, "network", agent.encoder)
     bare = network is not agent.encoder
     state, start = None, np.ones(1, dtype=bool)

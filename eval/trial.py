@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import perf_counter
 
@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.agents.planning import Encoder, PlanningAgent
-from worldplan.cost import QuadraticCost, finite_array, positive_int
-from worldplan.dynamics import fit_dynamics
+from worldplan.cost import finite_array, positive_int
 from worldplan.envs.fingerprint import check_encoder
-from worldplan.envs.reacher import ReacherGoal, check_name
+from worldplan.envs.reacher import check_name
 from worldplan.envs.rendering import PROFILES, TARGET_SIZE
-from worldplan.envs.rollout import rollout
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.batch import target_spheres
 from worldplan.eval.contestants import Contestant, examine
 from worldplan.eval.control import CONTROL_WEIGHT, Pairs, sample_pairs
-from worldplan.eval.fitting import START_CLIP, find_charts
+from worldplan.eval.fitting import FRAME_STRIDE, FitConfig, build_agent, random_torques
 from worldplan.eval.identifiability import gaussian_views
+from worldplan.eval.open_loop import OpenLoopRow, OpenLoopTask, Query, Scene
 from worldplan.eval.reduction import LinearReduction, ReducedEncoder, fit_reduction
 from worldplan.trajectories import Trajectories
 
@@ -30,11 +29,9 @@ Floats = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 
 JOINTS = 2
-FIT_STEPS = 60
 RHO, SCALE = 0.5, 0.7  # of the Gaussian world to judge in: at .7 rad no angle is ambiguous
 CHECKED = 24  # frames on which an encoder is examined
 _DOTS = 400  # latents of a figure
-_STRIDE = 12  # frames of an episode that show much the same
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,7 @@ class CompareConfig:
         fit_episodes: random-torque episodes of 60 steps that dynamics are fitted to.
         frame_pairs: of the Gaussian world in which R2 and Theorem 3 are measured.
         resamples: bootstrap samples behind the intervals of R2 and Theorem 3.
+        libraries: numbers of frames that open-loop plans are decoded with.
         processes: encoders on trial at the same time; more than 1 needs an importable `__main__` (spawn).
     """
 
@@ -61,6 +59,7 @@ class CompareConfig:
     fit_episodes: int = 60
     frame_pairs: int = 2000
     resamples: int = 1000
+    libraries: tuple[int, ...] = (250, 1000, 4000)
     processes: int = 1
 
     def __post_init__(self) -> None:
@@ -71,6 +70,22 @@ class CompareConfig:
         check_name("render profile", self.profile, PROFILES)
         check_name("target", self.target, (*TARGET_SIZE, "hidden"))
         check_name("distribution of poses", self.distribution, ("normal", "reset"))
+        object.__setattr__(self, "libraries", self.open_loop.libraries)
+
+    @property
+    def open_loop(self) -> OpenLoopTask:
+        """Plans to decode: as many pairs as episodes."""
+        return OpenLoopTask(
+            self.episodes, libraries=self.libraries, seed=self.seed, profile=self.profile, target=self.target
+        )
+
+    @property
+    def fit(self) -> FitConfig:
+        """The random-torque episodes that dynamics are fitted to, and what torque costs."""
+        weight = CONTROL_WEIGHT
+        return FitConfig(
+            self.fit_episodes, profile=self.profile, target=self.target, control_weight=weight, seed=self.seed
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +98,7 @@ class Stage:
         torques: random-torque episodes, with frames.
         states: (F, 2, 2) pairs of states z ~ N(0, I), correlated by `RHO`; joint angles are `SCALE` times that.
         frames: (F, 2, 64, 64, 3) what they look like, target anywhere.
+        plans: ends and library of open-loop plans.
     """
 
     pairs: Pairs
@@ -90,6 +106,7 @@ class Stage:
     torques: Trajectories
     states: Floats
     frames: Frames
+    plans: Scene
 
 
 @lru_cache(maxsize=1)
@@ -100,20 +117,7 @@ def build_stage(config: CompareConfig) -> Stage:
     )
     pairs = sample_pairs(config.episodes, config.seed, config.distribution)
     targets = target_spheres(config.episodes, config.seed, config.target)
-    return Stage(pairs, targets, random_torques(config), states, frames)
-
-
-def random_torques(config: CompareConfig, pixels: bool = True) -> Trajectories:
-    """The random-torque episodes of `fit_agent` with the same seed and sizes."""
-    starts = np.random.default_rng([config.seed, 0]).standard_normal((config.fit_episodes, JOINTS))
-    return rollout(
-        ReacherGoal(profile=config.profile, target=config.target, pixels=pixels),
-        None,
-        config.fit_episodes,
-        seed=config.seed,
-        steps=FIT_STEPS,
-        options=[{"qpos": start} for start in starts.clip(-START_CLIP, START_CLIP)],
-    )
+    return Stage(pairs, targets, random_torques(config.fit), states, frames, config.open_loop.draw())
 
 
 def figure_rows(episodes: Sequence[Floats]) -> Floats:
@@ -142,7 +146,7 @@ class Fitted:
 
 
 def fit_contestant(contestant: Contestant, encoder: Encoder, stage: Stage) -> Fitted:
-    """What `fit_agent` does, on frames that are there already, and in common units.
+    """What `fit_agent` does, on frames that are there already, after examination, and in common units.
 
     Whatever the units of a latent, its cost is `|h - g|^2 + (.1 / scale^2) |u|^2` with the scale at which its spread in
     the Gaussian world is that of the joint angles: all encoders then trade torque for distance alike.
@@ -155,7 +159,7 @@ def fit_contestant(contestant: Contestant, encoder: Encoder, stage: Stage) -> Fi
     check_encoder(encoder)
     qpos = stage.torques.info["qpos"]
     shown = [contestant.shown(frames, angles) for frames, angles in zip(stage.torques.frames, qpos, strict=True)]
-    apart = np.concatenate([frames[::_STRIDE] for frames in shown])
+    apart = np.concatenate([frames[::FRAME_STRIDE] for frames in shown])
     examine(encoder, apart[:CHECKED], JOINTS)
     latents, reduction = [encode(encoder, frames) for frames in shown], None
     if encoder.latent_dim > JOINTS:
@@ -166,9 +170,9 @@ def fit_contestant(contestant: Contestant, encoder: Encoder, stage: Stage) -> Fi
     if not spread(judged) > 0:
         raise EncoderCollapsed(f"the encoder is constant on {len(judged)} frames of the Gaussian world")
     scale = spread(angles) / spread(judged)  # radians per latent unit
-    dynamics = fit_dynamics(latents, stage.torques.actions)
-    cost = QuadraticCost.goal_reaching(encoder.latent_dim, CONTROL_WEIGHT / scale**2, action_dim=dynamics.action_dim)
-    agent = PlanningAgent(encoder, dynamics, cost, charts=find_charts(encoder, apart))
+    agent = build_agent(
+        encoder, latents, replace(stage.torques, frames=shown), FitConfig(control_weight=CONTROL_WEIGHT, scale=scale)
+    )
     return Fitted(agent, reduction, scale, latents, (judged * scale / SCALE).reshape(len(stage.states), 2, -1))
 
 
@@ -182,6 +186,18 @@ def encode(encoder: Encoder, frames: Frames) -> Floats:
     if latents.shape != (len(frames), encoder.latent_dim):
         raise InvalidInput(f"the encoder must give latents ({len(frames)}, {encoder.latent_dim}), got {latents.shape}")
     return latents
+
+
+def open_loop(contestant: Contestant, encoder: Encoder, stage: Stage) -> tuple[OpenLoopRow, ...]:
+    """Open-loop control cost of what is planned in: of `Fitted.agent.encoder`.
+
+    Raises:
+        InvalidInput: latents of another shape, or that are not finite.
+    """
+    truth, task = stage.plans.truth, stage.plans.task
+    poses = zip(stage.plans.frames, (truth.starts, truth.goals, truth.library), strict=True)
+    latent = Query(*(encode(encoder, contestant.shown(frames, angles)) for frames, angles in poses))
+    return tuple(task.rows(latent, contestant.name))
 
 
 def step_time(agent: PlanningAgent, frames: Frames, steps: int = 100) -> float:

@@ -114,6 +114,11 @@ class ControlLevel:
         rows = [(dose.value, dose.action, dose.plan) for dose in self.judged]
         return all(a >= b for big, small in pairwise(rows) for a, b in zip(big, small, strict=True))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Fields and verdict; of mistakes also what was seen of them."""
+        effects = {"resolution": self.resolution, "monotone": self.monotone}
+        return {**asdict(self), "passed": self.passed} | (effects if self.expected == "rejected" else {})
+
 
 @dataclass(frozen=True)
 class PixelLevel:
@@ -181,12 +186,10 @@ class PlanningReport:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         facts = {"passed": self.passed, **asdict(self)}
-        for group in ("exact", "controls", "pixels"):
+        for group in ("exact", "pixels"):
             for level, row in zip(getattr(self, group), facts[group], strict=True):
                 row["passed"] = level.passed
-                if isinstance(level, ControlLevel):
-                    effects = {"resolution": level.resolution, "monotone": level.monotone}
-                    row |= effects if level.expected == "rejected" else {}
+        facts["controls"] = [control.to_dict() for control in self.controls]
         if self.learned is not None:
             facts["learned"] = self.learned.to_dict()
         return plain(facts)  # type: ignore[no-any-return]

@@ -31,7 +31,7 @@ from worldplan.pairs import PairDataset, load_labels
 from worldplan.pretraining import PretrainConfig
 
 VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify"]
-VERBS += ["convert", "diagnose", "compare", "reproduce"]
+VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench"]
 KINDS = [f"collect {kind}" for kind in ("ou", "gennorm", "sac", "random", "mixture")]
 
 

@@ -5,6 +5,7 @@ import re
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,26 +15,40 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr, spearmanr
 
 from worldplan.__main__ import main
+from worldplan.commands.compare import Compare
 from worldplan.encoder import load_encoder, save_encoder
+from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.reacher import ReacherGoal, angle_error
 from worldplan.envs.rollout import rollout
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval import compare, report
 from worldplan.eval.batch import evaluate_batch, rollout_goals, target_spheres
 from worldplan.eval.compare import CompareConfig, compare_encoders
-from worldplan.eval.compare_table import COLUMNS, notes, table, title
+from worldplan.eval.compare_table import COLUMNS, notes, significance, table, title, totals
+from worldplan.eval.comparison import ComparisonRow
 from worldplan.eval.contestants import AngleReader, Contestant, angle_frames, find_contestants, untrained_encoder
-from worldplan.eval.control import Pairs, TrueStateLQR, evaluate_control, measure, sample_pairs
+from worldplan.eval.control import (
+    ControlResult,
+    Estimate,
+    Pairs,
+    TrueStateLQR,
+    evaluate_control,
+    measure,
+    sample_pairs,
+    summarise,
+)
 from worldplan.eval.correlation import correlate
 from worldplan.eval.fitting import FitConfig, fit_agent
+from worldplan.eval.null import paired_test
+from worldplan.eval.open_loop import largest
 from worldplan.eval.pixel_exact import MappedEncoder
-from worldplan.eval.trial import build_stage, fit_contestant
+from worldplan.eval.trial import build_stage, fit_contestant, open_loop
 from worldplan.eval.workers import worker_pool
 from worldplan.network import ConvEncoder
 from worldplan.rotation import random_rotation
 
-SMALL = CompareConfig(episodes=3, fit_episodes=5, frame_pairs=220, resamples=50)
-OPTIONS = ["--episodes", "3", "--fit-episodes", "5", "--frame-pairs", "220", "--processes", "1"]
+SMALL = CompareConfig(episodes=3, fit_episodes=5, frame_pairs=220, resamples=50, libraries=(40, 10))
+OPTIONS = ["--episodes", "3", "--fit-episodes", "5", "--frame-pairs", "220", "--processes", "1", "--libraries", "40"]
 MODULE = """
 import numpy as np
 
@@ -192,8 +207,16 @@ def test_rows_are_ranked_by_mean_cost(comparison):
     ranks = [row.name for row in comparison.rows]
     assert set(ranks[:2]) == {"oracle", "reacher"} and ranks[2] == "mynets:encoder"
     assert means[1] < 1.2 and means[2] > 2
-    assert {line.name for line in comparison.baselines} == {"random torques", "standing still"}
-    assert min(line.cost_ratio_mean.value for line in comparison.baselines) > 2
+
+
+def test_the_reference_is_a_baseline_of_ratio_one(comparison):
+    reference, *others = comparison.baselines
+    assert [line.name for line in others] == ["random torques", "standing still"]
+    assert reference.name == "true-state clipped LQR" and reference.episodes == 3
+    for ratio in (reference.cost_ratio_mean, reference.cost_ratio_median, reference.cost_ratio_p95):
+        assert (ratio.value, ratio.low, ratio.high) == (1, 1, 1)
+    assert reference.reach.value == 1 and 0 < reference.reach.low < 1
+    assert min(line.cost_ratio_mean.value for line in others) > 2
 
 
 def test_the_oracle_marks_the_floor(comparison):
@@ -249,9 +272,10 @@ def test_json_holds_it_all(comparison):
 def test_the_table_holds_every_encoder_and_says_what_was_dropped(comparison):
     rows = table(comparison)
     assert all(len(row) == len(COLUMNS) for row in rows)
-    assert [row[0] for row in rows] == [*(r.name for r in comparison.rows), "random torques", "standing still"]
+    baselines = ["true-state clipped LQR", "random torques", "standing still"]
+    assert [row[0] for row in rows] == [*(r.name for r in comparison.rows), *baselines]
     oracle = next(row for row in rows if row[0] == "oracle")
-    assert oracle[7:9] == ["0\n[0, 0]", "0 ≤ 0"]  # rounding
+    assert oracle[7:9] == ["0\n[0,\n0]", "0 ≤\n0"]  # rounding
     told = "\n".join(notes(comparison))
     assert "components of 8" in told and "rank correlation" in told
     assert comparison.rows[0].name in title(comparison)
@@ -289,6 +313,12 @@ class Breaking(AngleReader):
                 return h if self.calls < 60 else h[:, :1]
             case "raises":
                 raise ZeroDivisionError("one over nothing")
+            case "patchy":  # of one frame in a dozen
+                return np.where(frames.sum(axis=(1, 2, 3))[:, None] % 12 == 0, np.nan, h)
+            case "nan later":
+                return h if self.calls < 75 else h * np.nan
+            case "exits":
+                raise SystemExit(3)
         return h
 
 
@@ -302,6 +332,9 @@ REASONS = {
     "batch": "in the batch",
     "late": "must give latents",
     "raises": "ZeroDivisionError: one over nothing",
+    "patchy": "finite",
+    "nan later": "finite",
+    "exits": "SystemExit: 3",
 }
 
 
@@ -312,7 +345,7 @@ def broken():
 
 
 def test_failures_come_last_with_their_reasons(broken):
-    assert [row.ok for row in broken.rows] == [True] + [False] * 10
+    assert [row.ok for row in broken.rows] == [True] + [False] * 13
     rows = rows_of(broken)
     for kind, reason in REASONS.items():
         assert rows[kind].status == "failed" and rows[kind].control is None
@@ -321,12 +354,51 @@ def test_failures_come_last_with_their_reasons(broken):
     assert broken.correlation.n == 1 and np.isnan(broken.correlation.spearman.value)
     told = "\n".join(notes(broken))
     assert all(f"{kind} failed: " in told for kind in REASONS) and "rank correlation" not in told
-    assert [row[1] for row in table(broken)[1:11]] == ["failed"] * 10
+    assert [row[1] for row in table(broken)[1:14]] == ["failed"] * 13
 
 
 def test_failures_do_not_change_the_others(comparison, broken):
     untimed = [replace(rows_of(c)["oracle"], step_ms=None).to_dict() for c in (comparison, broken)]
     assert untimed[0] == untimed[1]
+
+
+class Masking(Breaking):
+    """Blacks out the middle of its own input, as a careless preprocessing step does."""
+
+    def __call__(self, frames):
+        frames[:, 20:44, 20:44] = 0
+        return super().__call__(frames)
+
+
+def test_an_encoder_that_writes_on_its_frames_spoils_no_others():
+    stage = build_stage(SMALL)
+    shared = [*stage.torques.frames, stage.frames, *stage.plans.frames]
+    before = [frames.copy() for frames in shared]
+    (contestant,) = find_contestants([Masking("masking")])
+    compare._attempt(contestant, SMALL)
+    assert all(np.array_equal(a, b) for a, b in zip(shared, before, strict=True))
+    frames = stage.torques.frames[0].copy()
+    Masking("masking")(frames)
+    assert not np.array_equal(frames, before[0])
+
+
+def test_an_interrupt_is_no_encoders_failure():
+    def interrupt(frames):
+        raise KeyboardInterrupt
+
+    interrupt.latent_dim = 2
+    with pytest.raises(KeyboardInterrupt):
+        compare_encoders([interrupt], SMALL)
+
+
+def test_frames_that_look_otherwise_are_named_with_both_versions():
+    here, old, new = render_fingerprint(), glimpse(), glimpse()
+    old.name, old.card = "old", {"data": {"render": {**here, "mujoco": "3.1.0", "fast_blocks": "00" * 192}}}
+    new.name, new.card = "new", {"data": {"render": here}}
+    compared = compare_encoders([old, new], SMALL)
+    (note,), none = rows_of(compared)["old"].notes, rows_of(compared)["new"].notes
+    assert "'old' was made with MuJoCo 3.1.0" in note and f"draws with MuJoCo {here['mujoco']}" in note
+    assert none == () and any(note in told for told in notes(compared))
 
 
 def test_all_failed():
@@ -367,6 +439,102 @@ def test_a_rotated_encoder_controls_alike_and_a_sheared_one_does_not(comparison)
     wanted = rows_of(comparison)["oracle"].ratios
     assert ratios[0] == pytest.approx(wanted, rel=1e-6)
     assert not np.allclose(ratios[1], wanted, rtol=1e-3)
+
+
+# --- open loop ------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_has_its_open_loop_cost_and_the_oracle_gets_the_floor(comparison):
+    for row in comparison.rows:
+        assert {plan.latent for plan in row.open_loop} == {row.name}
+        assert [(p.plan, p.library) for p in row.open_loop] == [(p.plan, p.library) for p in comparison.floor]
+    assert [plan.library for plan in comparison.floor] == [10, 10, 40, 40]
+    oracle = rows_of(comparison)["oracle"].open_loop
+    assert tuple(replace(plan, latent="true angles") for plan in oracle) == comparison.floor
+    plan = largest(rows_of(comparison)["reacher"].open_loop, "line").to_optimum.total
+    line = table(comparison)[[row.name for row in comparison.rows].index("reacher")]
+    assert line[COLUMNS.index("open\nloop")] == f"{plan.value:.3g}"
+    assert any("decoded with 40 frames" in told and "true angles" in told for told in notes(comparison))
+
+
+def test_wide_latents_are_planned_in_their_components():
+    """True angles behind eight latents cost what the true angles cost; a bent latent costs more."""
+    stage, rotation = build_stage(SMALL), random_rotation(8, np.random.default_rng(1))[:, :2]
+    contestant = Contestant("lifted", "oracle", partial(MappedEncoder, AngleReader(), rotation))
+    reduced = fit_contestant(contestant, contestant.load(), stage).agent.encoder
+    assert reduced.latent_dim == 2
+    plans, floor = open_loop(contestant, reduced, stage), SMALL.open_loop.floor()
+    assert [p.to_line.total.value for p in plans] == pytest.approx([p.to_line.total.value for p in floor], rel=1e-9)
+    bent = MappedEncoder(lambda frames: AngleReader()(frames) ** 3, np.eye(2))
+    plans = open_loop(contestant, bent, stage)
+    assert plans[-2].to_line.total.value > 1.01 * floor[-2].to_line.total.value
+
+
+# --- what may be chance ---------------------------------------------------------------------------------------------
+
+
+def result(cost):
+    return ControlResult(cost, np.zeros(len(cost)), np.ones(len(cost), dtype=bool), np.zeros(len(cost)))
+
+
+def judged(episodes=40):
+    """The first; one as good, one worse, one failed."""
+    rng = np.random.default_rng(0)
+    means = {"worse": 11.0, "good": 9.9, "also": 9.9}
+    tried = [(ComparisonRow(name, "zoo"), result(mean + rng.random(episodes))) for name, mean in means.items()]
+    return compare._judged([(ComparisonRow("lost", "zoo", "failed"), None), *tried], result(np.full(episodes, 10.0)), 3)
+
+
+def test_rows_are_held_against_the_first():
+    rows = judged()
+    first, second, third, lost = rows
+    assert {first.name, second.name} == {"good", "also"} and (third.name, lost.name) == ("worse", "lost")
+    assert first.p_first is None and second.p_first > 0.05 > third.p_first == 0.001
+    assert second.p_first == paired_test(second.ratios, first.ratios, 3)
+    told = significance(SimpleNamespace(rows=rows))
+    assert second.name in told[0] and "worse" not in told[0] and "may be chance" in told[0]
+    told = significance(SimpleNamespace(rows=[first, third]))
+    assert "p ≤ 0.05 for all" in told[0] and "chance" not in told[0]
+
+
+def test_rows_are_told_from_themselves_in_5_percent():
+    rows = judged()
+    assert all(row.null.passed and row.null.resamples == 500 for row in rows[:3]) and rows[3].null is None
+    worst = max(rows[:3], key=lambda row: row.null.rate.value)
+    told = significance(SimpleNamespace(rows=rows))
+    assert f"{worst.null.rate.value:.1%} [" in told[1] and f"worst: {worst.name}" in told[1]
+    few = judged(11)  # too few to be halved
+    assert [row.null for row in few] == [None] * 4 and len(significance(SimpleNamespace(rows=few))) == 1
+
+
+def test_the_table_fits_a_terminal(capsys):
+    """Nothing is cut off, however wide the numbers, with a name as long as the longest shipped."""
+    wide, bound = Estimate(0.0743, 0.0381, 0.1032), Estimate(*[0.0041] * 3)
+    row = replace(judged()[0], name="reacher-supervised", step_ms=30.73, latent_to_state=wide, state_to_latent=wide)
+    row = replace(row, orthogonality_error=wide, theorem3_error=bound, theorem3_bound=bound)
+    Compare(encoders=("oracle",)).show({}, "", COLUMNS, table(SimpleNamespace(rows=[row], baselines=())))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.search(r"reacher-supervised .* 30\.73 +│$", line) for line in lines)
+    assert max(map(len, lines)) <= 120
+
+
+def test_an_episode_without_way_to_go_has_no_ratio():
+    reference = np.array([10.0, 0.0, 12.0])
+    first, second = compare._judged(
+        [(ComparisonRow(name, "zoo"), result(reference + k)) for k, name in enumerate("ab")], result(reference), 0
+    )
+    assert np.isnan(second.ratios[1]) and 0 < second.p_first <= 1 and first.control.cost_ratio_mean.value == 1
+
+
+def test_summed_costs_do_not_hang_on_an_episode_that_starts_near_its_goal():
+    reference = np.array([10.0, 12.0, 1e-3])
+    summary = summarise("a", result(reference + 5), result(reference))
+    assert summary.cost_ratio_mean.value > 1000
+    total = summary.cost_ratio_total
+    assert total.value == pytest.approx(37.001 / 22.001) and 1 < total.low <= total.value <= total.high
+    assert summarise("a", result(reference), result(reference)).cost_ratio_total == Estimate(1.0, 1.0, 1.0)
+    told = totals(SimpleNamespace(rows=[SimpleNamespace(control=None)], baselines=[summary]))
+    assert "a 1.68" in told
 
 
 # --- correlation ----------------------------------------------------------------------------------------------------

@@ -181,6 +181,7 @@ def test_a_summary_made_by_hand():
     assert row.cost_ratio_mean.value == pytest.approx(1.5)  # 2, 1, 1.5: an episode that costs nothing has no ratio
     assert row.cost_ratio_median.value == pytest.approx(1.5)
     assert row.cost_ratio_p95.value == pytest.approx(1.95)
+    assert row.cost_ratio_total.value == pytest.approx(10 / 7)
     assert row.to_dict()["reach"]["value"] == 0.75
 
 

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 
 from worldplan.errors import EncoderCollapsed, InvalidInput
-from worldplan.eval import open_loop
-from worldplan.eval.open_loop import ORACLE, PLANS, Query, decode_paths, open_loop_cost, open_loop_rows
+from worldplan.eval import control, open_loop, ratios
+from worldplan.eval.open_loop import (
+    ORACLE,
+    PLANS,
+    OpenLoopTask,
+    Query,
+    decode_paths,
+    largest,
+    open_loop_cost,
+    open_loop_rows,
+)
 from worldplan.rotation import random_rotation
 from worldplan.straight_line import path_cost, straight_line
 
@@ -120,8 +129,8 @@ def test_the_ratio_is_of_sums_and_of_pairs(truth):
 
 
 def test_the_interval_covers_the_ratio_of_more_pairs(monkeypatch):
-    monkeypatch.setattr(open_loop, "estimate", lambda *arguments: None)  # slow, and not what is tested here
-    monkeypatch.setattr(open_loop, "RESAMPLES", 400)
+    monkeypatch.setattr(ratios, "estimate", lambda *arguments: None)  # slow, and not what is tested here
+    monkeypatch.setattr(control, "RESAMPLES", 400)
     library = draw(library=500).library
     pool = Query(*np.random.default_rng(5).standard_normal((2, 3000, 2)).clip(-2.4, 2.4), library)
     long_run = totals(pool, pool)["line"][0]
@@ -208,6 +217,31 @@ def test_an_oracle_encoder_gets_the_floor(painted):
 def test_the_seed_decides(painted):
     first, again, other = (open_loop_cost(Painted(), pairs=20, libraries=(50,), seed=s).to_dict() for s in (1, 1, 2))
     assert first == again and first["rows"] != other["rows"]
+
+
+def test_frames_are_drawn_once_for_all_encoders(painted, monkeypatch):
+    task = OpenLoopTask(pairs=20, libraries=[80, 20, 80], seed=3)
+    assert task.libraries == (20, 80)
+    scene = task.draw()
+    encoders = [Painted(lambda z: z @ random_rotation(2, 1).T), Painted(np.tanh)]
+    wanted = [open_loop_cost(encoder, pairs=20, libraries=(20, 80), seed=3).to_dict() for encoder in encoders]
+    monkeypatch.setattr(open_loop, "render_frames", None)
+    assert [scene.report(encoder).to_dict() for encoder in encoders] == wanted
+    assert wanted[0] != wanted[1]
+    assert task.rows(scene.truth, ORACLE) == task.floor() == list(scene.report(encoders[0]).rows[1::2])
+    assert largest(task.floor(), "line").library == 80 and largest(task.floor(), "line").plan == "line"
+
+
+@pytest.mark.parametrize("target", ["hard", "easy", "hidden"])
+def test_the_target_of_a_task(monkeypatch, target):
+    seen = []
+    monkeypatch.setattr(open_loop, "render_frames", lambda qpos, places, profile: seen.append(places))
+    OpenLoopTask(5, libraries=(7,), target=target).draw()
+    if target == "hidden":
+        assert seen == [None] * 3
+    else:
+        assert seen[0] is seen[1] and [len(places) for places in seen] == [5, 5, 7]
+        assert set(np.concatenate(seen)[:, 2]) == {{"hard": 0.015, "easy": 0.05}[target]}
 
 
 def test_bad_encoders_and_numbers(painted):

@@ -19,9 +19,13 @@ from selenium.webdriver.chrome.service import Service
 
 from worldplan.errors import InvalidInput
 from worldplan.eval import compare_figures, report
-from worldplan.eval.compare import Comparison, ComparisonRow
+from worldplan.eval.comparison import Comparison, ComparisonRow
 from worldplan.eval.control import ControlResult, Estimate, summarise
 from worldplan.eval.correlation import Correlation
+from worldplan.eval.null import NullTest
+from worldplan.eval.open_loop import OpenLoopRow
+from worldplan.eval.planning import REFERENCE
+from worldplan.eval.ratios import Ratios
 from worldplan.eval.report import write_report
 from worldplan.eval.trial import CompareConfig
 
@@ -39,6 +43,23 @@ def summary(name, factor, missed=0):
     steps = np.where(np.arange(EPISODES) < missed, np.nan, 40.0)
     done = ControlResult(costs * ratio, tip, tip < 0.025, steps)
     return summarise(name, done, ControlResult(costs, tip, tip < 0.025, steps))
+
+
+def perfect():
+    """The reference against itself."""
+    done = ControlResult(np.linspace(5, 15, EPISODES), np.zeros(EPISODES), np.ones(EPISODES, bool), np.zeros(EPISODES))
+    return summarise(REFERENCE, done, done)
+
+
+def plans(name, factor):
+    """Open-loop rows of two libraries."""
+    rows = []
+    for plan, over in (("line", 1.85), ("optimum", 1.0)):
+        for library in (1000, 50):
+            value = Estimate(factor + 1 / library, factor, factor + 0.1)
+            best = Estimate(over * value.value, over * value.low, over * value.high)
+            rows.append(OpenLoopRow(name, plan, library, Ratios(value, value, value), Ratios(best, best, best)))
+    return tuple(rows)
 
 
 def made_up_comparison():
@@ -77,22 +98,25 @@ def made_up_comparison():
             theorem3_bound=Estimate(0.2, 0.1, 0.3),
             latents=latents,
             paths=paths(factor / 10),
+            open_loop=plans(name, factor),
+            null=NullTest(500, Estimate(0.04 + factor / 1000, 0.03, 0.06)),
             **facts,
         )
 
     rows = (
         row("oracle", "oracle", 1.0, 1.0, None),
-        row("reacher", "zoo", 1.05, 0.98, np.tanh(angles), notes=("made with MuJoCo 0.1",)),
-        row(ATTACK, "module", 1.7, 0.9, angles**3, latent_dim=64, dropped=0.123),
-        row("line of $x_1$", "object", 4.0, 0.3, None, latent_dim=1, reduced_dim=1),
-        row("untrained", "untrained", 9.5, -0.1, None),
+        row("reacher", "zoo", 1.05, 0.98, np.tanh(angles), notes=("made with MuJoCo 0.1",), p_first=0.32),
+        row(ATTACK, "module", 1.7, 0.9, angles**3, latent_dim=64, dropped=0.123, p_first=0.004),
+        row("line of $x_1$", "object", 4.0, 0.3, None, latent_dim=1, reduced_dim=1, p_first=0.002),
+        row("untrained", "untrained", 9.5, -0.1, None, p_first=0.001),
         ComparisonRow("broken", "folder", "failed", REASON),
     )
     return Comparison(
         config=CompareConfig(episodes=EPISODES),
         provenance={"command": "worldplan compare a & b --seed 7", "seed": 7, "versions": {"worldplan": "9.8.7"}},
         rows=rows,
-        baselines=(summary("random torques", 31.0, 12), summary("standing still", 12.0, 12)),
+        baselines=(perfect(), summary("random torques", 31.0, 12), summary("standing still", 12.0, 12)),
+        floor=plans("true angles", 1.0),
         correlation=Correlation(5, Estimate(1.0, 0.9, 1.0), Estimate(0.8, 0.5, 0.9)),
         angles=angles,
         starts=starts,
@@ -181,7 +205,8 @@ def test_it_says_where_it_comes_from(page):
 
 
 def test_it_shows_every_row(page, comparison):
-    assert page.count("tr") == 1 + len(comparison.rows) + len(comparison.baselines) + 1
+    open_loop = 1 + 4 * 6  # two plans, two libraries; five encoders that worked, and the floor
+    assert page.count("tr") == 1 + len(comparison.rows) + len(comparison.baselines) + open_loop
     for row in comparison.rows:
         assert row.name in page.text
     for said in (
@@ -206,6 +231,16 @@ def test_names_are_text(page, comparison, path, monkeypatch, no_pictures):
     assert open_door.count("script") > 1 and any("onerror" in a for _, a in open_door.elements)
 
 
+def test_it_says_what_may_be_chance_and_what_open_loop_cannot_see(page, comparison, tmp_path, no_pictures):
+    assert "the order may be chance, for reacher (p = 0.32)." in page.text and "worst: untrained" in page.text
+    assert "What open loop cannot see" in page.text
+    bare = replace(
+        comparison, floor=(), rows=tuple(replace(r, open_loop=(), null=None, p_first=None) for r in comparison.rows)
+    )
+    text = Page(report.render_report(bare, film=False, day=DAY)).text
+    assert "Open loop" not in text and "Paired test" not in text and "worst" not in text
+
+
 def test_nothing_is_fetched(page, path):
     assert page.foreign == [] and page.count("link") == page.count("iframe") == 0
     policy = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
@@ -217,12 +252,25 @@ def test_nothing_is_fetched(page, path):
 
 def test_cells_carry_the_numbers_they_are_sorted_by(page):
     orders = [a["data-order"] for tag, a in page.elements if tag == "td"]
-    table = [orders[i : i + len(report.COLUMNS)] for i in range(0, len(orders), len(report.COLUMNS))]
+    table, plans = np.split(orders, [len(report.COLUMNS) * 9])
+    table = table.reshape(9, -1).tolist()
     assert [line[0] for line in table] == ["1", "2", "3", "4", "5", "", "", "", ""]
     assert [line[1] for line in table][:3] == ["oracle", "reacher", ATTACK]
     means = [float(line[2]) for line in table[:5]]
     assert means == sorted(means)
-    assert set(table[5][2:]) == {""} and float(table[6][2]) > 31
+    assert set(table[5][2:]) == {""} and float(table[6][2]) == 1 and float(table[7][2]) > 31
+    p = [line[[c.head for c in report.COLUMNS].index("p against first")] for line in table]
+    assert p == ["", "0.32", "0.004", "0.002", "0.001", *[""] * 4]
+    plans = plans.reshape(-1, len(report.PLAN_COLUMNS)).tolist()
+    assert plans[0] == ["oracle", "line", "1000", "1.001", "1.001", repr(1.85 * 1.001)]
+    assert [line[0] for line in plans[::4]] == [
+        "oracle",
+        "reacher",
+        ATTACK,
+        "line of $x_1$",
+        "untrained",
+        "true angles",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -391,13 +439,15 @@ def requests(browser):
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
 
-def click(browser, head):
+def click(browser, head, columns=report.COLUMNS):
     """Click a column's head; then the names of the rows, from above, and the column's numbers."""
-    column = [c.head for c in report.COLUMNS].index(head)
-    browser.execute_script("document.querySelectorAll('table.sortable thead th')[arguments[0]].click()", column)
-    cells = "row => [...row.cells].map(cell => cell.dataset.order)"
-    rows = browser.execute_script(f"return [...document.querySelectorAll('table.sortable tbody tr')].map({cells})")
-    return [row[1] for row in rows], [row[column] for row in rows]
+    column = [c.head for c in columns].index(head)
+    table = f"document.querySelectorAll('table.sortable')[{0 if columns is report.COLUMNS else 1}]"
+    browser.execute_script(f"{table}.querySelectorAll('thead th')[{column}].click()")
+    rows = browser.execute_script(
+        f"return [...{table}.tBodies[0].rows].map(r => [...r.cells].map(c => c.dataset.order))"
+    )
+    return [row[1 if columns is report.COLUMNS else 0] for row in rows], [row[column] for row in rows]
 
 
 def test_it_opens_without_errors_or_requests(opened, path):
@@ -447,6 +497,16 @@ def test_costs_are_not_sorted_as_text(opened):
     assert [float(order) for order in orders if order] != sorted(map(float, filter(None, orders)), key=str)
     assert names[:3] == ["true-state clipped LQR", "oracle", "reacher"]
     assert names[-2:] == ["random torques", "broken"]
+
+
+def test_the_open_loop_table_sorts_too(opened):
+    names, orders = click(opened, "To optimum", report.PLAN_COLUMNS)
+    numbers = [float(order) for order in orders]
+    assert numbers == sorted(numbers) and {names[0], names[1]} == {"oracle", "true angles"}
+    _, sizes = click(opened, "Library", report.PLAN_COLUMNS)
+    assert sizes == ["50"] * 12 + ["1000"] * 12
+    _, kinds = click(opened, "Plan", report.PLAN_COLUMNS)
+    assert kinds == ["line"] * 12 + ["optimum"] * 12
 
 
 def test_a_click_sorts_names(opened):

@@ -9,7 +9,7 @@ import pytest
 import worldplan as wp
 from worldplan.charts import encode_turned, fit_quarter_turns
 from worldplan.errors import EncoderCollapsed, InvalidInput, NotStabilizable
-from worldplan.eval import controls, gaps, pixel_exact, problems, theorem4
+from worldplan.eval import controls, dose, gaps, pixel_exact, problems, theorem4
 from worldplan.eval.gaps import cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
 from worldplan.eval.latent_box import permuted_box, rotated_box
 from worldplan.eval.problems import draw_problem, seen_through
@@ -55,7 +55,7 @@ def test_every_mistake_is_rejected_at_its_sizes(truth):
     assert {level.name for level in mistakes} == {*controls.CONTROLS, "latent box"}
     for level in mistakes:
         assert all(dose.rejected == dose.trials for dose in level.doses), level
-        assert level.resolution == pytest.approx(1e-6 if level.planner == "LQR" else 1e-5)
+        assert level.resolution == pytest.approx(1e-6) and level.required <= 1.01e-5
         assert [dose.size for dose in level.doses] == sorted((dose.size for dose in level.doses), reverse=True)
 
 
@@ -163,7 +163,7 @@ def test_a_control_that_does_nothing_fails_the_verifier(name, quick, monkeypatch
 
 
 def test_a_latent_box_without_effect_fails_the_verifier(quick, monkeypatch):
-    monkeypatch.setattr(theorem4, "rotated_box", permuted_box)
+    monkeypatch.setattr(dose, "rotated_box", permuted_box)
     assert failed(quick()) == {"latent box"}
 
 
@@ -339,6 +339,16 @@ def test_the_pipeline_of_the_shipped_encoder_turns_with_it_and_is_sheared_with_i
         "Q f, LQR",
         "Q f, MPC",
     }
+
+
+def test_the_units_of_a_latent_do_not_hide_a_shear(short):
+    encoder = wp.load_encoder("reacher")
+    gaps = []
+    for unit in (1.0, 1e-3):
+        levels = pixel_exact.pixel_levels(pixel_exact.MappedEncoder(encoder, unit * np.eye(2)), profile="fast")
+        assert all(level.passed for level in levels), levels
+        gaps.append(next(level.torque_gap for level in levels if level.name == "shear of f, LQR"))
+    assert gaps[1] == pytest.approx(gaps[0], rel=1e-3)
 
 
 def test_a_constant_encoder_has_collapsed(short):

@@ -8,11 +8,13 @@ from typing import Annotated
 import tyro
 
 from worldplan.commands.base import Verb
+from worldplan.commands.bench import Bench
 from worldplan.commands.collect import Collect
 from worldplan.commands.compare import Compare
 from worldplan.commands.convert import Convert
 from worldplan.commands.diagnose import Diagnose
 from worldplan.commands.doctor import Doctor
+from worldplan.commands.dose import Dose
 from worldplan.commands.fit import Fit
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
@@ -30,17 +32,21 @@ Command = (
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[TrainSac, tyro.conf.subcommand("train-sac")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Dose, tyro.conf.subcommand("dose")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 __all__ = [
+    "Bench",
     "Collect",
     "Command",
     "Compare",
     "Convert",
     "Diagnose",
     "Doctor",
+    "Dose",
     "Fit",
     "Plan",
     "Pretrain",

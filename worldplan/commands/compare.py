@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from worldplan.commands.base import Profile, Target, Verb, bar, config_of
+from worldplan.commands.base import Profile, Target, Verb, bar, config_of, set_threads, writable_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Compare(Verb):
         distribution: of poses: N(0, 1) clipped to 2.4 rad, or dm_control's reset.
         fit_episodes: random-torque episodes that dynamics are fitted to.
         frame_pairs: pairs of frames by which R2 and Theorem 3 are judged.
+        libraries: numbers of frames that open-loop plans are decoded with.
         processes: encoders on trial at the same time.
         out: folder for what is written; an earlier run's files are replaced.
     """
@@ -38,20 +39,20 @@ class Compare(Verb):
     distribution: Literal["normal", "reset"] = "normal"
     fit_episodes: int = 60
     frame_pairs: int = 2000
+    libraries: tuple[int, ...] = (250, 1000, 4000)
     processes: int = os.cpu_count() or 1
     out: Path = Path("runs/compare")
 
     def run(self, command: str) -> int:
         """Exit status 0, or 1 if every encoder failed."""
-        import torch
-
         from worldplan.eval.compare import compare_encoders
         from worldplan.eval.compare_table import COLUMNS, notes, table, title
         from worldplan.eval.report import write_report
         from worldplan.eval.trial import CompareConfig
         from worldplan.files import write_json
 
-        torch.set_num_threads(1)
+        writable_folder(self.out)
+        set_threads(1)
         config = config_of(CompareConfig, self)
         comparison = compare_encoders(self.encoders, config, command=command, progress=bar("encoders"))
         facts = comparison.to_dict()

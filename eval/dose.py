@@ -1,0 +1,148 @@
+"""The negative controls of Theorem 4: mistakes of known size, and the errors of plans that each size makes.
+
+A verifier that accepts everything verifies nothing. Every control breaks one premise of the theorem (Klindt, LeCun,
+Balestriero 2026, arXiv 2605.26379) by a known amount, from gross to minute, and must be rejected down to a stated size;
+beside them stand changes that break none, and must be accepted at every size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from worldplan.cost import positive_int
+from worldplan.errors import InvalidInput
+from worldplan.eval.controls import CONTROLS, TRUTHS, Control
+from worldplan.eval.dose_report import DoseReport
+from worldplan.eval.gaps import TOLERANCE, Gaps, lqr_gaps, mpc_gaps
+from worldplan.eval.latent_box import permuted_box, rotated_box
+from worldplan.eval.problems import draw_problem
+from worldplan.eval.verdicts import ControlLevel, Dose
+from worldplan.mpc import TOLERANCE as QP_TOLERANCE
+
+Progress = Callable[[Iterator[Any], int], Iterator[Any]]
+Trial = Callable[[float, np.random.Generator, int], Gaps]
+"""Size of the mistake, generator and number of the trial to the gaps."""
+
+SIZES = tuple(10.0**-k for k in range(7))
+LARGEST = 2.0  # a goal that is not rotated differs from the rotated one by at most twice its norm
+LQR_REQUIRED = 1e-6  # smallest size at which every trial must be rejected
+QP_REQUIRED = 10 * QP_TOLERANCE  # the same, where a quadratic program is solved
+BOX_TOLERANCE = 1e-7  # relative gap of plans with limits on latents, whose solver is good to 1e-9
+
+
+@dataclass(frozen=True)
+class ControlTest:
+    """A control with one planner: `trial` gives the gaps for a size, a generator and the number of the trial."""
+
+    name: str
+    planner: str
+    expected: Literal["rejected", "accepted"]
+    required: float
+    tolerance: float
+    trial: Trial
+
+
+def dose_response(
+    seed: int = 0,
+    *,
+    trials: int = 8,
+    sizes: Sequence[float] = SIZES,
+    progress: Progress = lambda items, total: items,
+) -> DoseReport:
+    """How far plans, first actions and values are off for each mistake at each size, and the share that is rejected.
+
+    These are the negative controls of `verify_planning`, with the same problems for the same seed.
+
+    Args:
+        seed: of all problems.
+        trials: random problems of each mistake at each size with LQR; half as many, at least 2, where each takes the
+            solution of quadratic programs.
+        sizes: of the mistakes, relative, in any order; those below what is asked of a control are measured, and do
+            not count for its verdict.
+        progress: wraps the iterator over the controls.
+
+    Raises:
+        InvalidInput: a number is out of range, or no size is large enough to judge every control.
+        SolverFailed: a control could not be solved.
+    """
+    seed, trials, sizes = checked_seed(seed), positive_int("trials", trials), _checked_sizes(sizes)
+    tests = control_tests()
+    levels = tuple(measure_control(test, trials, seed, sizes) for test in progress(iter(tests), len(tests)))
+    return DoseReport(seed, levels)
+
+
+def checked_seed(seed: object) -> int:
+    """The seed as an int.
+
+    Raises:
+        InvalidInput: it is no integer, or negative.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
+    return int(seed)
+
+
+def _checked_sizes(sizes: Sequence[float]) -> tuple[float, ...]:
+    """Descending, each once."""
+    descending = tuple(sorted({float(size) for size in sizes}, reverse=True))
+    if not descending or not all(math.isfinite(size) and 0 < size <= LARGEST for size in descending):
+        raise InvalidInput(f"sizes must lie in (0, {LARGEST:g}], at least one of them, got {tuple(sizes)}")
+    if descending[0] < QP_REQUIRED * (1 - 1e-9):
+        raise InvalidInput(f"need a size of {QP_REQUIRED:g} or more to judge every control, got {tuple(sizes)}")
+    return descending
+
+
+def control_tests() -> list[ControlTest]:
+    """Every control with every planner it goes with; planners are looked up when they run."""
+    tests = []
+    planners: list[tuple[str, Callable[..., Gaps], float]] = [
+        ("LQR", lambda *a: lqr_gaps(*a), LQR_REQUIRED),
+        ("MPC", lambda *a: mpc_gaps(*a), QP_REQUIRED),
+    ]
+    for planner, gaps, required in planners:
+        for expected, controls in (("rejected", CONTROLS), ("accepted", TRUTHS)):
+            for name, control in controls.items():
+                trial = partial(_trial, control, gaps, 6 if planner == "LQR" else 4)
+                tests.append(ControlTest(name, planner, expected, required, TOLERANCE, trial))  # type: ignore[arg-type]
+    box, least = "QP", QP_REQUIRED
+    tests.append(ControlTest("latent box", box, "rejected", least, BOX_TOLERANCE, lambda *a: rotated_box(*a)))
+    tests.append(ControlTest("box, axes permuted", box, "accepted", least, BOX_TOLERANCE, lambda *a: permuted_box(*a)))
+    return tests
+
+
+def _trial(
+    control: Control, gaps: Callable[..., Gaps], most: int, size: float, rng: np.random.Generator, k: int
+) -> Gaps:
+    return gaps(*control(draw_problem(rng, 2 + k % (most - 1), blocks=1 + k % 2, steps=8), size, rng))
+
+
+def measure_control(test: ControlTest, trials: int, seed: int, sizes: Sequence[float]) -> ControlLevel:
+    """One control over its sizes, which descend."""
+    doses = []
+    trials = trials if test.planner == "LQR" else max(2, trials // 2)
+    for size in sizes:
+        # The same problems and directions at every size, and for every control.
+        measured = [test.trial(size, np.random.default_rng([seed, 1000, k]), k) for k in range(trials)]
+        accepted = [gaps.tolerance(test.tolerance) for gaps in measured]
+        worst = [gaps.worst[1] for gaps in measured]
+        value, action, plan = (
+            float(np.median([getattr(gaps, name) for gaps in measured])) for name in ("value", "action", "plan")
+        )
+        doses.append(
+            Dose(
+                size=size,
+                trials=trials,
+                rejected=sum(gap > limit for gap, limit in zip(worst, accepted, strict=True)),
+                value=value,
+                action=action,
+                plan=plan,
+                least=min(gap / limit for gap, limit in zip(worst, accepted, strict=True)),
+            )
+        )
+    return ControlLevel(test.name, test.planner, test.expected, test.required, test.tolerance, tuple(doses))

@@ -1,0 +1,51 @@
+"""`worldplan bench`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from worldplan.commands.base import Verb, bar, set_threads, writable_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Verb):
+    """How long a control step takes with each planner, over the bare forward pass of the same network.
+
+    Writes bench.json and prints a table. Frames are rendered beforehand and not timed.
+
+    Args:
+        agent: a shipped name, or a folder that `worldplan fit` wrote.
+        planners: which of lqr, mpc, cem and mppi.
+        steps: timed in each round of each planner.
+        rounds: of all planners, which take turns.
+        threads: threads of torch on the CPU; more than one slow single frames down.
+        out: folder for what is written; an earlier run's file is replaced.
+    """
+
+    agent: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "reacher"
+    planners: tuple[str, ...] = ("lqr", "mpc", "cem", "mppi")
+    steps: int = 300
+    rounds: int = 5
+    threads: int = 1
+    out: Path = Path("runs/bench")
+
+    def run(self, command: str) -> int:
+        """Exit status 0."""
+        from worldplan.eval.bench import bench_planners
+        from worldplan.eval.provenance import provenance
+        from worldplan.files import write_json
+
+        writable_folder(self.out)
+        set_threads(self.threads)
+        report = bench_planners(
+            self.agent, self.planners, steps=self.steps, rounds=self.rounds, seed=self.seed, progress=bar("rounds")
+        )
+        facts = report.to_dict()
+        write_json(self.out / "bench.json", {**provenance(command, self.seed), **facts})
+        notes = [*report.notes, f"Written: {self.out / 'bench.json'}"]
+        self.show(facts, report.title, report.columns, report.rows(), notes)
+        return 0
