@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from worldplan.agents.actor import ActorPolicy, flat_box
+from worldplan.cost import checked_seed, positive_int
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.files import atomic_write, read_json, write_json
 
@@ -72,17 +73,19 @@ class SACConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.steps, self.batch, self.copies, self.updates, self.evaluations, self.tests, *self.hidden)
-        length = 1 if self.episode_steps is None else self.episode_steps
-        if min(*counts, length) < 1 or not self.hidden or self.warmup < 0:
-            raise InvalidInput(f"sizes must be positive, got {self}")
-        if not (self.learning_rate > 0 and 0 <= self.gamma < 1 and 0 < self.tau <= 1 and self.temperature > 0):
-            raise InvalidInput(f"need rates and temperature above 0, gamma in [0, 1), tau in (0, 1]; got {self}")
-        if self.evaluate_every < 1 or self.evaluate_every % self.copies or self.steps % self.evaluate_every:
-            raise InvalidInput(
-                f"steps ({self.steps}) must be a multiple of evaluate_every ({self.evaluate_every}), and that of "
-                f"copies ({self.copies})"
-            )
+        for name in ("steps", "batch", "copies", "updates", "evaluate_every", "evaluations", "tests"):
+            positive_int(name, getattr(self, name))
+        positive_int("episode_steps", 1 if self.episode_steps is None else self.episode_steps)
+        if not self.hidden or min(self.hidden) < 1 or self.warmup < 0:
+            raise InvalidInput(f"need layers with units in hidden, got {self.hidden}; warmup >= 0, got {self.warmup}")
+        if not (self.learning_rate > 0 and self.temperature > 0):
+            raise InvalidInput(f"learning_rate ({self.learning_rate}) and temperature ({self.temperature}) must be > 0")
+        if not (0 <= self.gamma < 1 and 0 < self.tau <= 1):
+            raise InvalidInput(f"need gamma in [0, 1), got {self.gamma}, and tau in (0, 1], got {self.tau}")
+        checked_seed(self.seed)
+        if self.evaluate_every % self.copies or self.steps % self.evaluate_every:
+            sizes = f"steps ({self.steps}), evaluate_every ({self.evaluate_every}), copies ({self.copies})"
+            raise InvalidInput(f"{sizes}: each must be a multiple of the next")
         if self.buffer < max(self.batch, self.copies):
             raise InvalidInput(f"a buffer of {self.buffer} holds no batch of {self.batch}")
 
@@ -218,11 +221,10 @@ class Run:
 
     def restore(self) -> list[Row]:
         """Load the folder's checkpoint and return the learning curve up to it."""
-        saved = read_json(self.folder / self.PROGRESS)
+        path = self.folder / self.PROGRESS
+        saved = read_json(path)
         if any(saved.get(name) != value for name, value in self._identity().items()):
-            raise BadFile(
-                self.folder / self.PROGRESS, "belongs to another configuration or environment; start a new folder"
-            )
+            raise BadFile(path, "belongs to another configuration or environment; start a new folder")
         self.command = str(saved.get("command", self.command))
         model, memory = self.model, self.model.replay_buffer
         assert memory is not None and model.log_ent_coef is not None

@@ -30,6 +30,7 @@ from worldplan.files import atomic_write, read_json, write_json
 
 Part = Literal["verify", "learned", "certificates", "compare"]
 FACTS = "theorem4.json"
+ARRAYS = ("ratios", "latents", "paths")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def main(options: Options) -> None:
         else:
             run("compare", *zoo, "--episodes", str(options.episodes), "--out", "runs/compare")
             found = read_json(Path("runs/compare/compare.json"))
-            write_json(options.out / "compare.json", found)
+            write_json(options.out / "compare.json", without_arrays(found))
             found = {key: found[key] for key in ("config", "correlation")} | {
                 "rows": [r["name"] for r in found["rows"]]
             }
@@ -82,6 +83,12 @@ def run(*arguments: str) -> dict[str, Any]:
     if said.returncode > 1:
         raise SystemExit(f"{' '.join(arguments)} ended with status {said.returncode}")
     return json.loads(said.stdout)
+
+
+def without_arrays(found: dict[str, Any]) -> dict[str, Any]:
+    """A comparison without what only its figures need: episodes one by one, latents and paths."""
+    kept = {k: v for k, v in found.items() if k not in ("angles", "reference_paths")}
+    return kept | {"rows": [{k: v for k, v in r.items() if k not in ARRAYS} for r in found["rows"]]}
 
 
 def certificates() -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from worldplan.cost import checked_seed
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.rendering import TARGET_SIZE, frame_stream, sample_targets
 from worldplan.errors import InvalidInput
@@ -94,12 +95,12 @@ def collect_pairs(
         The folder.
 
     Raises:
-        InvalidInput: no pairs.
+        InvalidInput: no pairs, or a seed below 0.
         BadFile: the folder holds a dataset, or nothing that fits to resume.
     """
     if pairs < 1:
         raise InvalidInput(f"pairs must be at least 1, got {pairs}")
-    nuisances = nuisances or Nuisances()
+    seed, nuisances = checked_seed(seed), nuisances or Nuisances()
     recipe = {
         "kind": world.kind,
         "seed": seed,

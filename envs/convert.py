@@ -35,7 +35,7 @@ def convert_episodes(
 
     Raises:
         InvalidInput: none or two of the ends are folders, or what is imported lacks qpos, qvel, target or rewards.
-        BadFile: an end cannot be read, or exists already.
+        BadFile: an end cannot be read, or was altered, or exists already.
     """
     ends = [str(source), str(target)]
     foreign = [e.startswith(_MINARI) or e.endswith((".hdf5", ".h5")) for e in ends]
@@ -46,6 +46,7 @@ def convert_episodes(
         name = Path(ends[0]).name if foreign[0] and not ends[0].startswith(_MINARI) else ends[0]
         return str(save_episodes(data, target, test_share=test_share, seed=seed, source={"from": name}).folder)
     folder = EpisodeDataset(source)
+    folder.verify()
     data = folder.load(frames=frames)
     if not frames:
         rows = zip(data.info["qpos"], data.info["qvel"], data.info["target"], strict=True)

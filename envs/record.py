@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.cost import positive_int
+from worldplan.cost import checked_seed, positive_int
 from worldplan.envs.collect import Nuisances
 from worldplan.envs.fast_rollout import rollout_states
 from worldplan.envs.fingerprint import render_fingerprint
@@ -53,8 +53,15 @@ class EpisodeConfig:
     def __post_init__(self) -> None:
         positive_int("episodes", self.episodes), positive_int("steps", self.steps)
         check_name("task", self.task, TARGET_SIZE)
-        if not (0.0 <= self.random_share <= 1.0 and 0.0 <= self.test_share < 1.0):
-            raise InvalidInput(f"random_share must lie in [0, 1] and test_share in [0, 1), got {self}")
+        if not 0.0 <= self.random_share <= 1.0:
+            raise InvalidInput(f"random_share must lie in [0, 1], got {self.random_share}")
+        if not 0.0 <= self.test_share < 1.0:
+            raise InvalidInput(f"test_share must lie in [0, 1), got {self.test_share}")
+
+    def run(self, policy: Policy | None, seed: int, source: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What the manifest records of episodes made in this way, but for the command line."""
+        config = replace(self, random_share=1.0) if policy is None else self
+        return {"seed": seed, "policy": source, **asdict(config)}
 
 
 def record_episodes(
@@ -84,12 +91,10 @@ def record_episodes(
 
     Raises:
         BadFile: the folder holds a dataset (without `append`), or nothing that fits to resume.
-        InvalidInput: a share of the policy's episodes, but no policy; or the same run appended to itself.
+        InvalidInput: the same run appended to itself, or a seed below 0.
     """
-    config = config or EpisodeConfig()
-    if policy is None:
-        config = replace(config, random_share=1.0)
-    run = {"seed": seed, "policy": source, **asdict(config)}
+    seed, config = checked_seed(seed), config or EpisodeConfig()
+    run = config.run(policy, seed, source)
     before = EpisodeDataset(folder) if append else None
     runs = before.runs if before else []
     if any({k: v for k, v in r.items() if k != "command"} == run for r in runs):
@@ -111,7 +116,7 @@ def _simulate(
     policy: Policy | None, size: int, child: np.random.SeedSequence, config: EpisodeConfig
 ) -> tuple[Trajectories, NDArray[np.bool_]]:
     rng = np.random.default_rng(child)
-    random = rng.random(size) < config.random_share
+    random = rng.random(size) < (1.0 if policy is None else config.random_share)
     seeds = [int(s) for s in rng.integers(2**31, size=3)]
     parts: dict[bool, Trajectories] = {}
     for chosen in (True, False):
@@ -147,9 +152,10 @@ def save_episodes(
         source: provenance.
 
     Raises:
-        InvalidInput: something is missing or has another shape.
+        InvalidInput: something is missing or has another shape, or a seed below 0.
         BadFile: the folder holds a dataset.
     """
+    seed = checked_seed(seed)
     missing = [name for name in ("qpos", "qvel", "target") if name not in data.info] + ["rewards"] * (
         not len(data.rewards)
     )
@@ -244,10 +250,12 @@ def draw_frames(
     Raises:
         BadFile: no such dataset, or nothing that fits to resume.
         UnknownName: no such look.
+        InvalidInput: a seed below 0.
     """
+    seed = checked_seed(seed)
     check_name("look", look, ("varied", *PROFILES))
     data = EpisodeDataset(folder)
-    how = {"look": look, "seed": seed, "nuisances": asdict(nuisances or Nuisances()) if look == "varied" else None}
+    how = frame_recipe(look, seed, nuisances)
     recipe = {"frames": how, "of": data.manifest_sha256}
     writer = ShardWriter(folder, recipe, FORMAT, resume=resume, onto=data.shards)
     children = np.random.SeedSequence(seed).spawn(len(data.shards))
@@ -270,6 +278,11 @@ def draw_frames(
     for name in old - {s["frames"]["file"] for s in writer.shards}:
         (data.folder / name).unlink(missing_ok=True)
     return EpisodeDataset(folder)
+
+
+def frame_recipe(look: str, seed: int, nuisances: Nuisances | None) -> dict[str, Any]:
+    """What the manifest records of how frames were drawn, but for the renderer."""
+    return {"look": look, "seed": seed, "nuisances": asdict(nuisances or Nuisances()) if look == "varied" else None}
 
 
 def interrupted(folder: Path | str) -> str:

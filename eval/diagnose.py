@@ -14,9 +14,11 @@ from worldplan.eval.diagnostics import TrajectoryDiagnostics, diagnose, ou_episo
 from worldplan.eval.diagnostics_figure import figure
 from worldplan.files import write_json
 
+_MAX_LAG = 64  # by default
+
 
 def diagnose_datasets(
-    folders: Sequence[Path | str], out: Path | str, *, rho: float = 0.9, max_lag: int = 64, seed: int = 0
+    folders: Sequence[Path | str], out: Path | str, *, rho: float = 0.9, max_lag: int | None = None, seed: int = 0
 ) -> list[TrajectoryDiagnostics]:
     """Diagnose the poses of datasets, beside Ornstein-Uhlenbeck episodes of as many poses as the first has.
 
@@ -24,7 +26,7 @@ def diagnose_datasets(
         folders: datasets of episodes.
         out: receives `diagnostics.json` and `diagnostics.png`.
         rho: autocorrelation of the Ornstein-Uhlenbeck episodes at one step.
-        max_lag: largest lag, steps.
+        max_lag: largest lag, steps; None for 64, or what the shortest episodes have.
         seed: of what is drawn for the tests.
 
     Returns:
@@ -32,22 +34,30 @@ def diagnose_datasets(
 
     Raises:
         InvalidInput: no dataset, too few episodes or too short ones.
-        BadFile: no such dataset.
+        BadFile: no such dataset, or it was altered.
     """
     if not folders:
         raise InvalidInput("name one dataset of episodes or more")
     names = [Path(folder).name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    runs = [EpisodeDataset(folder).load() for folder in folders]
+    datasets = [EpisodeDataset(folder) for folder in folders]
+    for data in datasets:
+        data.verify()
+    runs = [data.load() for data in datasets]
     first = runs[0]
+    if max_lag is None:
+        shortest = min(len(actions) for run in runs for actions in run.actions)
+        if shortest < 2:
+            raise InvalidInput("episodes of one step have no autocorrelation; collect longer ones with --steps")
+        max_lag = min(_MAX_LAG, shortest - 1)
     ou = ou_episodes(len(first), len(first.actions[0]), rho, seed=seed)
     worlds: list[tuple[str, Sequence[Any], Sequence[Any] | None]] = [(f"OU, rho {rho:g}", ou, None)]
     worlds += [(name, run.info["qpos"], run.actions) for name, run in zip(names, runs, strict=True)]
     found = [diagnose(q, name=name, actions=u, max_lag=max_lag, seed=seed) for name, q, u in worlds]
     samples = {name: np.concatenate(q) for name, q, _ in worlds}
     figure(found, samples, Path(out) / "diagnostics.png")
-    sources = [EpisodeDataset(folder).runs for folder in folders]
+    sources = [data.runs for data in datasets]
     facts = [d.to_dict() for d in found]
     write_json(Path(out) / "diagnostics.json", {"worlds": facts, "runs": dict(zip(names, sources, strict=True))})
     return found

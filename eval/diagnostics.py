@@ -256,9 +256,10 @@ def _checked(what: str, series: Sequence[ArrayLike], max_lag: int) -> list[Float
         raise InvalidInput(f"need at least {FEWEST} {what}, got {len(arrays)}: collect more episodes")
     for k, rows in enumerate(arrays):
         if rows.ndim != 2 or rows.shape[1] != 2 or not np.isfinite(rows).all():
-            raise InvalidInput(f"{what} {k}: need finite numbers (T, 2), got shape {rows.shape}")
+            raise InvalidInput(f"{what}[{k}]: need finite numbers (T, 2), got shape {rows.shape}")
         if len(rows) <= max_lag:
-            raise InvalidInput(f"{what} {k}: {len(rows)} rows are too few for lag {max_lag}; take a smaller max_lag")
+            fitting = f"take a max_lag (--max-lag) below {len(rows)}"
+            raise InvalidInput(f"{what}[{k}]: {len(rows)} rows are too few for lag {max_lag}; {fitting}")
     return arrays
 
 

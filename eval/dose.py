@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from worldplan.cost import positive_int
+from worldplan.cost import checked_seed, positive_int
 from worldplan.errors import InvalidInput
 from worldplan.eval.controls import CONTROLS, TRUTHS, Control
 from worldplan.eval.dose_report import DoseReport
@@ -75,17 +75,6 @@ def dose_response(
     tests = control_tests()
     levels = tuple(measure_control(test, trials, seed, sizes) for test in progress(iter(tests), len(tests)))
     return DoseReport(seed, levels)
-
-
-def checked_seed(seed: object) -> int:
-    """The seed as an int.
-
-    Raises:
-        InvalidInput: it is no integer, or negative.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
-    return int(seed)
 
 
 def _checked_sizes(sizes: Sequence[float]) -> tuple[float, ...]:

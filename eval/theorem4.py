@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 
 from worldplan.agents.planning import Encoder
-from worldplan.cost import positive_int
+from worldplan.cost import checked_seed, positive_int
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
-from worldplan.eval.dose import SIZES, Progress, checked_seed, control_tests, measure_control
+from worldplan.eval.dose import SIZES, Progress, control_tests, measure_control
 from worldplan.eval.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
 from worldplan.eval.learned import learned_level
 from worldplan.eval.pixel_exact import pixel_levels

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.agents.planning import Encoder, PlanningAgent
-from worldplan.cost import finite_array, positive_int
+from worldplan.cost import checked_seed, finite_array, positive_int
 from worldplan.envs.fingerprint import check_encoder
 from worldplan.envs.reacher import check_name
 from worldplan.envs.rendering import PROFILES, TARGET_SIZE
@@ -65,8 +65,7 @@ class CompareConfig:
     def __post_init__(self) -> None:
         for name in ("episodes", "fit_episodes", "frame_pairs", "resamples", "processes"):
             positive_int(name, getattr(self, name))
-        if self.seed < 0:
-            raise InvalidInput(f"seed must be at least 0, got {self.seed}")
+        checked_seed(self.seed)
         check_name("render profile", self.profile, PROFILES)
         check_name("target", self.target, (*TARGET_SIZE, "hidden"))
         check_name("distribution of poses", self.distribution, ("normal", "reset"))

@@ -16,7 +16,8 @@ from worldplan import commands
 from worldplan.__main__ import main
 from worldplan.agents import load_agent
 from worldplan.commands.base import config_of
-from worldplan.commands.collect import CollectGennorm, CollectOU, CollectRandom
+from worldplan.commands.collect import CollectGennorm, CollectOU
+from worldplan.commands.collect_episodes import CollectRandom
 from worldplan.encoder import load_encoder, save_encoder
 from worldplan.envs.collect import Nuisances
 from worldplan.envs.doctor import Finding

@@ -161,7 +161,7 @@ def test_diagnose(tmp_path, capsys):
     assert all(word in text for word in ("OU, rho 0.9", "sac", "random", "Henze-Zirkler"))
     assert [w["name"] for w in json.loads((out / "diagnostics.json").read_text())["worlds"]][1:] == ["sac", "random"]
     assert (out / "diagnostics.png").stat().st_size > 10_000
-    assert run("diagnose", tmp_path / "sac", "--out", out) == 2  # episodes of 20 steps have no lag 64
+    assert run("diagnose", tmp_path / "sac", "--max-lag", 20, "--out", out) == 2  # of 20 actions, none is 20 apart
     assert "error: " in capsys.readouterr().err
 
 

@@ -297,8 +297,8 @@ GOOD = list(np.random.default_rng(0).standard_normal((9, 8, 2)))
     [
         ([], {}, "collect more episodes"),
         (GOOD[: FEWEST - 1], {}, "at least 8"),
-        (spoilt(math.nan), {}, "episodes 3: need finite"),
-        (spoilt(math.inf), {}, "episodes 3: need finite"),
+        (spoilt(math.nan), {}, r"episodes\[3\]: need finite"),
+        (spoilt(math.inf), {}, r"episodes\[3\]: need finite"),
         ([q[:, :1] for q in GOOD], {}, r"\(T, 2\)"),
         ([["a"]] * 9, {}, "must be numbers"),
         (GOOD, {"max_lag": 8}, "8 rows are too few for lag 8"),

@@ -36,9 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)
         try:
+            verb.check()
             return verb.run(command)
         except (WorldplanError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
+            if isinstance(error, OSError) and type(verb).advice is not Verb.advice:
+                print(verb.advice(command), file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print(f"\ninterrupted; {verb.advice(command)}", file=sys.stderr)

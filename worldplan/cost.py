@@ -55,6 +55,17 @@ def positive_int(name: str, value: object) -> int:
     return int(value)
 
 
+def checked_seed(seed: object) -> int:
+    """A seed that `SeedSequence` takes and JSON holds.
+
+    Raises:
+        InvalidInput: no integer, or a negative one.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
+    return int(seed)
+
+
 def semidefinite(name: str, value: ArrayLike, *, definite: bool = False) -> Array:
     """A read-only symmetric matrix, positive semidefinite (or definite).
 

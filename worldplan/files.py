@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,11 @@ from worldplan.errors import BadFile
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
-    """Open a binary file that appears under `path` only when the block ends without an error."""
+    """Open a binary file that appears under `path` only when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written; names `path`, and what is free on the disk if that may be the cause.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -27,9 +33,22 @@ def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         os.chmod(name, 0o644)  # mkstemp makes private files; these are results to share
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        # A stream does not know its name; and what NumPy raises after half an array has not even a number.
+        if isinstance(error, OSError) and error.filename is None:
+            raise _unwritten(path, error) from error
         raise
+
+
+def _unwritten(path: Path, error: OSError) -> OSError:
+    reason = f"{path} was not written: {error}"
+    if error.errno in (None, errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(path.parent).free
+        reason += f"; the disk may be full ({free / 1e6:.1f} MB are free): make room, or choose another"
+    told = OSError(reason)
+    told.errno = error.errno
+    return told
 
 
 def sha256(path: Path | str) -> str:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from worldplan.cost import checked_seed
 from worldplan.encoder import save_encoder
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, WorldplanError
 from worldplan.files import atomic_write, read_json, write_json
@@ -67,11 +68,15 @@ class PretrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        counts = (self.latent_dim, self.width, self.hidden, self.checkpoint_every, self.validation)
-        positive = all(0 < rate < math.inf for rate in (self.epochs, self.lr, self.clip))
-        rates = positive and 0 <= self.weight_decay < math.inf
-        if min(counts) < 1 or self.batch < 2 or not rates:
-            raise InvalidInput(f"sizes, epochs, lr and clip must be positive and finite, batch at least 2; got {self}")
+        sizes = ("latent_dim", "width", "hidden", "batch", "validation", "checkpoint_every")
+        for name in (*sizes, "epochs", "lr", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidInput(f"{name} must be positive and finite, got {getattr(self, name)}")
+        checked_seed(self.seed)
+        if self.batch < 2 or not 0 <= self.weight_decay < math.inf:
+            raise InvalidInput(
+                f"weight_decay must be positive or 0, got {self.weight_decay}; batch at least 2, got {self.batch}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, the objective with its name."""

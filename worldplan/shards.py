@@ -57,7 +57,7 @@ class ShardWriter:
         self.done = 0
         path = self.folder / UNFINISHED
         if onto is None and (self.folder / MANIFEST).exists():
-            raise BadFile(self.folder, "already holds a dataset; choose another folder or delete it")
+            raise BadFile(self.folder, "already holds a dataset; choose another folder, or --append where there is one")
         if not resume and path.exists():
             raise BadFile(self.folder, "holds an unfinished dataset; continue it with --resume or delete the folder")
         if resume:

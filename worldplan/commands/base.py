@@ -1,7 +1,9 @@
-"""What all verbs share: seed, output as tables or JSON, progress bars."""
+"""What all verbs share: seed, threads, output as tables or JSON, places to write to, progress bars."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
+
+from worldplan.errors import BadFile, InvalidInput
 
 Config = TypeVar("Config")
 
@@ -37,13 +41,22 @@ class Verb:
     seed: int = 0
     json: bool = False
 
+    def check(self) -> None:
+        """Refuse what no verb can use; in `__post_init__`, tyro would take it for wrong usage and say so.
+
+        Raises:
+            InvalidInput: a seed that NumPy or torch does not take.
+        """
+        if not 0 <= self.seed < 2**63:
+            raise InvalidInput(f"--seed must be an integer from 0 to 2^63 - 1, got {self.seed}")
+
     def run(self, command: str) -> int:
         """Do it; returns the exit status. `command` is the command line, for provenance."""
         raise NotImplementedError
 
     def advice(self, command: str) -> str:
         """What to do after an interruption."""
-        return f"to start again: {command}"
+        return f"to start again: {without_resume(command)}"
 
     def show(
         self,
@@ -74,6 +87,49 @@ def config_of(kind: Callable[..., Config], verb: Verb, **more: Any) -> Config:
     """A library's configuration with the options of the same names."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: getattr(verb, name) for name in names - set(more) if hasattr(verb, name)}, **more)
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the threads of torch on the CPU; None leaves torch's own choice.
+
+    Raises:
+        InvalidInput: less than one.
+    """
+    import torch
+
+    from worldplan.cost import positive_int
+
+    if threads is not None:
+        torch.set_num_threads(positive_int("--threads", threads))
+
+
+def writable_folder(path: Path) -> None:
+    """Refuse, before any work, a folder that nothing could be written to. Nothing is made: wrong input leaves no trace.
+
+    Raises:
+        BadFile: it, or the nearest of its parents that exists, is a file or must not be written to.
+    """
+    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise BadFile(there, "is no folder; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadFile(there, "must not be written to; choose another --out, or change its permissions")
+
+
+def writable_file(path: Path) -> None:
+    """Refuse, before any work, a file that could not be written.
+
+    Raises:
+        BadFile: it is a folder, or lies in a place that must not be written to.
+    """
+    if path.is_dir():
+        raise BadFile(path, "is a folder; name a file with --out")
+    writable_folder(path.parent)
+
+
+def without_resume(command: str) -> str:
+    """The command line that started what --resume goes on with."""
+    return shlex.join(word for word in shlex.split(command) if word != "--resume")
 
 
 def bar(what: str) -> Callable[[Iterator[Any], int], Iterator[Any]]:

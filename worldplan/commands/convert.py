@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
-from worldplan.commands.base import Verb
+from worldplan.commands.base import Verb, writable_file, writable_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,9 @@ class Convert(Verb):
         """Exit status 0."""
         from worldplan.envs.convert import convert_episodes
 
+        if not self.out.startswith("minari:"):
+            check = writable_file if self.out.endswith((".hdf5", ".h5")) else writable_folder
+            check(Path(self.out))
         where = convert_episodes(self.source, self.out, frames=self.frames, test_share=self.test_share, seed=self.seed)
         self.show({"out": where}, f"Episodes in {where}")
         return 0

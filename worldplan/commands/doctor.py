@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worldplan.commands.base import File, Verb
+from worldplan.commands.base import File, Verb, writable_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class Doctor(Verb):
         from worldplan.envs.doctor import diagnose, healthy
         from worldplan.files import write_json
 
+        if self.out is not None:
+            writable_folder(self.out)
         findings = diagnose()
         sound = healthy(findings)
         facts = {"healthy": sound, "findings": [vars(f) for f in findings]}

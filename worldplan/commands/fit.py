@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from worldplan.commands.base import Profile, Target, Verb, bar, config_of
+from worldplan.commands.base import Profile, Target, Verb, bar, config_of, writable_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Fit(Verb):
         from worldplan.encoder import load_encoder
         from worldplan.eval.fitting import FitConfig, fit_agent
 
+        writable_folder(self.out)
         report = fit_agent(load_encoder(self.encoder), config_of(FitConfig, self), progress=bar("random torques"))
         folder = report.save(self.out, command)
         facts = {"folder": str(folder), **report.to_dict()}

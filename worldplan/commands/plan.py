@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worldplan.commands.base import Angles, File, Name, Planner, Profile, Target, Verb, bar, config_of
+from worldplan.commands.base import (
+    Angles,
+    File,
+    Name,
+    Planner,
+    Profile,
+    Target,
+    Verb,
+    bar,
+    config_of,
+    set_threads,
+    writable_folder,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +62,14 @@ class Plan(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0, whether or not the goals were reached."""
-        import torch
-
         from worldplan.eval.fitting import FitConfig, find_agent
         from worldplan.eval.plan_report import PlanConfig
         from worldplan.eval.planning import plan_to_goals, write_plan
         from worldplan.eval.video import require_video
 
+        writable_folder(self.out)
         require_video(self.video)
-        torch.set_num_threads(self.threads)
+        set_threads(self.threads)
         config = config_of(PlanConfig, self)
         fit = FitConfig(seed=self.seed, profile=self.profile, target=self.target)
         agent = find_agent(self.agent, self.encoder, self.planner, fit, progress=bar("fit: random torques"))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from worldplan.commands.base import Verb, config_of
+from worldplan.commands.base import Verb, config_of, set_threads, without_resume, writable_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,6 @@ class Pretrain(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        import torch
-
         from worldplan.episodes import EpisodeDataset, StridedPairs
         from worldplan.errors import InvalidInput
         from worldplan.files import read_json
@@ -88,8 +86,8 @@ class Pretrain(Verb):
         from worldplan.pretraining import PretrainConfig, pretrain
         from worldplan.supervised import train_supervised
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        writable_folder(self.out)
+        set_threads(self.threads)
         options = {name: getattr(self, name) for name in ("weight", "slices", "test", "covariance", "sigma")}
         given = {name: value for name, value in options.items() if value is not None}
         if self.objective == "supervised":
@@ -119,9 +117,11 @@ class Pretrain(Verb):
 
     def advice(self, command: str) -> str:
         """How to go on from the last checkpoint, if there is one."""
+        if self.objective == "supervised":
+            return f"supervised training writes no checkpoints and starts over; {super().advice(command)}"
         if not (self.out / "checkpoint.json").exists():
             return f"no checkpoint was written yet (one every {self.checkpoint_every} steps); {super().advice(command)}"
-        return f"to continue from the last checkpoint: {command.removesuffix(' --resume')} --resume"
+        return f"to continue from the last checkpoint: {without_resume(command)} --resume"
 
 
 class TrainingBar:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from worldplan.commands.base import Verb, bar
+from worldplan.commands.base import Verb, bar, set_threads, writable_folder
 from worldplan.commands.pretrain import TrainingBar
 
 
@@ -21,7 +21,7 @@ class Reproduce(Verb):
     same command goes on where it was interrupted, and makes nothing again that is there.
 
     Args:
-        scale: smoke takes seconds and its numbers mean nothing; cpu takes an hour and a half of two cores; full has
+        scale: smoke takes seconds and its numbers mean nothing; cpu takes half an hour of two cores; full has
             the published sizes and wants a GPU.
         processes: renderer processes.
         threads: threads of torch on the CPU; by default torch's own choice.
@@ -35,13 +35,11 @@ class Reproduce(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0, or 1 if an encoder could not be trained."""
-        import torch
-
         from worldplan.eval.reproduce import reproduce_reacher
         from worldplan.eval.reproduce_table import COLUMNS, notes, table, title, write_reproduction
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        writable_folder(self.out)
+        set_threads(self.threads)
         report = reproduce_reacher(
             self.out,
             self.scale,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tqdm import tqdm
 
-from worldplan.commands.base import Verb, config_of
+from worldplan.commands.base import Verb, config_of, set_threads, without_resume, writable_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,24 +70,23 @@ class TrainSac(Verb):
     def run(self, command: str) -> int:
         """Exit status 0."""
         import gymnasium
-        import torch
 
         import worldplan.envs  # registers the environments  # noqa: F401
         from worldplan.agents.sac import train_sac
         from worldplan.agents.sac_run import SACConfig
         from worldplan.files import read_json
 
-        torch.set_num_threads(self.threads)
-        bar = tqdm(desc="training steps", total=self.steps, mininterval=0.1 if sys.stderr.isatty() else 30.0)
-        with bar:
+        writable_folder(self.out)
+        set_threads(self.threads)
+        with closing(_StepsBar()) as steps:
             folder = train_sac(
                 partial(gymnasium.make, "worldplan/Reacher-v0", task=self.task),
                 self.out,
                 config_of(SACConfig, self),
                 resume=self.resume,
                 command=command,
-                progress=lambda done, total: bar.update(done - bar.n),
-                report=lambda row: bar.set_postfix({"return": f"{row['return']:.0f}"}, refresh=False),
+                progress=steps.move,
+                report=steps.show,
             )
         card = read_json(folder / "policy.json")
         test = card["test"]
@@ -103,4 +103,27 @@ class TrainSac(Verb):
         """How to go on from the last checkpoint, if there is one."""
         if not (self.out / "checkpoint.json").exists():
             return f"no checkpoint was written yet (one every {self.evaluate_every} steps); {super().advice(command)}"
-        return f"to continue from the last checkpoint: {command.removesuffix(' --resume')} --resume"
+        return f"to continue from the last checkpoint: {without_resume(command)} --resume"
+
+
+class _StepsBar:
+    """Progress of training, with the return of the last evaluation; nothing is drawn before the first step."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def move(self, done: int, total: int) -> None:
+        """`done` of `total` steps were made."""
+        if self._bar is None:
+            pause = 0.1 if sys.stderr.isatty() else 30.0
+            self._bar = tqdm(desc="training steps", total=total, mininterval=pause)
+        self._bar.update(done - self._bar.n)
+
+    def show(self, row: dict[str, float]) -> None:
+        """Show an evaluation."""
+        self._bar.set_postfix({"return": f"{row['return']:.0f}"}, refresh=False)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()

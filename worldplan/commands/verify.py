@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worldplan.commands.base import File, Name, Profile, Verb, bar
+from worldplan.commands.base import File, Name, Profile, Verb, bar, set_threads, writable_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +36,14 @@ class Verify(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0 if every level passed, 1 if one did not."""
-        import torch
-
         from worldplan.encoder import load_encoder
         from worldplan.eval.provenance import provenance
         from worldplan.eval.theorem4 import verify_planning
         from worldplan.files import write_json
 
-        torch.set_num_threads(self.threads)
+        if self.out is not None:
+            writable_file(self.out)
+        set_threads(self.threads)
         report = verify_planning(
             None if self.encoder is None else load_encoder(self.encoder),
             None if self.reference is None else load_encoder(self.reference),
