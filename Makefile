@@ -24,7 +24,7 @@ test: $(STAMP) gl browser lint types  ## Lint, type check, and run the whole tes
 	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 2 $(TESTS)
 
 bench: $(STAMP) gl  ## Measure the numbers of benchmarks/README.md anew
-	$(PY) benchmarks/loop.py
+	for script in loop collect theorem4; do $(PY) benchmarks/$$script.py; done
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(PY) -m ruff check .

@@ -125,6 +125,8 @@ def import_encoder(spec: str) -> Encoder:
             found = getattr(found, name)
     except (ImportError, AttributeError) as error:
         raise InvalidInput(f"cannot import {spec!r} ({error}); the form is {FORM}") from error
+    if isinstance(found, type):
+        raise InvalidInput(f"{spec!r} is a class; name an object of it; the form is {FORM}")
     return found  # type: ignore[no-any-return]
 
 

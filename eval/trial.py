@@ -30,6 +30,7 @@ Frames = NDArray[np.uint8]
 
 JOINTS = 2
 RHO, SCALE = 0.5, 0.7  # of the Gaussian world to judge in: at .7 rad no angle is ambiguous
+FEWEST_PAIRS = 100  # of frames; wide latents, reduced to more than two components, need more
 CHECKED = 24  # frames on which an encoder is examined
 _DOTS = 400  # latents of a figure
 
@@ -65,6 +66,8 @@ class CompareConfig:
     def __post_init__(self) -> None:
         for name in ("episodes", "fit_episodes", "frame_pairs", "resamples", "processes"):
             positive_int(name, getattr(self, name))
+        if self.frame_pairs < FEWEST_PAIRS:
+            raise InvalidInput(f"frame_pairs must be at least {FEWEST_PAIRS}, got {self.frame_pairs}")
         checked_seed(self.seed)
         check_name("render profile", self.profile, PROFILES)
         check_name("target", self.target, (*TARGET_SIZE, "hidden"))

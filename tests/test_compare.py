@@ -150,7 +150,9 @@ def test_specifications_that_name_nothing():
         find_contestants([3])
 
 
-@pytest.mark.parametrize("spec", ["no_such_module:encoder", "json:nothing", "json:", ":encoder", "a:b:c", "os:path:"])
+@pytest.mark.parametrize(
+    "spec", ["no_such_module:encoder", "json:nothing", "json:", ":encoder", "a:b:c", "os:path:", "json:JSONDecoder"]
+)
 def test_modules_that_hold_no_encoder(spec):
     with pytest.raises(InvalidInput, match=r"form.* module:object"):
         find_contestants([spec])[0].load()
@@ -409,7 +411,7 @@ def test_all_failed():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"episodes": 0}, {"fit_episodes": 0}, {"frame_pairs": 0}, {"processes": 0}, {"seed": -1}, {"episodes": 2.5}],
+    [{"episodes": 0}, {"fit_episodes": 0}, {"frame_pairs": 99}, {"processes": 0}, {"seed": -1}, {"episodes": 2.5}],
 )
 def test_numbers_out_of_range(wrong):
     with pytest.raises(InvalidInput):
