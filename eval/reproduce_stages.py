@@ -115,7 +115,7 @@ SCALES = {
         length=200,
         rhos=(0.5, 0.9, 0.99),
         strides=(1, 8, 64),
-        seeds=1,
+        seeds=3,
         steps=840,
         net=PretrainConfig(LeJEPA(slices=64), width=8, hidden=64, batch=64, bfloat16=True, half=True),
         # So small a network learns one look of the arm in this time, not two with a sphere anywhere.
