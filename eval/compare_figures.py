@@ -59,6 +59,9 @@ def draw_cost_against_r2(comparison: Comparison) -> bytes:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{'≤ ' if np.isclose(value, LEAST) else ''}{value:g}")
+    )
     axes.grid(color="0.92", lw=0.8)
     rank = comparison.correlation.spearman
     if comparison.correlation.n >= FEWEST and np.isfinite(rank.value):
