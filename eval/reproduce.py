@@ -155,8 +155,8 @@ def reproduce_reacher(
 
     Args:
         out: receives datasets and encoders.
-        scale: `smoke` (seconds; its numbers mean nothing), `cpu` (half an hour of two cores), `full` (the
-            published sizes), or your own.
+        scale: `smoke` (seconds; its numbers mean nothing), `cpu` (27 small encoders, some 45 s each on two idle
+            cores), `full` (the published sizes), or your own.
         seed: of all that is drawn; encoders take this and the following numbers.
         processes: that render.
         command: the command line, for provenance.

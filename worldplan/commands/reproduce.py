@@ -21,8 +21,8 @@ class Reproduce(Verb):
     same command goes on where it was interrupted, and makes nothing again that is there.
 
     Args:
-        scale: smoke takes seconds and its numbers mean nothing; cpu takes half an hour of two cores; full has
-            the published sizes and wants a GPU.
+        scale: smoke takes seconds and its numbers mean nothing; cpu trains 27 small encoders, some 45 s each on two
+            idle cores; full has the published sizes and wants a GPU.
         processes: renderer processes.
         threads: threads of torch on the CPU; by default torch's own choice.
         out: folder for data, encoders and results.
