@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from worldplan.encoder import ZOO as ENCODERS
+from worldplan.data.files import atomic_write, read_json, sha256, write_json
 from worldplan.errors import BadFile, InvalidInput, UnknownName
-from worldplan.files import atomic_write, read_json, sha256, write_json
+from worldplan.learning.encoder import ZOO as ENCODERS
 
 Floats = NDArray[np.float32]
 

@@ -19,8 +19,8 @@ import torch
 
 from worldplan.agents.actor import ActorPolicy, load_policy
 from worldplan.agents.sac_run import Row, Run, SACConfig, actor_tensors
+from worldplan.data.files import atomic_write
 from worldplan.errors import BadFile, InvalidInput
-from worldplan.files import atomic_write
 
 _CURVE = "learning_curve.jsonl"
 

@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from worldplan.agents.actor import ActorPolicy, flat_box
-from worldplan.cost import checked_seed, positive_int
+from worldplan.checks import checked_seed, positive_int
+from worldplan.data.files import atomic_write, read_json, write_json
 from worldplan.errors import BadFile, InvalidInput
-from worldplan.files import atomic_write, read_json, write_json
 
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _FREE = ("steps", "stop_at")  # may differ when a run is resumed

@@ -17,8 +17,8 @@ from stable_baselines3 import SAC
 
 import worldplan.envs  # noqa: F401 (registers the environments)
 from worldplan.agents.actor import load_policy
-from worldplan.envs.fast_rollout import rollout_states
-from worldplan.eval.control import estimate
+from worldplan.envs.parallel import rollout_states
+from worldplan.eval.statistics.estimate import estimate
 
 
 def plain_loop(steps: int) -> float:

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from worldplan.encoder import load_encoder
+from worldplan.data.episodes import EpisodeDataset
+from worldplan.data.files import write_json
 from worldplan.envs.rendering import render_frames
-from worldplan.episodes import EpisodeDataset
-from worldplan.eval.regression import LABEL_KINDS, label_fit
-from worldplan.files import write_json
+from worldplan.eval.identifiability.regression import LABEL_KINDS, label_fit
+from worldplan.learning.encoder import load_encoder
 
 CONDITIONS = ["ou-50", "ou-90", "ou-99"]
 CONDITIONS += [f"{policy}-{stride}" for policy in ("random", "sac") for stride in (1, 4, 16, 64, "16-x5")]

@@ -18,20 +18,15 @@ from tqdm import tqdm
 
 from worldplan import __version__
 from worldplan.agents import load_agent
+from worldplan.data.files import atomic_write, write_json
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
-from worldplan.eval.control import (
-    ControlSummary,
-    StandStill,
-    TrueStateLQR,
-    evaluate_control,
-    sample_pairs,
-    summarise,
-)
-from worldplan.eval.identifiability import gaussian_fit
-from worldplan.eval.provenance import processor
-from worldplan.eval.timing import StepTime, time_steps
-from worldplan.files import atomic_write, write_json
+from worldplan.envs.tasks import sample_tasks
+from worldplan.eval.control.baselines import StandStill, TrueStateLQR
+from worldplan.eval.control.episodes import ControlSummary, evaluate_control, summarise
+from worldplan.eval.control.timing import StepTime, time_steps
+from worldplan.eval.identifiability.identify import gaussian_fit
+from worldplan.provenance import processor
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def main(options: Options) -> None:
     world = {"profile": options.profile, "target": options.target}
     rows: list[ControlSummary] = []
     for distribution in ("normal", "reset"):
-        pairs = sample_pairs(options.pairs, options.seed, distribution)
+        pairs = sample_tasks(options.pairs, options.seed, distribution)
         reference = evaluate_control(TrueStateLQR(), pairs, options.seed, true_state=True)
         planners = options.planners if distribution == "normal" else options.planners[:1]
         agents = {f"pixels, {p}": load_agent(options.agent, planner=p) for p in planners}

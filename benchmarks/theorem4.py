@@ -21,12 +21,12 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from worldplan.encoder import known_encoders
-from worldplan.eval.certificate import certify
-from worldplan.eval.contestants import find_contestants
-from worldplan.eval.identifiability import identify_latents
-from worldplan.eval.trial import RHO, SCALE, CompareConfig, build_stage, fit_contestant
-from worldplan.files import atomic_write, read_json, write_json
+from worldplan.data.files import atomic_write, read_json, write_json
+from worldplan.eval.compare.entrants import find_entrants
+from worldplan.eval.compare.trial import RHO, SCALE, CompareConfig, build_stage, fit_entrant
+from worldplan.eval.identifiability.identify import identify_latents
+from worldplan.eval.theorem4.certificate import certify
+from worldplan.learning.encoder import known_encoders
 
 Part = Literal["verify", "learned", "certificates", "compare"]
 FACTS = "theorem4.json"
@@ -94,14 +94,14 @@ def without_arrays(found: dict[str, Any]) -> dict[str, Any]:
 def certificates() -> list[dict[str, Any]]:
     """Bound and measured loss for every encoder of the zoo, fitted as for the comparison."""
     stage, rows = build_stage(CompareConfig()), []
-    for contestant in tqdm(find_contestants(known_encoders()), "certificates"):
-        fitted = fit_contestant(contestant, contestant.load(), stage)
+    for entrant in tqdm(find_entrants(known_encoders()), "certificates"):
+        fitted = fit_entrant(entrant, entrant.load(), stage)
         views = [x[:, k] for x in (fitted.judged, stage.states) for k in range(2)]
         r2 = identify_latents(*views, scale=SCALE, rho=RHO, resamples=100).labels["unwrapped"].latent_to_state.value
         proof = certify(fitted.agent, scale=fitted.scale, profile="fast")
         rows.append(
             {
-                "encoder": contestant.name,
+                "encoder": entrant.name,
                 "r2": r2,
                 "holds": proof.holds,
                 "bound": proof.bound / proof.value,

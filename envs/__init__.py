@@ -1,11 +1,27 @@
-"""Worlds one can look at: the Reacher, its frames, latent processes, rollouts; importing registers the environments."""
+"""Worlds that can be looked at: the Reacher, its frames, latent processes; importing registers the environments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from gymnasium.envs.registration import register, registry
 
-from worldplan.envs.rollout import rollout
-from worldplan.envs.worlds import OUWorld
+from worldplan.envs.rollout import rollout  # at once: its module has the same name, and would take its place
+from worldplan.lazy import lazy_names
 
-__all__ = ["OUWorld", "rollout"]
+if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _HOMES together
+    from worldplan.envs.tasks import Tasks, sample_tasks
+    from worldplan.envs.worlds import OUWorld
+
+_HOMES = {
+    "OUWorld": "worldplan.envs.worlds",
+    "Tasks": "worldplan.envs.tasks",
+    "sample_tasks": "worldplan.envs.tasks",
+}
+
+__all__ = ["OUWorld", "Tasks", "rollout", "sample_tasks"]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 if "worldplan/ReacherGoal-v0" not in registry:
     register("worldplan/ReacherGoal-v0", entry_point="worldplan.envs.reacher:ReacherGoal")

@@ -9,12 +9,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from worldplan.arrays import Floats
 from worldplan.envs.rendering import PROFILES, shared_renderer
 from worldplan.errors import FingerprintMismatch
-
-Floats = NDArray[np.float64]
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import gymnasium as gym
@@ -10,11 +9,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from worldplan.cost import finite_array
+from worldplan.arrays import Floats, finite_array
+from worldplan.checks import check_name
 from worldplan.envs.rendering import PROFILES, SIZE, TARGET_SIZE, load_physics, sample_targets, shared_renderer
-from worldplan.errors import InvalidInput, UnknownName
-
-Floats = NDArray[np.float64]
+from worldplan.errors import InvalidInput
 
 LINK = 0.12  # metres: shoulder to wrist, and wrist to fingertip
 WRIST_LIMIT = np.deg2rad(160.0)
@@ -22,6 +20,7 @@ TIP_TOLERANCE = 0.025  # metres
 QPOS_TOLERANCE = 0.05  # radians
 EPISODE_STEPS = 100
 STEP_SECONDS = 0.02
+CONTROL_WEIGHT = 0.1  # of a squared torque, beside a squared radian, in the reward
 
 
 def fingertip(qpos: Floats) -> Floats:
@@ -85,12 +84,6 @@ class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
 
     def _draw(self, qpos: Floats) -> NDArray[np.uint8]:
         return shared_renderer().render(qpos, self._target, self.profile)
-
-
-def check_name(kind: str, name: str, known: Iterable[str]) -> None:
-    """Raise `UnknownName` for a name that is not among the known ones."""
-    if name not in known:
-        raise UnknownName(kind, name, known)
 
 
 def checked_torque(action: Any) -> Floats:
@@ -174,7 +167,7 @@ class ReacherGoal(ReacherBase):
         """
         torque = checked_torque(action)
         error = angle_error(self._physics.data.qpos, self._goal_qpos)
-        reward = -float(error @ error + 0.1 * torque @ torque)
+        reward = -float(error @ error + CONTROL_WEIGHT * torque @ torque)
         over = self._advance(torque)
         return self._observation(), reward, False, over, self.info()
 

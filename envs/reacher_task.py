@@ -8,20 +8,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from worldplan.cost import finite_array
-from worldplan.envs.reacher import (
-    LINK,
-    WRIST_LIMIT,
-    ReacherBase,
-    check_name,
-    checked_qpos,
-    checked_torque,
-    sample_qpos,
-)
+from worldplan.arrays import Floats, finite_array
+from worldplan.checks import check_name
+from worldplan.envs.reacher import LINK, WRIST_LIMIT, ReacherBase, checked_qpos, checked_torque, sample_qpos
 from worldplan.envs.rendering import SIZE, TARGET_RADIUS, TARGET_SIZE, sample_targets
 from worldplan.errors import InvalidInput
-
-Floats = NDArray[np.float64]
 
 TASK_STEPS = 1000  # dm_control's time limit, 20 s
 REACH = 2 * LINK  # metres

@@ -6,30 +6,23 @@ corrupts the frames of whoever renders next, and users have stock environments i
 
 from __future__ import annotations
 
-import ctypes.util
 import gc
-import multiprocessing
 import os
-import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from worldplan.arrays import Floats, Frames
+from worldplan.envs.workers import APT_LINE, select_backend, spawned_pool
 from worldplan.errors import InvalidInput, RenderingUnavailable, UnknownName
-
-Frames = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 SIZE = 64  # pixels a side
 TARGET_SIZE = {"easy": 0.05, "hard": 0.015}  # metres: the two tasks of dm_control.suite.reacher
 TARGET_RADIUS = (0.05, 0.20)  # metres from the shoulder: where its reset puts the target
-APT_LINE = "apt-get install -y libegl1 libgl1 libgl1-mesa-dri"
 _CHUNK = 256  # frames a worker draws per task
 
 
@@ -45,25 +38,6 @@ PROFILES = {
     "dmc": RenderProfile(shadows=True, reflections=True),
     "fast": RenderProfile(shadows=False, reflections=False),
 }
-
-
-def select_backend() -> str:
-    """Choose a headless OpenGL back end (EGL, then OSMesa) before MuJoCo is imported; keeps `MUJOCO_GL` if set.
-
-    Returns:
-        The name in force.
-
-    Raises:
-        RenderingUnavailable: neither library is installed.
-    """
-    chosen = os.environ.get("MUJOCO_GL")
-    if not chosen:
-        libraries = {"egl": "EGL", "osmesa": "OSMesa"}
-        chosen = next((name for name, library in libraries.items() if ctypes.util.find_library(library)), None)
-        if chosen is None:
-            raise RenderingUnavailable(f"no headless OpenGL library found; run: {APT_LINE}")
-        os.environ["MUJOCO_GL"] = chosen
-    return chosen
 
 
 def load_physics() -> Any:
@@ -198,27 +172,8 @@ def frame_stream(processes: int = 1) -> Iterator[Any]:
     if processes == 1:
         yield lambda batches: (np.concatenate([_draw(c) for c in _chunks(b)]) for b in batches)
         return
-    select_backend()
-    before = os.environ.get("LP_NUM_THREADS")
-    os.environ["LP_NUM_THREADS"] = "1"  # inherited: software GL must not fight over the cores
-    try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
-            yield lambda batches: (np.concatenate(list(pool.map(_draw, _chunks(b)))) for b in batches)
-    finally:
-        os.environ.pop("LP_NUM_THREADS") if before is None else os.environ.__setitem__("LP_NUM_THREADS", before)
-
-
-def end_with_parent() -> None:
-    """Make this worker end when its parent dies: a killed parent cannot tell it to, and it would wait for ever."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    with spawned_pool(processes) as pool:
+        yield lambda batches: (np.concatenate(list(pool.map(_draw, _chunks(b)))) for b in batches)
 
 
 def _chunks(batch: Batch) -> list[Batch]:

@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from worldplan.data.trajectories import Trajectories
 from worldplan.errors import InvalidInput
-from worldplan.trajectories import Trajectories
 
 
 class Predictor(Protocol):

@@ -8,14 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 from scipy.stats import gennorm
 
+from worldplan.arrays import Floats
 from worldplan.errors import InvalidInput
-
-Floats = NDArray[np.float64]
 
 JOINT_RANGE = (np.pi, np.deg2rad(160.0))  # radians: an image wraps the shoulder at pi, the wrist stops at 160 degrees
 _STEP = 0.02  # largest step of the Langevin channel, for unit variance: it is accepted with probability above .97

@@ -1,74 +1,67 @@
-"""What is measured: identifiability, control cost, and the reports about both."""
+"""What is measured. A room for each verb, over four libraries: statistics, show, identifiability, control."""
 
-from worldplan.eval.bench import BenchReport, bench_planners
-from worldplan.eval.ceiling import bayes_ceiling
-from worldplan.eval.certificate import Certificate, certify
-from worldplan.eval.compare import compare_encoders
-from worldplan.eval.comparison import Comparison, ComparisonRow
-from worldplan.eval.control import (
-    ControlResult,
-    ControlSummary,
-    Pairs,
-    StandStill,
-    TrueStateLQR,
-    evaluate_control,
-    sample_pairs,
-    summarise,
-    true_dynamics,
-)
-from worldplan.eval.dose import dose_response
-from worldplan.eval.dose_report import DoseReport
-from worldplan.eval.fitting import FitConfig, FitReport, find_agent, fit_agent
-from worldplan.eval.identifiability import IdentifiabilityReport, identify, identify_latents
-from worldplan.eval.ledger import CostLedger, cost_ledger
-from worldplan.eval.open_loop import OpenLoopReport, open_loop_cost
-from worldplan.eval.plan_report import PlanConfig, PlanReport
-from worldplan.eval.planning import plan_to_goals, write_plan
-from worldplan.eval.regression import LabelFit, label_fit
-from worldplan.eval.report import write_report
-from worldplan.eval.theorem4 import verify_planning
-from worldplan.eval.trial import CompareConfig
-from worldplan.eval.verdicts import PlanningReport
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worldplan.lazy import lazy_names
+
+if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _HOMES together
+    from worldplan.eval.compare.page import write_report
+    from worldplan.eval.compare.run import compare_encoders
+    from worldplan.eval.compare.trial import CompareConfig
+    from worldplan.eval.control.baselines import StandStill, TrueStateLQR
+    from worldplan.eval.control.bench import bench_planners
+    from worldplan.eval.control.episodes import evaluate_control, summarise
+    from worldplan.eval.control.ledger import cost_ledger
+    from worldplan.eval.control.open_loop import open_loop_cost
+    from worldplan.eval.identifiability.identify import identify, identify_latents
+    from worldplan.eval.plan.result import PlanConfig
+    from worldplan.eval.plan.run import plan_to_goals, write_plan
+    from worldplan.eval.theorem4.certificate import certify
+    from worldplan.eval.theorem4.dose import dose_response
+    from worldplan.eval.theorem4.verify import verify_planning
+
+_HOMES = {
+    "CompareConfig": "worldplan.eval.compare.trial",
+    "PlanConfig": "worldplan.eval.plan.result",
+    "StandStill": "worldplan.eval.control.baselines",
+    "TrueStateLQR": "worldplan.eval.control.baselines",
+    "bench_planners": "worldplan.eval.control.bench",
+    "certify": "worldplan.eval.theorem4.certificate",
+    "compare_encoders": "worldplan.eval.compare.run",
+    "cost_ledger": "worldplan.eval.control.ledger",
+    "dose_response": "worldplan.eval.theorem4.dose",
+    "evaluate_control": "worldplan.eval.control.episodes",
+    "identify": "worldplan.eval.identifiability.identify",
+    "identify_latents": "worldplan.eval.identifiability.identify",
+    "open_loop_cost": "worldplan.eval.control.open_loop",
+    "plan_to_goals": "worldplan.eval.plan.run",
+    "summarise": "worldplan.eval.control.episodes",
+    "verify_planning": "worldplan.eval.theorem4.verify",
+    "write_plan": "worldplan.eval.plan.run",
+    "write_report": "worldplan.eval.compare.page",
+}
 
 __all__ = [
-    "BenchReport",
-    "Certificate",
     "CompareConfig",
-    "Comparison",
-    "ComparisonRow",
-    "ControlResult",
-    "ControlSummary",
-    "CostLedger",
-    "DoseReport",
-    "FitConfig",
-    "FitReport",
-    "IdentifiabilityReport",
-    "LabelFit",
-    "OpenLoopReport",
-    "Pairs",
     "PlanConfig",
-    "PlanReport",
-    "PlanningReport",
     "StandStill",
     "TrueStateLQR",
-    "bayes_ceiling",
     "bench_planners",
     "certify",
     "compare_encoders",
     "cost_ledger",
     "dose_response",
     "evaluate_control",
-    "find_agent",
-    "fit_agent",
     "identify",
     "identify_latents",
-    "label_fit",
     "open_loop_cost",
     "plan_to_goals",
-    "sample_pairs",
     "summarise",
-    "true_dynamics",
     "verify_planning",
     "write_plan",
     "write_report",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from worldplan.envs import doctor
-from worldplan.envs.doctor import Finding
+from worldplan import doctor
+from worldplan.doctor import Finding
 
 
 def simulators(**versions):
@@ -16,7 +16,7 @@ def simulators(**versions):
 
 
 def test_this_machine_is_healthy():
-    findings = doctor.diagnose()
+    findings = doctor.examine()
     assert doctor.healthy(findings), [f for f in findings if not f.ok]
     names = [finding.name for finding in findings]
     assert len(names) == len(set(names))
@@ -106,7 +106,7 @@ def test_no_browser_is_no_illness():
 
 def test_the_doctor_loads_where_simulators_and_torch_are_broken():
     code = (
-        "import sys; import worldplan.envs.doctor;"
+        "import sys; import worldplan.doctor;"
         "print(sorted({'mujoco', 'dm_control', 'torch', 'OpenGL'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

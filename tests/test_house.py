@@ -1,7 +1,9 @@
 """The house: which room may import which, what a wheel holds, and what `import worldplan` loads."""
 
 import ast
+import importlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -15,18 +17,31 @@ from pathlib import Path
 import pytest
 
 import worldplan
-from worldplan.envs import doctor
+from worldplan import doctor
 
 REPO = Path(__file__).resolve().parent.parent
 ROOMS = ("envs", "agents", "eval")
+BASE = {"core", "data", "planning", "learning"}
+LIBRARIES = ("statistics", "show", "identifiability", "control")
+VERBS = ("plan", "compare", "theorem4", "reproduce", "diagnose")
+MEASURES = BASE | {"envs", "agents"}
 MAY_IMPORT = {
     "core": {"core"},
-    "envs": {"core", "envs"},
-    "agents": {"core", "agents"},
-    "eval": {"core", "envs", "agents", "eval"},
-    "root": {"core", "envs", "agents", "eval", "root"},
+    "data": {"core", "data"},
+    "planning": {"core", "data", "planning"},
+    "learning": BASE,
+    "envs": BASE | {"envs"},
+    "agents": BASE | {"agents"},
+    "statistics": {"core", "statistics"},
+    "show": {"core", "statistics", "show"},
+    "identifiability": MEASURES | {"statistics", "show", "identifiability"},
+    "control": MEASURES | {"statistics", "show", "control"},
+    **{verb: MEASURES | {*LIBRARIES, verb} for verb in VERBS},
+    "eval": {"core", *LIBRARIES, *VERBS},  # the front, which only names what lies behind
+    "root": MEASURES | {"eval", *LIBRARIES, *VERBS, "root"},
 }
-NOT_IN_CORE = {"gymnasium", "mujoco", "dm_control", "dm_env", "stable_baselines3"}
+SIMULATORS = {"gymnasium", "mujoco", "dm_control", "dm_env", "stable_baselines3"}
+NUMBERS_ONLY = {"numpy", "scipy", *sys.stdlib_module_names}  # what statistics may use
 
 
 # --- arrows ---------------------------------------------------------------------------------------------------------
@@ -45,11 +60,13 @@ def module_files(repo):
 
 
 def room_of(module):
-    """`worldplan.envs.x` -> envs; the package itself and the command line are the root."""
-    parts = module.split(".")
-    if module in ("worldplan", "worldplan.__main__", "worldplan.commands") or module.startswith("worldplan.commands."):
+    """`worldplan.envs.x` -> envs, `worldplan.eval.show.x` -> show; the package and the command line are the root."""
+    _, room, *rest = [*module.split("."), ""]
+    if module in ("worldplan", "worldplan.__main__") or room == "commands":
         return "root"
-    return parts[1] if parts[1] in ROOMS else "core"
+    if room == "eval" and rest and rest[0]:
+        return rest[0]
+    return room if room in MAY_IMPORT else "core"
 
 
 def imported(path, modules):
@@ -60,7 +77,6 @@ def imported(path, modules):
         elif isinstance(node, ast.ImportFrom):
             source = "." * node.level + (node.module or "")
             names = [f"{source}.{a.name}" if f"{source}.{a.name}" in modules else source for a in node.names]
-            names = [n for n, a in zip(names, node.names, strict=True) if (n, a.name) != ("worldplan", "__version__")]
         else:
             continue
         yield from ((name, node.lineno) for name in names)
@@ -78,10 +94,12 @@ def arrow_faults(repo):
                 faults.append(f"{where} imports {name}: write worldplan.… in full")
             elif top == "worldplan" and module != "worldplan":
                 graph.setdefault(module, set()).add(name)
-                if room_of(name) not in MAY_IMPORT[room]:
+                if room_of(name) not in MAY_IMPORT.get(room, ()):
                     faults.append(f"{where} {room} imports {name}")
-            elif room == "core" and top in NOT_IN_CORE:
-                faults.append(f"{where} the core imports {name}")
+            elif room in BASE and top in SIMULATORS:
+                faults.append(f"{where} {room} imports {name}")
+            elif room == "statistics" and top != "worldplan" and top not in NUMBERS_ONLY:
+                faults.append(f"{where} {room} imports {name}")
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -99,34 +117,55 @@ def test_arrows():
     [
         ("worldplan/core.py", "import worldplan.envs.reacher", "core imports worldplan.envs.reacher"),
         ("worldplan/core.py", "from worldplan import envs", "core imports worldplan.envs"),
-        ("worldplan/core.py", "def f():\n    import mujoco", "the core imports mujoco"),
-        ("worldplan/core.py", "from gymnasium.spaces import Box", "the core imports gymnasium.spaces"),
+        ("worldplan/core.py", "def f():\n    import mujoco", "core imports mujoco"),
+        ("worldplan/core.py", "from gymnasium.spaces import Box", "core imports gymnasium.spaces"),
+        ("worldplan/data/files.py", "from worldplan.planning import lqr", "data imports worldplan.planning.lqr"),
+        ("worldplan/planning/lqr.py", "import worldplan.learning", "planning imports worldplan.learning"),
+        ("worldplan/learning/net.py", "import worldplan.agents", "learning imports worldplan.agents"),
+        ("worldplan/learning/net.py", "import gymnasium", "learning imports gymnasium"),
         ("worldplan/core.py", "import worldplan", "core imports worldplan"),
         ("worldplan/core.py", "from worldplan import load_encoder", "core imports worldplan"),
         ("worldplan/core.py", "from worldplan.other import x", "cycle: "),
         ("envs/reacher.py", "from worldplan.agents import sac", "envs imports worldplan.agents"),
         ("agents/sac.py", "from worldplan.envs.reacher import Reacher", "agents imports worldplan.envs.reacher"),
         ("agents/sac.py", "import worldplan.eval", "agents imports worldplan.eval"),
-        ("eval/report.py", "import worldplan.__main__", "eval imports worldplan.__main__"),
-        ("eval/report.py", "from envs import reacher", "imports envs: write worldplan"),
-        ("eval/report.py", "from .other import x", "imports .other: write worldplan"),
+        ("eval/report.py", "import worldplan.envs", "report imports worldplan.envs"),  # nothing lies flat in eval
+        ("eval/plan/run.py", "import worldplan.__main__", "plan imports worldplan.__main__"),
+        ("eval/plan/run.py", "from envs import reacher", "imports envs: write worldplan"),
+        ("eval/plan/run.py", "from .other import x", "imports .other: write worldplan"),
+        ("eval/plan/run.py", "from worldplan.eval.compare import run", "plan imports worldplan.eval.compare.run"),
+        ("eval/plan/run.py", "from worldplan.eval import plan_to_goals", "plan imports worldplan.eval"),
+        ("eval/control/loop.py", "import worldplan.eval.plan.run", "control imports worldplan.eval.plan.run"),
+        ("eval/show/table.py", "import worldplan.eval.control.loop", "show imports worldplan.eval.control.loop"),
+        ("eval/statistics/mean.py", "import worldplan.planning.lqr", "statistics imports worldplan.planning.lqr"),
+        ("eval/statistics/mean.py", "def f():\n    import torch", "statistics imports torch"),
+        ("eval/new/run.py", "import worldplan.core", "new imports worldplan.core"),  # a room without rules
     ],
 )
 def test_arrow_faults_are_seen(tmp_path, file, line, fault):
     tree = {
         "worldplan/__init__.py": "from worldplan import agents, envs, eval",
-        "worldplan/__main__.py": "from worldplan.eval import report\nimport worldplan.envs.reacher, mujoco",
+        "worldplan/__main__.py": "from worldplan.eval.plan import run\nimport worldplan.envs.reacher, mujoco",
         "worldplan/core.py": "import numpy",
-        "worldplan/other.py": "from worldplan import core, __version__",
+        "worldplan/other.py": "from worldplan import core",
+        "worldplan/data/files.py": "from worldplan import core",
+        "worldplan/planning/lqr.py": "from worldplan.data import files\nimport cvxpy",
+        "worldplan/learning/net.py": "from worldplan.planning import lqr\nimport torch",
         "envs/__init__.py": "",
         "envs/reacher.py": "import mujoco\nfrom worldplan.core import x",
         "agents/__init__.py": "",
         "agents/sac.py": "from worldplan import core",
-        "eval/__init__.py": "",
-        "eval/report.py": "from worldplan.envs import reacher\nfrom worldplan.agents.sac import train",
+        "eval/__init__.py": "from worldplan.eval.plan.run import go",
+        "eval/report.py": "",
+        "eval/new/run.py": "",
+        "eval/statistics/mean.py": "import numpy, scipy.stats, math\nfrom worldplan.core import x",
+        "eval/show/table.py": "from worldplan.eval.statistics import mean\nimport jinja2",
+        "eval/control/loop.py": "from worldplan.eval.show import table\nimport worldplan.envs.reacher",
+        "eval/plan/run.py": "from worldplan.eval.control import loop\nfrom worldplan.agents.sac import train",
+        "eval/compare/run.py": "from worldplan.eval.control import loop",
     }
     for name, text in tree.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert arrow_faults(tmp_path) == []
     (tmp_path / file).write_text(f"{tree[file]}\n{line}\n")
@@ -221,7 +260,8 @@ def test_wheel_holds_each_file_of_the_folders_once(wheel):
     assert len(names) == len(set(names))
     assert set(names) == shipped_files(REPO)
     assert "worldplan/py.typed" in names
-    assert "worldplan/envs/doctor.py" in names
+    assert "worldplan/doctor.py" in names
+    assert "worldplan/eval/compare/page.html" in names
 
 
 def test_a_file_that_the_wheel_lacks_is_seen(wheel, tmp_path):
@@ -264,37 +304,71 @@ def test_imports_where_worldplan_is_installed(tmp_path):
     assert (top / "errors.py").is_file()
 
 
-def test_import_is_light(tmp_path):
-    heavy = (
-        "{'numpy', 'scipy', 'torch', 'cvxpy', 'mujoco', 'dm_control', 'gymnasium', 'stable_baselines3', 'matplotlib'}"
-    )
-    code = f"import worldplan, sys; dir(worldplan); print(sorted({heavy} & set(sys.modules)))"
-    assert run_python(code, tmp_path) == "[]"
+HEAVY = {"numpy", "scipy", "torch", "cvxpy", "mujoco", "dm_control", "gymnasium", "stable_baselines3", "matplotlib"}
+
+
+def loaded(code, cwd):
+    """Names of the modules that are there after some lines of code."""
+    return set(json.loads(run_python(f"{code}; import sys, json; print(json.dumps(list(sys.modules)))", cwd)))
+
+
+@pytest.mark.parametrize("code", ["import worldplan; dir(worldplan)", "import worldplan.eval, worldplan.agents"])
+def test_import_is_light(code, tmp_path):
+    assert HEAVY & loaded(code, tmp_path) == set()
+
+
+def test_statistics_load_little(tmp_path):
+    seen = loaded("import worldplan.eval.statistics", tmp_path)
+    assert len([name for name in seen if name.split(".")[0] == "worldplan"]) <= 6
+    seen = loaded("import worldplan.eval.statistics.estimate as e, worldplan.eval.statistics.correlation", tmp_path)
+    assert len([name for name in seen if name.split(".")[0] == "worldplan"]) <= 12
+    assert HEAVY & seen == {"numpy", "scipy"}
+
+
+def test_nothing_lies_flat_in_eval_and_tests_mirror_the_folders():
+    assert [path.name for path in (REPO / "eval").glob("*.py")] == ["__init__.py"]
+    folders = {path.parent.relative_to(REPO / "tests") for path in (REPO / "tests").rglob("test_*.py")}
+    for folder in folders:
+        assert (REPO / folder).is_dir() or (REPO / "worldplan" / folder).is_dir(), folder
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", worldplan.__all__)
-def test_public_names_resolve(name):
-    assert getattr(worldplan, name) is not None
-    assert name in dir(worldplan)
+FRONTS = {"worldplan": "worldplan", **{f"worldplan.{room}": room for room in ROOMS}}
 
 
-def test_an_unknown_name_is_an_attribute_error():
+@pytest.mark.parametrize("package", FRONTS)
+def test_public_names_resolve(package):
+    front = importlib.import_module(package)
+    for name in front.__all__:
+        assert getattr(front, name) is not None
+        assert name in dir(front)
+
+
+@pytest.mark.parametrize("package", FRONTS)
+def test_an_unknown_name_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        worldplan.nonsense
+        importlib.import_module(package).nonsense
 
 
-def test_type_checkers_and_the_lazy_table_see_the_same_names():
+@pytest.mark.parametrize("package", FRONTS)
+def test_type_checkers_and_the_lazy_table_see_the_same_names(package):
+    front = importlib.import_module(package)
+    source = ast.parse((REPO / FRONTS[package] / "__init__.py").read_text())
+    block = next(node for node in source.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     typed = {}
-    for node in ast.walk(ast.parse((REPO / "worldplan" / "__init__.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("worldplan"):
-            typed |= {alias.name: node.module for alias in node.names}
-    rooms = {name for name, module in typed.items() if module == "worldplan"}
-    assert rooms == set(worldplan._ROOMS)
-    assert {name: module for name, module in typed.items() if name not in rooms} == worldplan._HOMES
-    assert sorted(worldplan.__all__) == sorted(["__version__", *worldplan._ROOMS, *worldplan._HOMES])
+    for node in block.body:
+        whole = node.module == package  # a room, by its own name
+        typed |= {a.name: f"{package}.{a.name}" if whole else node.module for a in node.names}
+    assert typed == front._HOMES
+    at_once = {"__version__"} if package == "worldplan" else {"rollout"} if package == "worldplan.envs" else set()
+    assert sorted(front.__all__) == sorted(at_once | set(front._HOMES))
+
+
+def test_a_function_is_not_shadowed_by_the_module_of_its_name():
+    importlib.import_module("worldplan.envs.rollout")
+    assert callable(worldplan.envs.rollout)
 
 
 # --- versions -------------------------------------------------------------------------------------------------------

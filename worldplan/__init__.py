@@ -6,20 +6,20 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from worldplan.lazy import lazy_names
+from worldplan.version import __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _HOMES together
     from worldplan import agents, envs, errors, eval
-    from worldplan.cost import QuadraticCost
-    from worldplan.dynamics import LinearDynamics, fit_dynamics
-    from worldplan.encoder import load_encoder
-    from worldplan.lqr import LQRSolution, solve_lqr
-    from worldplan.mpc import MPCProblem, Plan, build_mpc, solve_mpc
-    from worldplan.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
-    from worldplan.trajectories import Trajectories
-
-__version__ = "0.1.0"
+    from worldplan.data.trajectories import Trajectories
+    from worldplan.learning.encoder import load_encoder
+    from worldplan.planning.cost import QuadraticCost
+    from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
+    from worldplan.planning.lqr import LQRSolution, solve_lqr
+    from worldplan.planning.mpc import MPCProblem, Plan, build_mpc, solve_mpc
+    from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
 
 __all__ = [
     "CEMConfig",
@@ -44,35 +44,26 @@ __all__ = [
     "solve_mppi",
 ]
 
-_ROOMS = ("agents", "envs", "errors", "eval")
 _HOMES = {
-    "CEMConfig": "worldplan.shooting",
-    "LQRSolution": "worldplan.lqr",
-    "LinearDynamics": "worldplan.dynamics",
-    "MPCProblem": "worldplan.mpc",
-    "MPPIConfig": "worldplan.shooting",
-    "Plan": "worldplan.mpc",
-    "QuadraticCost": "worldplan.cost",
-    "Trajectories": "worldplan.trajectories",
-    "build_mpc": "worldplan.mpc",
-    "fit_dynamics": "worldplan.dynamics",
-    "load_encoder": "worldplan.encoder",
-    "solve_cem": "worldplan.shooting",
-    "solve_lqr": "worldplan.lqr",
-    "solve_mpc": "worldplan.mpc",
-    "solve_mppi": "worldplan.shooting",
+    "agents": "worldplan.agents",
+    "envs": "worldplan.envs",
+    "errors": "worldplan.errors",
+    "eval": "worldplan.eval",
+    "CEMConfig": "worldplan.planning.shooting",
+    "LQRSolution": "worldplan.planning.lqr",
+    "LinearDynamics": "worldplan.planning.dynamics",
+    "MPCProblem": "worldplan.planning.mpc",
+    "MPPIConfig": "worldplan.planning.shooting",
+    "Plan": "worldplan.planning.mpc",
+    "QuadraticCost": "worldplan.planning.cost",
+    "Trajectories": "worldplan.data.trajectories",
+    "build_mpc": "worldplan.planning.mpc",
+    "fit_dynamics": "worldplan.planning.dynamics",
+    "load_encoder": "worldplan.learning.encoder",
+    "solve_cem": "worldplan.planning.shooting",
+    "solve_lqr": "worldplan.planning.lqr",
+    "solve_mpc": "worldplan.planning.mpc",
+    "solve_mppi": "worldplan.planning.shooting",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return import_module(f"worldplan.{name}")
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'worldplan' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import tyro
 
-from worldplan import __version__
 from worldplan.commands import Collect, Command, Verb
 from worldplan.errors import WorldplanError
+from worldplan.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:

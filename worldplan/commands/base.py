@@ -97,7 +97,7 @@ def set_threads(threads: int | None) -> None:
     """
     import torch
 
-    from worldplan.cost import positive_int
+    from worldplan.checks import positive_int
 
     if threads is not None:
         torch.set_num_threads(positive_int("--threads", threads))

@@ -35,9 +35,9 @@ class Bench(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.eval.bench import bench_planners
-        from worldplan.eval.provenance import provenance
-        from worldplan.files import write_json
+        from worldplan.data.files import write_json
+        from worldplan.eval.control.bench import bench_planners
+        from worldplan.provenance import provenance
 
         writable_folder(self.out)
         set_threads(self.threads)

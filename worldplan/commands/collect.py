@@ -35,12 +35,13 @@ class _Pairs(Drawn):
 
     def begun(self) -> bool:
         """Whether there are files of pairs, but not all."""
-        from worldplan.shards import UNFINISHED
+        from worldplan.data.shards import UNFINISHED
 
         return (self.out / UNFINISHED).exists()
 
     def _collect(self, world: Any, command: str) -> int:
-        from worldplan.envs.collect import Nuisances, collect_pairs
+        from worldplan.envs.datasets.frames import Nuisances
+        from worldplan.envs.datasets.pairs import collect_pairs
 
         writable_folder(self.out)
         folder = collect_pairs(

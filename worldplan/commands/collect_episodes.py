@@ -25,8 +25,7 @@ class _Frames(Drawn):
     look: Literal["varied", "dmc", "fast"] = "varied"
 
     def _draw(self, folder: Path, resume: bool) -> None:
-        from worldplan.envs.collect import Nuisances
-        from worldplan.envs.record import draw_frames
+        from worldplan.envs.datasets.frames import Nuisances, draw_frames
 
         draw_frames(
             folder,
@@ -39,7 +38,7 @@ class _Frames(Drawn):
         )
 
     def _tell(self, folder: Path, *notes: str) -> int:
-        from worldplan.episodes import EpisodeDataset
+        from worldplan.data.episodes import EpisodeDataset
 
         data = EpisodeDataset(folder)
         summary = data.manifest["summary"]
@@ -72,12 +71,12 @@ class _Record(_Frames):
 
     def begun(self) -> bool:
         """Whether there are episodes: without frames they are a whole dataset, and yet go on."""
-        from worldplan.shards import MANIFEST, UNFINISHED
+        from worldplan.data.shards import MANIFEST, UNFINISHED
 
         return any((self.out / name).exists() for name in (UNFINISHED, MANIFEST))
 
     def _record(self, policy: str | None, command: str, **more: Any) -> int:
-        from worldplan.envs.record import EpisodeConfig, interrupted, record_episodes
+        from worldplan.envs.datasets.episodes import EpisodeConfig, interrupted, record_episodes
 
         writable_folder(self.out)
         config = config_of(EpisodeConfig, self, **more)
@@ -104,7 +103,7 @@ class _Record(_Frames):
 
     def _recorded(self, run: dict[str, Any]) -> bool:
         """Whether these are the episodes that were last recorded; others are refused, or to be appended."""
-        from worldplan.episodes import EpisodeDataset
+        from worldplan.data.episodes import EpisodeDataset
         from worldplan.errors import BadFile
 
         last = {name: value for name, value in EpisodeDataset(self.out).runs[-1].items() if name != "command"}
@@ -120,9 +119,8 @@ class _Record(_Frames):
 
     def _drawn(self) -> bool:
         """Whether the episodes have the frames that are asked for; others are refused."""
-        from worldplan.envs.collect import Nuisances
-        from worldplan.envs.record import frame_recipe
-        from worldplan.episodes import EpisodeDataset
+        from worldplan.data.episodes import EpisodeDataset
+        from worldplan.envs.datasets.frames import Nuisances, frame_recipe
         from worldplan.errors import BadFile
 
         drawn = EpisodeDataset(self.out).manifest["frames"]
@@ -205,7 +203,7 @@ class CollectFrames(_Frames):
 
     def begun(self) -> bool:
         """Whether there are files of new frames, but not all."""
-        from worldplan.shards import UNFINISHED
+        from worldplan.data.shards import UNFINISHED
 
         return (self.data / UNFINISHED).exists()
 

@@ -45,11 +45,11 @@ class Compare(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0, or 1 if every encoder failed."""
-        from worldplan.eval.compare import compare_encoders
-        from worldplan.eval.compare_table import COLUMNS, notes, table, title
-        from worldplan.eval.report import write_report
-        from worldplan.eval.trial import CompareConfig
-        from worldplan.files import write_json
+        from worldplan.data.files import write_json
+        from worldplan.eval.compare.page import write_report
+        from worldplan.eval.compare.run import compare_encoders
+        from worldplan.eval.compare.table import COLUMNS, notes, table, title
+        from worldplan.eval.compare.trial import CompareConfig
 
         writable_folder(self.out)
         set_threads(1)

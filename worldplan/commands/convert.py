@@ -28,7 +28,7 @@ class Convert(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.envs.convert import convert_episodes
+        from worldplan.envs.datasets.convert import convert_episodes
 
         if not self.out.startswith("minari:"):
             check = writable_file if self.out.endswith((".hdf5", ".h5")) else writable_folder

@@ -29,7 +29,7 @@ class Diagnose(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.eval.diagnose import diagnose_datasets
+        from worldplan.eval.diagnose.run import diagnose_datasets
 
         writable_folder(self.out)
         found = diagnose_datasets(self.data, self.out, rho=self.rho, max_lag=self.max_lag, seed=self.seed)

@@ -21,12 +21,12 @@ class Doctor(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0 or 1."""
-        from worldplan.envs.doctor import diagnose, healthy
-        from worldplan.files import write_json
+        from worldplan.data.files import write_json
+        from worldplan.doctor import examine, healthy
 
         if self.out is not None:
             writable_folder(self.out)
-        findings = diagnose()
+        findings = examine()
         sound = healthy(findings)
         facts = {"healthy": sound, "findings": [vars(f) for f in findings]}
         if self.out is not None:

@@ -29,10 +29,10 @@ class Dose(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0 if every mistake was seen and nothing else was rejected, else 1."""
-        from worldplan.eval.dose import dose_response
-        from worldplan.eval.dose_figure import figure
-        from worldplan.eval.provenance import provenance
-        from worldplan.files import write_json
+        from worldplan.data.files import write_json
+        from worldplan.eval.theorem4.dose import dose_response
+        from worldplan.eval.theorem4.figure import figure
+        from worldplan.provenance import provenance
 
         writable_folder(self.out)
         set_threads(self.threads)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from worldplan.commands.base import Profile, Target, Verb, bar, config_of, writable_folder
+
+if TYPE_CHECKING:
+    from worldplan.agents.fitting import FitConfig, FitReport
+    from worldplan.data.trajectories import Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +45,39 @@ class Fit(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.encoder import load_encoder
-        from worldplan.eval.fitting import FitConfig, fit_agent
+        from worldplan.agents.fitting import FitConfig
 
         writable_folder(self.out)
-        report = fit_agent(load_encoder(self.encoder), config_of(FitConfig, self), progress=bar("random torques"))
+        report = fit_encoder(self.encoder, config_of(FitConfig, self))
         folder = report.save(self.out, command)
         facts = {"folder": str(folder), **report.to_dict()}
         notes = [f"Next: worldplan plan --agent {folder}"]
         self.show(facts, f"Agent in {folder}", ["", ""], report.rows(), notes)
         return 0
+
+
+def fit_encoder(encoder: str | Path, config: FitConfig) -> FitReport:
+    """Let an encoder watch random torques, and fit an agent to what it sees.
+
+    Args:
+        encoder: a shipped name or a folder.
+        config: of the episodes and of the fit.
+    """
+    from worldplan.agents.fitting import fit_agent
+    from worldplan.envs.fingerprint import check_encoder
+    from worldplan.learning.encoder import load_encoder
+
+    frozen = load_encoder(encoder)
+    check_encoder(frozen)
+    return fit_agent(frozen, torque_data(config), config)
+
+
+def torque_data(config: FitConfig) -> Trajectories:
+    """The random-torque episodes of a fit: from poses N(0, 1), in the look that it names."""
+    import numpy as np
+
+    from worldplan.envs.tasks import normal_poses, random_torques
+
+    starts = normal_poses((config.episodes,), np.random.default_rng([config.seed, 0]))
+    look = {"profile": config.profile, "target": config.target}
+    return random_torques(starts, config.steps, config.seed, progress=bar("random torques"), **look)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from worldplan.commands.base import (
     Angles,
@@ -19,6 +19,10 @@ from worldplan.commands.base import (
     set_threads,
     writable_folder,
 )
+
+if TYPE_CHECKING:
+    from worldplan.agents.fitting import FitConfig
+    from worldplan.agents.planning_agent import PlanningAgent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +66,52 @@ class Plan(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0, whether or not the goals were reached."""
-        from worldplan.eval.fitting import FitConfig, find_agent
-        from worldplan.eval.plan_report import PlanConfig
-        from worldplan.eval.planning import plan_to_goals, write_plan
-        from worldplan.eval.video import require_video
+        from worldplan.agents.fitting import FitConfig
+        from worldplan.eval.plan.result import PlanConfig
+        from worldplan.eval.plan.run import plan_to_goals, write_plan
+        from worldplan.eval.show.film import require_video
 
         writable_folder(self.out)
         require_video(self.video)
         set_threads(self.threads)
         config = config_of(PlanConfig, self)
         fit = FitConfig(seed=self.seed, profile=self.profile, target=self.target)
-        agent = find_agent(self.agent, self.encoder, self.planner, fit, progress=bar("fit: random torques"))
+        agent = find_agent(self.agent, self.encoder, self.planner, fit)
         name = self.encoder or self.agent or "reacher"
         report = plan_to_goals(agent, config, name=name, progress=bar("episodes"))
         written = write_plan(report, self.out, self.video, command)
         notes = [*report.notes, f"Written: {', '.join(map(str, written))}"]
         self.show(report.to_dict(), report.title, *report.table(), notes)
         return 0
+
+
+def find_agent(
+    agent: str | Path | None, encoder: str | Path | None, planner: str | None, config: FitConfig
+) -> PlanningAgent:
+    """An agent by its own name, or for an encoder: one that was fitted to it, otherwise one fitted now.
+
+    Args:
+        agent: a shipped name or a folder, for `load_agent`; None is `reacher`.
+        encoder: the same, or a name or folder for `load_encoder`; takes the place of `agent`.
+        planner: in place of the saved one.
+        config: of the fit, if there has to be one.
+
+    Raises:
+        InvalidInput: both an encoder and an agent were asked for.
+    """
+    from worldplan.agents.planning_agent import PlanningAgent, known_agents, load_agent
+    from worldplan.commands.fit import fit_encoder
+    from worldplan.errors import InvalidInput
+
+    if encoder is None:
+        return load_agent("reacher" if agent is None else agent, planner)
+    if agent is not None:
+        raise InvalidInput(
+            f"got both agent {str(agent)!r} and encoder {str(encoder)!r}; an agent has its own: name one"
+        )
+    if str(encoder) in known_agents() or (Path(encoder) / "agent.json").is_file():
+        return load_agent(encoder, planner)
+    fitted = fit_encoder(encoder, config).agent
+    if planner in (None, fitted.planner):
+        return fitted
+    return PlanningAgent(fitted.encoder, fitted.dynamics, fitted.cost, str(planner), charts=fitted.charts)

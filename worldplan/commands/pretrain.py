@@ -78,13 +78,13 @@ class Pretrain(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.episodes import EpisodeDataset, StridedPairs
+        from worldplan.data.episodes import EpisodeDataset, StridedPairs
+        from worldplan.data.files import read_json
+        from worldplan.data.pairs import PairDataset, load_labels
         from worldplan.errors import InvalidInput
-        from worldplan.files import read_json
-        from worldplan.objectives import LeJEPA, objective_from_dict
-        from worldplan.pairs import PairDataset, load_labels
-        from worldplan.pretraining import PretrainConfig, pretrain
-        from worldplan.supervised import train_supervised
+        from worldplan.learning.objectives import LeJEPA, objective_from_dict
+        from worldplan.learning.pretraining import PretrainConfig, pretrain
+        from worldplan.learning.supervised import train_supervised
 
         writable_folder(self.out)
         set_threads(self.threads)

@@ -35,8 +35,8 @@ class Reproduce(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0, or 1 if an encoder could not be trained."""
-        from worldplan.eval.reproduce import reproduce_reacher
-        from worldplan.eval.reproduce_table import COLUMNS, notes, table, title, write_reproduction
+        from worldplan.eval.reproduce.run import reproduce_reacher
+        from worldplan.eval.reproduce.table import COLUMNS, notes, table, title, write_reproduction
 
         writable_folder(self.out)
         set_threads(self.threads)

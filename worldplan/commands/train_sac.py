@@ -74,7 +74,7 @@ class TrainSac(Verb):
         import worldplan.envs  # registers the environments  # noqa: F401
         from worldplan.agents.sac import train_sac
         from worldplan.agents.sac_run import SACConfig
-        from worldplan.files import read_json
+        from worldplan.data.files import read_json
 
         writable_folder(self.out)
         set_threads(self.threads)

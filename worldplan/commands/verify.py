@@ -20,6 +20,7 @@ class Verify(Verb):
         problems: random problems of the exact level.
         largest: latents of the largest of them; 1024 takes many minutes.
         trials: of each mistake at each size.
+        sizes: of the mistakes, relative.
         profile: look of the frames.
         threads: threads of the linear algebra of torch.
         out: JSON file for the report.
@@ -30,16 +31,17 @@ class Verify(Verb):
     problems: int = 1000
     largest: int = 256
     trials: int = 8
+    sizes: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     profile: Profile = "dmc"
     threads: int = 1
     out: File = None
 
     def run(self, command: str) -> int:
         """Exit status 0 if every level passed, 1 if one did not."""
-        from worldplan.encoder import load_encoder
-        from worldplan.eval.provenance import provenance
-        from worldplan.eval.theorem4 import verify_planning
-        from worldplan.files import write_json
+        from worldplan.data.files import write_json
+        from worldplan.eval.theorem4.verify import verify_planning
+        from worldplan.learning.encoder import load_encoder
+        from worldplan.provenance import provenance
 
         if self.out is not None:
             writable_file(self.out)
@@ -51,6 +53,7 @@ class Verify(Verb):
             problems=self.problems,
             largest=self.largest,
             trials=self.trials,
+            sizes=self.sizes,
             profile=self.profile,
             progress=bar("levels"),
         )

@@ -1,0 +1,215 @@
+"""From a frozen encoder to an agent: random torques, linear latent dynamics, a cost in the latent's units."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.agents.planners import PLANNERS
+from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.agents.quarter_turns import QuarterTurns, fit_quarter_turns
+from worldplan.arrays import Floats
+from worldplan.data.files import write_json
+from worldplan.data.trajectories import Trajectories
+from worldplan.errors import InvalidInput, UnknownName
+from worldplan.learning.encoder import Encoder, PixelEncoder, encode
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.dynamics import fit_dynamics
+from worldplan.provenance import plain, provenance
+
+FRAME_STRIDE = 12  # frames of an episode so far apart that they show different poses
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How dynamics and cost are made for an encoder.
+
+    Args:
+        episodes: random-torque episodes, from poses drawn N(0, 1) clipped to +-2.4 rad.
+        steps: control steps of 20 ms in each.
+        profile: look of the frames, `dmc` or `fast`.
+        target: target sphere, `hard`, `easy` or `hidden`.
+        control_weight: cost of a squared torque beside a squared radian.
+        velocity_weight: cost of a squared radian per step.
+        scale: radians per latent unit; None takes the world's from the encoder's card.
+        planner: that the saved agent uses unless told otherwise.
+        seed: of poses and torques.
+    """
+
+    episodes: int = 60
+    steps: int = 60
+    profile: str = "dmc"
+    target: str = "hard"
+    control_weight: float = 0.1
+    velocity_weight: float = 0.0
+    scale: float | None = None
+    planner: str = "lqr"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or not 5 <= self.steps <= 100:
+            raise InvalidInput(f"need episodes >= 1 of 5 to 100 steps, got {self.episodes} of {self.steps}")
+        if self.scale is not None and not 0 < self.scale < np.inf:
+            raise InvalidInput(f"scale must be a positive angle, got {self.scale}")
+        if self.planner not in PLANNERS:  # before the simulator runs
+            raise UnknownName("planner", self.planner, PLANNERS)
+
+
+@dataclass(frozen=True, eq=False)
+class FitReport:
+    """A fitted agent and the numbers that say whether to trust it.
+
+    Attributes:
+        agent: ready to use or to save.
+        config: how it was made.
+        scale: radians per latent unit that the cost used.
+        scale_source: where that came from, as a sentence.
+        environment_steps: simulator steps that were seen.
+    """
+
+    agent: PlanningAgent
+    config: FitConfig
+    scale: float
+    scale_source: str
+    environment_steps: int
+
+    @property
+    def gain(self) -> Floats:
+        """(m, d) of the LQR, torque per latent unit."""
+        return self.agent.controller.lqr.gain
+
+    @property
+    def radius(self) -> float:
+        """Of the closed loop of the fitted model; below 1 is stable."""
+        return self.agent.controller.lqr.radius
+
+    @property
+    def moduli(self) -> Floats:
+        """Absolute eigenvalues of A, descending."""
+        return np.sort(np.abs(np.linalg.eigvals(self.agent.dynamics.A)))[::-1]
+
+    @property
+    def noise(self) -> dict[str, Floats]:
+        """Standard deviations of the identified noise along its principal axes: per step, and of the encoder."""
+        n = self.agent.encoder.latent_dim
+        process, observation = self.agent.dynamics.process_noise, self.agent.dynamics.observation_noise
+        blocks = {} if process is None else {"process": process[-n:, -n:]}
+        blocks |= {} if observation is None else {"encoder": observation}
+        return {name: np.sqrt(np.linalg.eigvalsh(block).clip(min=0))[::-1] for name, block in blocks.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without the agent's own matrices (`agent.json` holds them)."""
+        facts = {
+            "config": asdict(self.config),
+            "encoder_sha256": _card(self.agent.encoder).get("sha256"),
+            "environment_steps": self.environment_steps,
+            "scale": self.scale,
+            "scale_source": self.scale_source,
+            "gain": self.gain,
+            "closed_loop_radius": self.radius,
+            "eigenvalue_moduli": self.moduli,
+            "noise_std": self.noise,
+        }
+        return plain(facts)  # type: ignore[no-any-return]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The same for a reader: what, and how much."""
+        charts = self.agent.charts
+        noise = [(f"{name} noise, standard deviations", _numbers(std)) for name, std in self.noise.items()]
+        return [
+            ("environment steps", str(self.environment_steps)),
+            ("radians per latent unit", f"{self.scale:.3g} ({self.scale_source})"),
+            *((f"gain, torque {i + 1}", _numbers(row)) for i, row in enumerate(self.gain)),
+            ("eigenvalue moduli of A", _numbers(self.moduli)),
+            ("closed-loop radius", f"{self.radius:.4f}"),
+            (
+                "a quarter turn of the image shifts the latent by",
+                "nothing alike" if charts is None else _numbers(charts.shift),
+            ),
+            *noise,
+        ]
+
+    def save(self, folder: Path | str, command: str = "") -> Path:
+        """Write the agent for `load_agent`, and `fit.json` with these numbers and their provenance."""
+        written = self.agent.save(folder)
+        write_json(written / "fit.json", {**provenance(command, self.config.seed), **self.to_dict()})
+        return written
+
+
+def fit_agent(encoder: PixelEncoder, data: Trajectories, config: FitConfig | None = None) -> FitReport:
+    """Fit linear dynamics to what an encoder sees of random torques, and put a planner on top.
+
+    No reward and no joint angle is read. The cost is `|h - g|^2 + (control_weight / scale^2) |u|^2`: one latent unit
+    is `scale` radians, so both terms keep the ratio that they have in radians.
+
+    Args:
+        encoder: frozen.
+        data: random-torque episodes with frames (`worldplan.envs.tasks.random_torques`).
+        config: None for the defaults.
+
+    Raises:
+        InvalidInput: the episodes do not identify the dynamics.
+        NotStabilizable: no feedback stabilises what was fitted.
+    """
+    config = config or FitConfig()
+    latents = [encode(encoder, frames) for frames in data.frames]
+    scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder)
+    agent = build_agent(encoder, latents, data, replace(config, scale=scale))
+    return FitReport(agent, config, scale, source, data.steps)
+
+
+def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, config: FitConfig) -> PlanningAgent:
+    """Put dynamics, charts, cost and planner on top of an encoder.
+
+    Args:
+        encoder: frozen.
+        latents: E arrays (T + 1, n), what it makes of the frames of `data`.
+        data: random-torque episodes, with frames.
+        config: cost, its scale (None is 1) and planner.
+
+    Raises:
+        InvalidInput: the episodes do not identify the dynamics.
+        NotStabilizable: no feedback stabilises what was fitted.
+    """
+    dynamics = fit_dynamics(latents, data.actions, order=2)
+    scale = 1.0 if config.scale is None else config.scale
+    cost = QuadraticCost.goal_reaching(
+        encoder.latent_dim, config.control_weight / scale**2, config.velocity_weight, dynamics.action_dim
+    )
+    charts = find_charts(encoder, np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames]))
+    return PlanningAgent(encoder, dynamics, cost, config.planner, charts=charts)
+
+
+def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
+    """Quarter turns of the image as charts, or None where they do not shift this encoder's latent."""
+    try:
+        return fit_quarter_turns(encoder, frames)
+    except InvalidInput:
+        return None
+
+
+def world_scale(encoder: Any) -> tuple[float, str]:
+    """Radians per latent unit, by the card of an encoder, and where that came from."""
+    data = _card(encoder).get("data", {})
+    recorded = data.get("summary", {}).get("angle_deviation")
+    if recorded:
+        return float(np.exp(np.mean(np.log(recorded)))), "geometric mean of the deviations of the recorded angles"
+    scales = data.get("world", {}).get("scale")
+    if not scales:
+        return 1.0, "the encoder's card names no scale: 1 taken, set --scale if you know better"
+    if len(set(scales)) > 1:
+        text = " and ".join(f"{s:g}" for s in scales)
+        return 1.0, f"the encoder's world has scales {text}, no single one: 1 taken, set --scale if you know better"
+    return float(scales[0]), "from the encoder's card"
+
+
+def _card(encoder: Any) -> dict[str, Any]:
+    return getattr(encoder, "card", {})
+
+
+def _numbers(values: Floats) -> str:
+    return "  ".join(f"{value:.3g}" for value in values)

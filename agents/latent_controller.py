@@ -1,0 +1,95 @@
+"""Filter and planner on latents: the part of an agent that needs no picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.agents.planners import PLANNERS, Planner, Setting
+from worldplan.arrays import Floats
+from worldplan.errors import InvalidInput, UnknownName
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.dynamics import LinearDynamics
+from worldplan.planning.estimation import build_estimator
+from worldplan.planning.lqr import solve_lqr
+
+
+class LatentController:
+    """`m_t = filter(m_{t-1}, u_{t-1}, h_t)` and `u_t = clip(pi(m_t, g), low, high)`.
+
+    Args:
+        dynamics: on (n,) or (2 n,) states.
+        cost: of the same state.
+        latent_dim: n.
+        planner: pi: a name in `PLANNERS`, or your own `Planner`.
+        low: lowest action.
+        high: highest action.
+        **options: of the planner.
+
+    Attributes:
+        lqr: the infinite-horizon LQR of dynamics and cost.
+        estimator: the filter.
+
+    Raises:
+        InvalidInput: sizes that do not fit together, or an option that the planner does not take.
+        UnknownName: no such planner.
+        NotStabilizable: the dynamics cannot be stabilised.
+    """
+
+    def __init__(
+        self,
+        dynamics: LinearDynamics,
+        cost: QuadraticCost,
+        latent_dim: int,
+        planner: str | Planner = "lqr",
+        *,
+        low: float = -1.0,
+        high: float = 1.0,
+        **options: Any,
+    ) -> None:
+        if isinstance(planner, str) and planner not in PLANNERS:
+            raise UnknownName("planner", planner, PLANNERS)
+        if not low < high:
+            raise InvalidInput(f"action_low must lie below action_high, got {low} and {high}")
+        if cost.latent_dim not in (None, latent_dim):
+            raise InvalidInput(f"the cost is for latents of {cost.latent_dim}, the encoder gives {latent_dim}")
+        self.dynamics, self.cost = dynamics, cost
+        self.estimator = build_estimator(dynamics, latent_dim)
+        self.lqr = solve_lqr(dynamics, cost)
+        make = PLANNERS[planner] if isinstance(planner, str) else planner
+        try:
+            self._policy = make(Setting(dynamics, cost, self.lqr, low, high), **options)
+        except TypeError as error:
+            raise InvalidInput(f"planner {planner!r}: {error}") from error
+
+    def start(self, latents: Floats) -> Floats:
+        """Estimates (N, d): at rest at the latents (N, n)."""
+        return self.estimator.start(latents)
+
+    def observe(self, means: Floats, actions: Floats, latents: Floats) -> Floats:
+        """Estimates (N, d) after the actions (N, m) were applied and the latents (N, n) were seen."""
+        return self.estimator.update(means, actions, latents)
+
+    def act(self, means: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Actions (N, m) for estimates (N, d) and goals (N, n), and which rows had to fall back to clipped LQR."""
+        return self._policy(means, goals)
+
+    def replay(self, latents: Floats, goals: Floats, actions: Floats) -> Floats:
+        """What it would have done in episodes that others steered.
+
+        Args:
+            latents: (E, T, n) or more rows, of which the first T count.
+            goals: (E, n).
+            actions: (E, T, m) as they were applied.
+
+        Returns:
+            (E, T, m) its own actions.
+        """
+        means, planned = self.start(latents[:, 0]), []
+        for t in range(actions.shape[1]):
+            if t:
+                means = self.observe(means, actions[:, t - 1], latents[:, t])
+            planned.append(self.act(means, goals)[0])
+        return np.stack(planned, axis=1)

@@ -1,0 +1,99 @@
+"""The planners that an agent can act by: a state estimate and a goal in, an action within the limits out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.arrays import Floats
+from worldplan.checks import checked_seed
+from worldplan.errors import SolverFailed
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.dynamics import LinearDynamics
+from worldplan.planning.lqr import LQRSolution
+from worldplan.planning.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve_mpc
+from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
+
+Policy = Callable[[Floats, Floats], tuple[Floats, NDArray[np.bool_]]]
+"""States (N, d) and goals (N, n) to actions (N, m), and which rows had to fall back to clipped LQR."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a planner is built for.
+
+    Attributes:
+        dynamics: the model.
+        cost: on its states.
+        lqr: their infinite-horizon LQR.
+        low: lowest action.
+        high: highest action.
+    """
+
+    dynamics: LinearDynamics
+    cost: QuadraticCost
+    lqr: LQRSolution
+    low: float
+    high: float
+
+
+Planner = Callable[..., Policy]
+"""A `Setting` and options to a policy."""
+
+
+def clipped_lqr(setting: Setting) -> Policy:
+    """`u = clip(-K (x - x_goal), low, high)`."""
+    gain = setting.lqr.gain
+
+    def act(states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        actions = goals @ gain[:, : goals.shape[1]].T - states @ gain.T
+        return actions.clip(setting.low, setting.high), np.zeros(len(states), dtype=bool)
+
+    return act
+
+
+def receding(setting: Setting, solve: Callable[[MPCSolver, Floats, Floats], Plan], horizon: int = 20) -> Policy:
+    """Plan anew at every step and act by the first action.
+
+    Nothing is carried from step to step: a row's action is a function of its own estimate and goal, whatever the other
+    rows are and whatever was planned before.
+
+    Args:
+        setting: what to plan for.
+        solve: built problem, state and goal to a plan.
+        horizon: steps of a plan.
+    """
+    solver = build_mpc(MPCProblem(setting.dynamics, setting.cost, horizon, setting.low, setting.high))
+    backup = clipped_lqr(setting)
+
+    def act(states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        actions, failed = backup(states, goals)
+        for i, (state, goal) in enumerate(zip(states, goals, strict=True)):
+            try:
+                actions[i] = solve(solver, state, goal).actions[0]
+            except SolverFailed:  # counted in the agent's state
+                failed[i] = True
+        return actions, failed
+
+    return act
+
+
+def _mpc(setting: Setting, horizon: int = 20) -> Policy:
+    return receding(setting, solve_mpc, horizon)
+
+
+def _cem(setting: Setting, horizon: int = 20, seed: int = 0, **options: Any) -> Policy:
+    # The same draws for every row and step (common random numbers); a generator would carry from one to the next.
+    return receding(setting, partial(solve_cem, config=CEMConfig(**options), rng=checked_seed(seed)), horizon)
+
+
+def _mppi(setting: Setting, horizon: int = 20, seed: int = 0, **options: Any) -> Policy:
+    return receding(setting, partial(solve_mppi, config=MPPIConfig(**options), rng=checked_seed(seed)), horizon)
+
+
+PLANNERS: dict[str, Planner] = {"lqr": clipped_lqr, "mpc": _mpc, "cem": _cem, "mppi": _mppi}

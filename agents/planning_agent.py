@@ -1,0 +1,264 @@
+"""The planner in the loop: encoder, state estimator and controller behind SB3's `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.agents.latent_controller import LatentController
+from worldplan.agents.planners import Planner
+from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
+from worldplan.arrays import Floats, finite_array
+from worldplan.data.files import read_json, write_json
+from worldplan.errors import BadFile, InvalidInput, UnknownName
+from worldplan.learning.encoder import ZOO as ENCODERS
+from worldplan.learning.encoder import Encoder, PixelEncoder, check_frames, encode, known_encoders, load_encoder
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.dynamics import LinearDynamics
+
+ZOO = ENCODERS.parent / "agents"  # data files ship inside the package's own folder only
+_FILE, _FORMAT = "agent.json", 1
+
+
+class AgentState(NamedTuple):
+    """What `predict` carries from step to step, for N rows.
+
+    Attributes:
+        mean: (N, d) filter mean.
+        action: (N, m) last action.
+        turns: (N,) quarter turn of the image in which the episode is planned.
+        goal: (N, n) encoded goal.
+        fallbacks: (N,) steps of the episode at which the planner failed and clipped LQR acted.
+        shown: (N, ...) the goal as it was given.
+    """
+
+    mean: Floats
+    action: Floats
+    turns: NDArray[np.int64]
+    goal: Floats
+    fallbacks: NDArray[np.int64]
+    shown: NDArray[Any]
+
+
+class PlanningAgent:
+    """Reaches goal images: encode, estimate (position, velocity), plan, act.
+
+    `u_t = clip(pi(m_t, g), low, high)`: `g` the encoded goal, `m_t` the estimate of `[h; v]` from all frames so far,
+    pi the planner. With an encoder that is the true state up to a rotation and an invariant cost, torques are those
+    that planning on the true state gives (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379, Theorem 4).
+
+    Args:
+        encoder: frames to latents (T, n), with `latent_dim`.
+        dynamics: on (n,) or (2 n,) states.
+        cost: of the same state.
+        planner: a name in `PLANNERS`, or your own `Planner`; only an agent with a name can be saved.
+        action_low: lowest action.
+        action_high: highest action.
+        charts: plan each episode in the quarter turn of the image in which start and goal lie nearest the centre; None
+            for scenes without that symmetry. Goals that are given as latents are upright.
+        **options: of the planner. `mpc`: `horizon`; `cem` and `mppi`: `horizon`, `seed`, and the fields of `CEMConfig`
+            and `MPPIConfig`. They start every search from zeros with the same draws: more `iterations` buy precision.
+
+    Raises:
+        InvalidInput: sizes that do not fit together.
+        UnknownName: no such planner.
+        NotStabilizable: the dynamics cannot be stabilised.
+
+    Attributes:
+        controller: filter and planner on latents.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        dynamics: LinearDynamics,
+        cost: QuadraticCost,
+        planner: str | Planner = "lqr",
+        *,
+        action_low: float = -1.0,
+        action_high: float = 1.0,
+        charts: QuarterTurns | None = None,
+        **options: Any,
+    ) -> None:
+        self.encoder, self.dynamics, self.cost, self.planner = encoder, dynamics, cost, planner
+        self.charts = charts
+        if charts is not None and len(charts.shift) != encoder.latent_dim:
+            raise InvalidInput(
+                f"the charts are of latents of {len(charts.shift)}, the encoder gives {encoder.latent_dim}"
+            )
+        self.options = {"action_low": action_low, "action_high": action_high, **options}
+        self.controller = LatentController(
+            dynamics, cost, encoder.latent_dim, planner, low=action_low, high=action_high, **options
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], AgentState]:
+        """Torques for one observation, or for N of them.
+
+        Args:
+            observation: dictionary of `observation`, uint8 (64, 64, 3), and `desired_goal`, an image alike or a latent
+                (n,) of floats; or both with a leading N.
+            state: what the last call returned, left as it is; None starts anew.
+            episode_start: (N,); True resets that row. Where all are True, N may differ from the last call's.
+            deterministic: no matter; what `cem` and `mppi` draw is the same at every step.
+
+        Returns:
+            Actions (m,) or (N, m) float32, and the state.
+
+        Raises:
+            InvalidInput: an observation without these keys, of wrong dtype or shape, or a state or `episode_start` of
+                another N.
+        """
+        frames, goals, single = self._checked(observation)
+        fresh = np.zeros(len(frames), dtype=bool) if episode_start is None else np.ravel(episode_start).astype(bool)
+        if len(fresh) != len(frames):
+            raise InvalidInput(f"got {len(fresh)} episode starts for {len(frames)} observations")
+        if state is not None and len(state) != len(AgentState._fields):
+            raise InvalidInput(f"state must be None or what the last call returned, got {len(state)} entries")
+        before = None if state is None else AgentState(*state)
+        if before is not None and len(before.mean) != len(frames) and not fresh.all():
+            raise InvalidInput(f"got {len(frames)} observations for the state of {len(before.mean)}")
+        if before is None or len(before.mean) != len(frames):
+            turns, goal = self._choose(frames, goals)
+            fallbacks = np.zeros(len(frames), dtype=np.int64)
+            mean = self.controller.start(encode(self.encoder, turn(frames, turns)))
+        else:
+            turns, goal, fallbacks = before.turns, before.goal, np.where(fresh, 0, before.fallbacks)
+            moved = fresh | _differ(before.shown, goals)
+            if moved.any():
+                turns, goal = turns.copy(), goal.copy()
+                turns[moved], goal[moved] = self._choose(frames[moved], goals[moved])
+            latents = encode(self.encoder, turn(frames, turns))
+            mean = self.controller.observe(before.mean, before.action, latents)
+            if moved.any():
+                # A new chart turns positions and leaves velocities alone; a new episode starts at rest.
+                n, turned = self.encoder.latent_dim, turns != before.turns
+                mean[turned] = np.concatenate([latents, before.mean[:, n:]], axis=1)[turned]
+                mean[fresh] = self.controller.start(latents[fresh])
+        actions, failed = self.controller.act(mean, goal)
+        applied = actions.astype(np.float32)
+        # A copy of the goals: callers may draw the next ones into the same array.
+        after = AgentState(mean, applied.astype(np.float64), turns, goal, fallbacks + failed, goals.copy())
+        return (applied[0] if single else applied), after
+
+    def _choose(self, frames: NDArray[np.uint8], goals: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:
+        """The chart of each row, and its goal encoded in it."""
+        upright = np.zeros(len(frames), dtype=np.int64)
+        if goals.ndim < 3:
+            return upright, goals.astype(np.float64)
+        if self.charts is None:
+            return upright, encode(self.encoder, goals)
+        latents = encode_turned(self.encoder, goals)
+        chart = self.charts.choose(encode_turned(self.encoder, frames), latents)
+        return chart, latents[np.arange(len(frames)), chart]
+
+    def _checked(self, observation: Any) -> tuple[NDArray[np.uint8], NDArray[Any], bool]:
+        n = self.encoder.latent_dim
+        try:
+            frames, goals = observation["observation"], np.asarray(observation["desired_goal"])
+        except (KeyError, TypeError, IndexError) as error:
+            raise InvalidInput("an observation is a dictionary of `observation` and `desired_goal`") from error
+        frames = check_frames(frames)
+        single = frames.ndim == 3
+        frames, goals = (frames[None], goals[None]) if single else (frames, goals)
+        if goals.ndim < 3:
+            goals = finite_array("a latent goal", goals)
+            if goals.shape != (len(frames), n):
+                raise InvalidInput(f"latent goals of {len(frames)} frames are ({len(frames)}, {n}), got {goals.shape}")
+        elif check_frames(goals).shape != frames.shape:
+            raise InvalidInput(f"need one goal image per frame, got {goals.shape} for {frames.shape}")
+        return frames, goals, single
+
+    def save(self, folder: Path | str) -> Path:
+        """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads.
+
+        An encoder that ships with worldplan is written by name and SHA-256, any other with its weights.
+
+        Raises:
+            InvalidInput: the encoder is not worldplan's own, so its weights cannot be written; or the planner has no
+                name.
+        """
+        folder = Path(folder)
+        if not isinstance(self.planner, str):
+            raise InvalidInput("only agents whose planner has a name in `PLANNERS` can be saved")
+        if not isinstance(self.encoder, PixelEncoder):
+            raise InvalidInput("only agents with a worldplan encoder (`load_encoder`) can be saved")
+        name = self.encoder.name
+        if name in known_encoders():
+            digest = self.encoder.card["sha256"]
+        else:
+            name, digest = "encoder", self.encoder.save(folder / "encoder")
+        write_json(folder / _FILE, {"encoder": name, "encoder_sha256": digest, **self.to_dict()})
+        return folder
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the encoder, as JSON values."""
+        fitted = self.dynamics
+        noise = {"process_noise": fitted.process_noise, "observation_noise": fitted.observation_noise}
+        return {
+            "format": _FORMAT,
+            "planner": self.planner,
+            "options": self.options,
+            "dynamics": {"A": fitted.A.tolist(), "B": fitted.B.tolist(), "intercept": fitted.intercept.tolist()}
+            | {name: None if value is None else value.tolist() for name, value in noise.items()},
+            "charts": None
+            if self.charts is None
+            else {"shift": self.charts.shift.tolist(), "centre": self.charts.centre.tolist()},
+            "cost": {"W": self.cost.W.tolist(), "R": self.cost.R.tolist(), "latent_dim": self.cost.latent_dim},
+        }
+
+
+def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows show another goal than before."""
+    if shown.shape != goals.shape or shown.dtype != goals.dtype:
+        return np.ones(len(goals), dtype=bool)
+    return np.asarray((shown != goals).reshape(len(goals), -1).any(axis=1))
+
+
+def known_agents() -> list[str]:
+    """Names of the agents that ship with worldplan."""
+    return sorted(p.parent.name for p in ZOO.glob(f"*/{_FILE}"))
+
+
+def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> PlanningAgent:
+    """Load an agent that ships with worldplan, or one from a folder.
+
+    Args:
+        name: a shipped name (`known_agents()`), or a folder that `PlanningAgent.save` or `worldplan fit` wrote.
+        planner: a name in `PLANNERS`; None takes the saved one.
+        **options: of the planner, over the saved ones.
+
+    Raises:
+        UnknownName: neither a shipped name nor a folder, or no such planner.
+        BadFile: a file is missing, damaged, or belongs to another encoder.
+    """
+    folder = ZOO / name if str(name) in known_agents() else Path(name)
+    if not folder.is_dir():
+        raise UnknownName("agent (a shipped name or a folder)", str(name), known_agents())
+    path = folder / _FILE
+    saved = read_json(path)
+    try:
+        if saved["format"] != _FORMAT:
+            raise BadFile(path, f"has format {saved['format']!r}, this version reads {_FORMAT}; run `worldplan fit`")
+        inside = folder / str(saved["encoder"])
+        encoder = load_encoder(inside if inside.is_dir() else str(saved["encoder"]))
+        if encoder.card["sha256"] != saved["encoder_sha256"]:
+            raise BadFile(path, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`")
+        dynamics, cost = LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"])
+        charts = None if saved["charts"] is None else QuarterTurns(**saved["charts"])
+        agent = PlanningAgent(encoder, dynamics, cost, saved["planner"], charts=charts, **saved["options"])
+    except (KeyError, TypeError, InvalidInput) as error:
+        raise BadFile(path, f"is no agent ({error!r}); run `worldplan fit`") from error
+    if planner in (None, agent.planner) and not options:
+        return agent
+    limits = {name: agent.options[name] for name in ("action_low", "action_high")}
+    kept = agent.options if planner in (None, agent.planner) else limits
+    return PlanningAgent(encoder, dynamics, cost, planner or agent.planner, charts=charts, **{**kept, **options})

@@ -1,0 +1,230 @@
+"""Record episodes of the Reacher into a dataset: physics first, frames in a second pass."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.checks import check_name, checked_seed, positive_int
+from worldplan.data.episodes import FORMAT, STATES, EpisodeDataset
+from worldplan.data.files import read_json
+from worldplan.data.shards import MANIFEST, UNFINISHED, ShardWriter
+from worldplan.data.trajectories import Trajectories
+from worldplan.envs.parallel import rollout_states
+from worldplan.envs.rendering import TARGET_SIZE
+from worldplan.envs.rollout import Predictor
+from worldplan.errors import InvalidInput
+
+Progress = Callable[[Iterator[Any], int], Iterator[Any]]
+Policy = Callable[[int], Predictor]  # a policy whose drawn actions follow from this seed
+
+SHARD = 32  # episodes a file
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """Which episodes are recorded.
+
+    Args:
+        episodes: how many.
+        steps: length of each; dm_control's own are 1000.
+        task: `easy` or `hard`: where and how large the target is.
+        random_share: probability that an episode has uniformly random torques instead of the policy's.
+        deterministic: the policy's mean action; else one drawn from it.
+        test_share: probability that an episode belongs to the test split.
+    """
+
+    episodes: int = 250
+    steps: int = 200
+    task: str = "easy"
+    random_share: float = 0.0
+    deterministic: bool = True
+    test_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive_int("episodes", self.episodes), positive_int("steps", self.steps)
+        check_name("task", self.task, TARGET_SIZE)
+        if not 0.0 <= self.random_share <= 1.0:
+            raise InvalidInput(f"random_share must lie in [0, 1], got {self.random_share}")
+        if not 0.0 <= self.test_share < 1.0:
+            raise InvalidInput(f"test_share must lie in [0, 1), got {self.test_share}")
+
+    def run(self, policy: Policy | None, seed: int, source: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What the manifest records of episodes made in this way, but for the command line."""
+        config = replace(self, random_share=1.0) if policy is None else self
+        return {"seed": seed, "policy": source, **asdict(config)}
+
+
+def record_episodes(
+    policy: Policy | None,
+    folder: Path | str,
+    config: EpisodeConfig | None = None,
+    *,
+    seed: int = 0,
+    source: dict[str, Any] | None = None,
+    command: str = "",
+    append: bool = False,
+    resume: bool = False,
+    progress: Progress = lambda items, total: items,
+) -> EpisodeDataset:
+    """Simulate episodes and write their states, actions and rewards. The bytes depend on the arguments alone.
+
+    Args:
+        policy: gives the policy for a seed; None for random torques only.
+        folder: a folder without a dataset; with `append`, one with a dataset that gets longer.
+        config: None for the defaults.
+        seed: of starts, targets, torques and splits.
+        source: provenance of the policy (name, SHA-256).
+        command: provenance, the command line that asked for this.
+        append: add to the dataset in the folder, which must have no frames yet or gets them by `draw_frames` anew.
+        resume: go on after an interruption.
+        progress: wraps the iterator of shards.
+
+    Raises:
+        BadFile: the folder holds a dataset (without `append`), or nothing that fits to resume.
+        InvalidInput: the same run appended to itself, or a seed below 0.
+    """
+    seed, config = checked_seed(seed), config or EpisodeConfig()
+    run = config.run(policy, seed, source)
+    before = EpisodeDataset(folder) if append else None
+    runs = before.runs if before else []
+    if any({k: v for k, v in r.items() if k != "command"} == run for r in runs):
+        raise InvalidInput(f"{folder} already holds these very episodes; append with another --seed")
+    writer = ShardWriter(
+        folder, {"record": run, "after": runs}, FORMAT, resume=resume, onto=before.shards if before else None
+    )
+    sizes = [min(SHARD, config.episodes - start) for start in range(0, config.episodes, SHARD)]
+    todo = list(zip(sizes, np.random.SeedSequence(seed).spawn(len(sizes)), strict=True))[writer.done :]
+    for size, child in progress(iter(todo), len(todo)):
+        data, random = _simulate(policy, size, child, config)
+        rng = np.random.default_rng(child.spawn(1)[0])
+        writer.add(_arrays(data), _facts(data, rng.random(size) < config.test_share, random))
+    _finish(writer, [*runs, {**run, "command": command}])
+    return EpisodeDataset(folder)
+
+
+def _simulate(
+    policy: Policy | None, size: int, child: np.random.SeedSequence, config: EpisodeConfig
+) -> tuple[Trajectories, NDArray[np.bool_]]:
+    rng = np.random.default_rng(child)
+    random = rng.random(size) < (1.0 if policy is None else config.random_share)
+    seeds = [int(s) for s in rng.integers(2**31, size=3)]
+    parts: dict[bool, Trajectories] = {}
+    for chosen in (True, False):
+        count = int((random == chosen).sum())
+        if count:
+            agent = None if chosen or policy is None else policy(seeds[2])
+            parts[chosen] = rollout_states(
+                agent, count, seeds[chosen], task=config.task, steps=config.steps, deterministic=config.deterministic
+            )
+    rank = np.where(random, random.cumsum(), (~random).cumsum()) - 1
+    pick = list(zip(random.tolist(), rank.tolist(), strict=True))
+    return (
+        Trajectories(
+            frames=[parts[r].frames[k] for r, k in pick],
+            actions=[parts[r].actions[k] for r, k in pick],
+            rewards=[parts[r].rewards[k] for r, k in pick],
+            info={name: [parts[r].info[name][k] for r, k in pick] for name in ("qpos", "qvel", "target")},
+        ),
+        random,
+    )
+
+
+def save_episodes(
+    data: Trajectories, folder: Path | str, *, test_share: float = 0.2, seed: int = 0, source: dict[str, Any]
+) -> EpisodeDataset:
+    """Write episodes that came from elsewhere (`import_hdf5`, `import_minari`, a roll-out of your own).
+
+    Args:
+        data: needs `qpos`, `qvel` and `target` in its `info`, 2, 2 and 3 wide, torques 2 wide, and rewards.
+        folder: a folder without a dataset.
+        test_share: probability that an episode belongs to the test split.
+        seed: of the split.
+        source: provenance.
+
+    Raises:
+        InvalidInput: something is missing or has another shape, or a seed below 0.
+        BadFile: the folder holds a dataset.
+    """
+    seed = checked_seed(seed)
+    missing = [name for name in ("qpos", "qvel", "target") if name not in data.info] + ["rewards"] * (
+        not len(data.rewards)
+    )
+    if missing:
+        raise InvalidInput(f"need qpos, qvel, target and rewards of every step to keep episodes, {missing} are missing")
+    widths = {name: data.info[name][0].shape[1:] for name in ("qpos", "qvel", "target")}
+    if widths != {"qpos": (2,), "qvel": (2,), "target": (3,)} or data.actions[0].shape[1:] != (2,):
+        raise InvalidInput(f"these are no episodes of the Reacher: widths {widths}, actions {data.actions[0].shape}")
+    run = {"seed": seed, "policy": None, "test_share": test_share, "imported": source}
+    writer = ShardWriter(folder, {"save": run}, FORMAT)
+    rng = np.random.default_rng(seed)
+    groups = [list(g) for _, g in itertools.groupby(range(len(data)), key=lambda k: len(data.actions[k]))]
+    for group in (g[i : i + SHARD] for g in groups for i in range(0, len(g), SHARD)):
+        part = Trajectories(
+            frames=[data.frames[k] for k in group],
+            actions=[data.actions[k] for k in group],
+            rewards=[data.rewards[k] for k in group],
+            info={name: [rows[k] for k in group] for name, rows in data.info.items()},
+        )
+        writer.add(_arrays(part), _facts(part, rng.random(len(group)) < test_share, None))
+    _finish(writer, [run])
+    return EpisodeDataset(folder)
+
+
+def _arrays(data: Trajectories) -> dict[str, NDArray[np.float64]]:
+    rows: dict[str, Any] = {**data.info, "actions": data.actions, "rewards": data.rewards}
+    arrays = {name: np.stack([np.asarray(r, dtype=np.float64) for r in rows[name]]) for name in STATES}
+    return {**arrays, "target": np.stack([t[0] for t in data.info["target"]]).astype(np.float64)}
+
+
+def _facts(data: Trajectories, test: NDArray[np.bool_], random: NDArray[np.bool_] | None) -> dict[str, Any]:
+    actions = np.stack(data.actions)
+    centred = actions - actions.mean(axis=(0, 1))
+    power = np.square(centred).sum(axis=(0, 1))
+    lagged = (centred[:, 1:] * centred[:, :-1]).sum(axis=(0, 1))
+    return {
+        "episodes": len(data),
+        "steps": len(data.actions[0]),
+        "test": test.tolist(),
+        "random": None if random is None else random.tolist(),
+        "returns": [float(np.sum(r)) for r in data.rewards],
+        "action_autocorrelation": [float(a) for a in np.divide(lagged, power, where=power > 0, out=np.zeros(2))],
+        "shoulder_past_pi": float(np.mean([np.abs(q[:, 0]) > np.pi for q in data.info["qpos"]])),
+        "angle_sums": [[float(np.sum(np.stack(data.info["qpos"])[..., j] ** p)) for j in range(2)] for p in (1, 2)],
+    }
+
+
+def _finish(writer: ShardWriter, runs: list[dict[str, Any]]) -> None:
+    """Write the manifest with what the episodes have in common."""
+    weights = np.array([s["episodes"] * (s["steps"] + 1) for s in writer.shards], dtype=np.float64)
+    sums = np.sum([s["angle_sums"] for s in writer.shards], axis=0) / weights.sum()
+
+    def mean(name: str) -> Any:
+        return np.average([s[name] for s in writer.shards], axis=0, weights=weights).tolist()
+
+    writer.finish(
+        kind="episodes",
+        runs=runs,
+        summary={
+            "episodes": sum(s["episodes"] for s in writer.shards),
+            "mean_return": float(np.mean(list(itertools.chain(*(s["returns"] for s in writer.shards))))),
+            "action_autocorrelation": mean("action_autocorrelation"),
+            "shoulder_past_pi": mean("shoulder_past_pi"),
+            "angle_deviation": np.sqrt(np.maximum(sums[1] - sums[0] ** 2, 0.0)).tolist(),
+        },
+        frames=None,
+    )
+
+
+def interrupted(folder: Path | str) -> str:
+    """Where recording into a folder stopped: while it made `episodes` or `frames`, `between` the two, or `nothing`."""
+    folder = Path(folder)
+    if (folder / UNFINISHED).exists():
+        return "frames" if "frames" in read_json(folder / UNFINISHED).get("recipe", {}) else "episodes"
+    return "between" if (folder / MANIFEST).exists() else "nothing"

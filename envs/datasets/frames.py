@@ -1,0 +1,107 @@
+"""The frames of a dataset: what differs between them beside the arm, and drawing those of recorded episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.checks import check_name, checked_seed
+from worldplan.data.episodes import FORMAT, EpisodeDataset
+from worldplan.data.shards import ShardWriter, digest
+from worldplan.envs.fingerprint import render_fingerprint
+from worldplan.envs.rendering import PROFILES, TARGET_SIZE, frame_stream, sample_targets
+from worldplan.errors import InvalidInput
+
+Progress = Callable[[Iterator[Any], int], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class Nuisances:
+    """What differs between the views of a pair beside the arm; drawn independently for each view.
+
+    Args:
+        stock: probability of the `dmc` look (else `fast`).
+        small: probability of the small target (radius .015 m, else .05 m).
+        hidden: probability that the target is not drawn.
+    """
+
+    stock: float = 0.75
+    small: float = 0.75
+    hidden: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not all(0.0 <= p <= 1.0 for p in (self.stock, self.small, self.hidden)):
+            raise InvalidInput(f"nuisance probabilities must lie in [0, 1], got {self}")
+
+    def sample(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], list[str]]:
+        """Draw targets (count, 3) and profile names for `count` views."""
+        targets = sample_targets(count, rng)
+        targets[:, 2] = np.where(rng.random(count) < self.small, TARGET_SIZE["hard"], TARGET_SIZE["easy"])
+        targets[rng.random(count) < self.hidden, 2] = 0.0
+        return targets, list(np.where(rng.random(count) < self.stock, "dmc", "fast"))
+
+
+def draw_frames(
+    folder: Path | str,
+    look: str = "varied",
+    *,
+    seed: int = 0,
+    nuisances: Nuisances | None = None,
+    processes: int = 1,
+    resume: bool = False,
+    progress: Progress = lambda items, total: items,
+) -> EpisodeDataset:
+    """Draw the frames of a dataset's episodes; frames that it already has are replaced at the very end.
+
+    Args:
+        folder: a dataset of episodes.
+        look: `dmc` or `fast`, with the target where it was; or `varied`: look and target drawn anew for each frame, so
+            that an encoder of pairs does not learn the target, which stays where it is for a whole episode.
+        seed: of `varied`.
+        nuisances: of `varied`; None for the defaults.
+        processes: renderer processes.
+        resume: go on after an interruption.
+        progress: wraps the iterator of shards.
+
+    Raises:
+        BadFile: no such dataset, or nothing that fits to resume.
+        UnknownName: no such look.
+        InvalidInput: a seed below 0.
+    """
+    seed = checked_seed(seed)
+    check_name("look", look, ("varied", *PROFILES))
+    data = EpisodeDataset(folder)
+    how = frame_recipe(look, seed, nuisances)
+    recipe = {"frames": how, "of": data.manifest_sha256}
+    writer = ShardWriter(folder, recipe, FORMAT, resume=resume, onto=data.shards)
+    children = np.random.SeedSequence(seed).spawn(len(data.shards))
+    batches, shapes = [], []
+    for shard, child in list(zip(data.shards, children, strict=True))[writer.done :]:
+        qpos, target = (np.load(data.folder / shard[name]["file"], allow_pickle=False) for name in ("qpos", "target"))
+        shapes.append((*qpos.shape[:2], 64, 64, 3))
+        count = qpos.shape[0] * qpos.shape[1]
+        if look == "varied":
+            targets, looks = (nuisances or Nuisances()).sample(count, np.random.default_rng(child))
+        else:
+            targets, looks = np.repeat(target, qpos.shape[1], axis=0), [look] * count
+        batches.append((qpos.reshape(-1, 2), targets, looks))
+    old = {s["frames"]["file"] for s in data.shards if "frames" in s}
+    tag = digest(recipe)[:8] + "-"
+    with frame_stream(processes) as draw:
+        for shape, drawn in zip(shapes, progress(draw(batches), len(batches)), strict=True):
+            writer.extend(writer.done, {"frames": drawn.reshape(shape)}, tag)
+    head = {name: data.manifest[name] for name in ("kind", "runs", "summary")}
+    writer.finish(**head, frames={**how, "render": render_fingerprint()})
+    for name in old - {s["frames"]["file"] for s in writer.shards}:
+        (data.folder / name).unlink(missing_ok=True)
+    return EpisodeDataset(folder)
+
+
+def frame_recipe(look: str, seed: int, nuisances: Nuisances | None) -> dict[str, Any]:
+    """What the manifest records of how frames were drawn, but for the renderer."""
+    return {"look": look, "seed": seed, "nuisances": asdict(nuisances or Nuisances()) if look == "varied" else None}

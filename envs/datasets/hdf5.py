@@ -1,0 +1,137 @@
+"""Episodes for other programs, and from them: plain HDF5 files, and what every such format has in common."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.data.files import atomic_write
+from worldplan.data.trajectories import Trajectories
+from worldplan.errors import BadFile, InvalidInput
+
+Arrays = dict[str, NDArray[Any]]  # one episode: `observations`, `actions`, `rewards` if any, `infos/<name>`
+
+_FORMAT = "worldplan trajectories 1"
+_NUMBERS = "biuf"  # NumPy's kinds: booleans, integers, floats; up to 64 bits, since wider floats are not portable
+# What h5py and Minari raise on files that are damaged or not what they seem; InvalidInput is a ValueError.
+UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+
+
+def export_hdf5(data: Trajectories, path: Path | str, *, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write episodes to a new HDF5 file, every array in its own type.
+
+    Group `episode_<k>` holds `observations` (T + 1, ...), `actions` (T, m), `rewards` (T,) if there are any, and
+    `infos/<name>` (T + 1, ...): the names that Minari uses too. Compressed by gzip, with checksums. Attributes of the
+    file: `format`, `episodes` (how many) and `provenance` (JSON text). The same data give the same bytes.
+
+    Args:
+        data: the episodes; they may differ in length.
+        path: a file that does not exist yet; it appears whole or not at all.
+        provenance: where the data came from, in values that JSON knows.
+
+    Returns:
+        The path.
+
+    Raises:
+        BadFile: the file exists.
+        InvalidInput: an array of other than numbers, an info name that HDF5 cannot hold, or provenance beyond JSON.
+        OSError: it cannot be written, for example because the disk is full.
+    """
+    import h5py
+
+    path = Path(path)
+    if path.exists():
+        raise BadFile(path, "already exists; choose another name or delete it")
+    note = json_text(provenance)
+    image = io.BytesIO()  # HDF5 goes back and forth while it writes, and a full disk would leave it in pieces
+    with h5py.File(image, "w") as file:
+        file.attrs.update({"format": _FORMAT, "episodes": len(data), "provenance": note})
+        for k, episode in enumerate(flat_episodes(data)):
+            for name, rows in episode.items():
+                file.create_dataset(f"episode_{k}/{name}", data=rows, compression="gzip", shuffle=True, fletcher32=True)
+    with atomic_write(path) as stream:
+        stream.write(image.getbuffer())
+    return path
+
+
+def import_hdf5(path: Path | str) -> tuple[Trajectories, dict[str, Any]]:
+    """Read what `export_hdf5` wrote: the episodes, bit by bit, and their provenance.
+
+    Raises:
+        BadFile: no such file, cut off, damaged, of another layout, or with data that are not numbers in this file.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise BadFile(path, "no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != _FORMAT:
+                raise BadFile(path, f"is HDF5, but not in the layout {_FORMAT!r} that export_hdf5 writes")
+            provenance = json.loads(file.attrs["provenance"])
+            episodes = [_read_group(file[f"episode_{k}"]) for k in range(int(file.attrs["episodes"]))]
+        return join_episodes(episodes), provenance
+    except UNREADABLE as error:
+        raise BadFile(path, f"is no HDF5 file or damaged ({error}); export it again") from error
+
+
+def flat_episodes(data: Trajectories) -> Iterator[Arrays]:
+    """One dictionary of arrays for each episode."""
+    columns = {"observations": data.frames, "actions": data.actions}
+    columns |= {"rewards": data.rewards} if len(data.rewards) else {}
+    for name, column in data.info.items():
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise InvalidInput(f"info {name!r}: names here are letters, digits, _, . and - only; rename it")
+        columns[f"infos/{name}"] = column
+    for k in range(len(data)):
+        episode = {name: np.asarray(column[k]) for name, column in columns.items()}
+        _check_numbers(episode)
+        yield episode
+
+
+def join_episodes(episodes: list[Arrays]) -> Trajectories:
+    """The inverse of `flat_episodes`; what does not fit together is an InvalidInput."""
+    names = set(episodes[0]) if episodes else set()
+    for k, episode in enumerate(episodes):
+        if set(episode) != names or not {"observations", "actions"} <= names:
+            raise InvalidInput(f"episode {k} holds {sorted(episode)}, episode 0 {sorted(names)}")
+        _check_numbers(episode)
+
+    def column(name: str) -> list[NDArray[Any]]:
+        return [episode[name] for episode in episodes if name in episode]
+
+    info = {name[6:]: column(name) for name in sorted(names) if name.startswith("infos/")}
+    return Trajectories(column("observations"), column("actions"), column("rewards"), info)
+
+
+def json_text(provenance: Mapping[str, Any] | None) -> str:
+    """Provenance as JSON; what JSON cannot hold is an InvalidInput."""
+    try:
+        return json.dumps(dict(provenance or {}), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"provenance must be what JSON can hold: {error}") from error
+
+
+def _read_group(group: Any) -> Arrays:
+    """The arrays of an episode's group, none of which is read before it is known to be numbers kept in this file."""
+    items = {name: group[name] for name in ("observations", "actions", "rewards") if name in group}
+    items |= {f"infos/{name}": item for name, item in group.get("infos", {}).items()}
+    for name, item in items.items():
+        if item.dtype.kind not in _NUMBERS or item.external or item.is_virtual:
+            raise InvalidInput(f"{group.name}/{name} is {item.dtype}, or kept in another file; needed are numbers")
+    return {name: item[()] for name, item in items.items()}
+
+
+def _check_numbers(episode: Arrays) -> None:
+    for name, rows in episode.items():
+        dtype = np.asarray(rows).dtype
+        if dtype.kind not in _NUMBERS or dtype.itemsize > 8:
+            raise InvalidInput(f"{name} must be an array of booleans or of numbers up to 64 bits, got {dtype}")

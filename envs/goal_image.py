@@ -1,0 +1,58 @@
+"""Goals that come as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from PIL import Image
+
+from worldplan.arrays import Frames
+from worldplan.envs.rendering import SIZE
+from worldplan.errors import BadFile, InvalidInput
+from worldplan.learning.encoder import check_frames
+
+
+def read_goal_image(path: Path | str) -> Frames:
+    """A goal image (64, 64, 3) uint8 from a PNG file.
+
+    Raises:
+        BadFile: no such file, no PNG, or cut off.
+        InvalidInput: another size or other colours than 64 x 64 RGB.
+    """
+    if not Path(path).is_file():
+        raise BadFile(path, "no such file; a goal image is a PNG of 64 x 64 pixels")
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size != (SIZE, SIZE) or image.mode != "RGB":
+                raise InvalidInput(
+                    f"{path}: a goal image is {SIZE} x {SIZE} RGB as camera 0 sees the Reacher, got "
+                    f"{image.width} x {image.height} {image.mode}; convert it: "
+                    f"PIL.Image.open(file).convert('RGB').resize(({SIZE}, {SIZE})).save('goal.png')"
+                )
+            return check_frames(np.array(image))
+    except (OSError, SyntaxError) as error:  # Pillow's PNG reader raises SyntaxError on broken chunks
+        raise BadFile(path, f"cannot be read as PNG ({error}); save the image again as PNG") from error
+
+
+class GoalImage(gym.ObservationWrapper[Any, Any, Any]):
+    """Shows an agent one goal image in place of the environment's own, and remembers what was shown.
+
+    Args:
+        env: with observations `{"observation", "desired_goal"}`.
+        image: (64, 64, 3); None keeps the environment's own.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], image: Frames | None = None) -> None:
+        super().__init__(env)
+        self._image = image
+        self.shown = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+
+    def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
+        """The same observation with the goal image."""
+        if self._image is not None:
+            observation = {**observation, "desired_goal": self._image}
+        self.shown = observation["desired_goal"]
+        return observation

@@ -1,0 +1,92 @@
+"""What agents are asked to do: starts and goals, the view of the true state, and random torques to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from worldplan.arrays import Floats
+from worldplan.checks import positive_int
+from worldplan.data.trajectories import Trajectories
+from worldplan.envs.reacher import ReacherGoal, sample_qpos
+from worldplan.envs.rollout import rollout
+from worldplan.errors import UnknownName
+
+NORMAL_CLIP = 2.4  # radians
+
+
+@dataclass(frozen=True, eq=False)
+class Tasks:
+    """Start and goal poses of N paired episodes: (N, 2) joint angles each, radians."""
+
+    starts: Floats
+    goals: Floats
+
+    def options(self) -> list[dict[str, Floats]]:
+        """Reset options of the N episodes."""
+        return [{"qpos": s, "goal_qpos": g} for s, g in zip(self.starts, self.goals, strict=True)]
+
+
+def normal_poses(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Joint angles (*shape, 2), N(0, 1) clipped to +-2.4 rad."""
+    return rng.standard_normal((*shape, 2)).clip(-NORMAL_CLIP, NORMAL_CLIP)
+
+
+def sample_tasks(count: int, seed: int = 0, distribution: str = "normal") -> Tasks:
+    """Draw start and goal poses.
+
+    Args:
+        count: N.
+        seed: of the draw.
+        distribution: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's uniform reset distribution.
+
+    Raises:
+        InvalidInput: N is not at least 1.
+        UnknownName: no such distribution.
+    """
+    count, rng = positive_int("the number of pairs", count), np.random.default_rng(seed)
+    if distribution == "normal":
+        poses = normal_poses((2, count), rng)
+    elif distribution == "reset":
+        poses = np.array([sample_qpos(rng) for _ in range(2 * count)]).reshape(2, count, 2)
+    else:
+        raise UnknownName("distribution of poses", distribution, ["normal", "reset"])
+    return Tasks(poses[0], poses[1])
+
+
+class TrueStateObservation(gym.ObservationWrapper[Any, Any, Any]):
+    """Shows an agent what pixels hide: `observation` = (qpos, qvel), `desired_goal` = goal angles."""
+
+    def __init__(self, env: ReacherGoal) -> None:
+        super().__init__(env)
+        self._reacher = env
+
+    def observation(self, observation: Any) -> dict[str, Floats]:
+        """The state in place of the images."""
+        info = self._reacher.info()
+        return {"observation": np.concatenate([info["qpos"], info["qvel"]]), "desired_goal": info["goal_qpos"]}
+
+
+def random_torques(
+    starts: Floats,
+    steps: int,
+    seed: int = 0,
+    *,
+    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
+    **env: Any,
+) -> Trajectories:
+    """Episodes of random torques, from which dynamics are identified.
+
+    Args:
+        starts: (E, 2) poses at which the episodes start, radians.
+        steps: control steps of 20 ms in each.
+        seed: of the torques and the target's places.
+        progress: wraps the iterator of episodes.
+        **env: of `ReacherGoal` (`profile`, `target`, `pixels`).
+    """
+    options = [{"qpos": start} for start in starts]
+    return rollout(ReacherGoal(**env), None, len(starts), seed=seed, steps=steps, options=options, progress=progress)

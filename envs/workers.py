@@ -1,0 +1,94 @@
+"""Processes that draw with software OpenGL, and the choice of an OpenGL back end."""
+
+from __future__ import annotations
+
+import ctypes.util
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from worldplan.checks import positive_int
+from worldplan.errors import RenderingUnavailable
+
+Start = Callable[..., Callable[[], Any]]
+
+APT_LINE = "apt-get install -y libegl1 libgl1 libgl1-mesa-dri"
+
+
+def select_backend() -> str:
+    """Choose a headless OpenGL back end (EGL, then OSMesa) before MuJoCo is imported; keeps `MUJOCO_GL` if set.
+
+    Returns:
+        The name in force.
+
+    Raises:
+        RenderingUnavailable: neither library is installed.
+    """
+    chosen = os.environ.get("MUJOCO_GL")
+    if not chosen:
+        libraries = {"egl": "EGL", "osmesa": "OSMesa"}
+        chosen = next((name for name, library in libraries.items() if ctypes.util.find_library(library)), None)
+        if chosen is None:
+            raise RenderingUnavailable(f"no headless OpenGL library found; run: {APT_LINE}")
+        os.environ["MUJOCO_GL"] = chosen
+    return chosen
+
+
+@contextmanager
+def spawned_pool(processes: int, begin: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
+    """A pool of spawned processes, each drawing with one thread; what has not begun at the end is given up.
+
+    Args:
+        processes: how many.
+        begin: run first in each of them.
+    """
+    select_backend()
+    before = os.environ.get("LP_NUM_THREADS")
+    os.environ["LP_NUM_THREADS"] = "1"  # inherited: software GL must not fight over the cores
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), begin or end_with_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        os.environ.pop("LP_NUM_THREADS") if before is None else os.environ.__setitem__("LP_NUM_THREADS", before)
+
+
+@contextmanager
+def worker_pool(processes: int) -> Iterator[Start]:
+    """Context manager giving `start(function, *arguments) -> result`; `result()` waits for what the function returns.
+
+    With one process the work is done in this one, when it is asked for. More are spawned (`__main__` must be
+    importable), each with one thread for torch.
+
+    Raises:
+        InvalidInput: `processes` is not an integer >= 1.
+    """
+    if positive_int("processes", processes) == 1:
+        yield partial
+        return
+    with spawned_pool(processes, _begin) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result
+
+
+def end_with_parent() -> None:
+    """Make this worker end when its parent dies: a killed parent cannot tell it to, and it would wait for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _begin() -> None:
+    import torch
+
+    end_with_parent()
+    torch.set_num_threads(1)

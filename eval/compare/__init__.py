@@ -1,0 +1,1 @@
+"""`worldplan compare`: encoders ranked by what control from their latents costs."""

@@ -1,0 +1,179 @@
+"""Who takes part in a comparison: shipped encoders, folders, a user's own code, and two that mark the ends."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldplan.arrays import Floats, Frames
+from worldplan.envs.reacher import angle_error
+from worldplan.envs.rendering import SIZE, render_frames
+from worldplan.envs.tasks import Tasks
+from worldplan.errors import EncoderCollapsed, InvalidInput, UnknownName
+from worldplan.learning.encoder import Encoder, PixelEncoder, encode, known_encoders, load_encoder
+from worldplan.learning.network import ConvEncoder
+
+FORM = (
+    "module:object, such as mypackage.nets:encoder, an object with latent_dim that maps uint8 (T, 64, 64, 3) to (T, m)"
+)
+BATCH_TOLERANCE = 1e-3  # of the latents' spread: rounding of float32 stays far below, BatchNorm in training far above
+_ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """An encoder that is not loaded yet, and how the world is shown to it.
+
+    Attributes:
+        name: in tables.
+        kind: `zoo`, `folder`, `module`, `object`, `oracle` or `untrained`.
+        load: makes the encoder.
+    """
+
+    name: str
+    kind: str
+    load: Callable[[], Encoder]
+
+    def draw(self, qpos: Floats, targets: Floats, profile: str) -> Frames:
+        """Frames (N, 64, 64, 3) of joint angles (N, 2) with target spheres (N, 3); the oracle's hold the angles."""
+        return angle_frames(qpos) if self.kind == "oracle" else render_frames(qpos, targets, profile)
+
+    def shown(self, frames: Frames, qpos: Floats) -> Frames:
+        """The same, of frames (N, 64, 64, 3) that were drawn already; a copy, which an encoder may write on."""
+        return angle_frames(qpos) if self.kind == "oracle" else frames.copy()
+
+    def tasks(self, pairs: Tasks) -> Tasks:
+        """Tasks as this entrant is given them: true angles of goals the shorter way round, as in the cost."""
+        if self.kind != "oracle":
+            return pairs
+        return Tasks(pairs.starts, pairs.starts + angle_error(pairs.goals, pairs.starts))
+
+
+def find_entrants(specs: Iterable[str | Path | Encoder], seed: int = 0) -> list[Entrant]:
+    """Contestants for specifications; loads none of them.
+
+    Args:
+        specs: each a name in `known_encoders()`; `oracle`, the true joint angles; `untrained`, random weights; a
+            folder; `module:object`, a user's own; or an encoder itself.
+        seed: of the random weights.
+
+    Raises:
+        InvalidInput: no specification, or one that is no text and no encoder.
+        UnknownName: a text that is none of these.
+    """
+    found = [_contestant(spec, seed) for spec in specs]
+    if not found:
+        raise InvalidInput("name at least one encoder")
+    seen: Counter[str] = Counter()
+    numbered = []
+    for entrant in found:
+        seen[entrant.name] += 1
+        count = seen[entrant.name]
+        numbered.append(entrant if count == 1 else replace(entrant, name=f"{entrant.name} ({count})"))
+    return numbered
+
+
+def _contestant(spec: str | Path | Encoder, seed: int) -> Entrant:
+    if not isinstance(spec, str | Path):
+        if not callable(spec):
+            raise InvalidInput(f"an encoder is a name, a folder, {FORM}, or such an object; got {spec!r}")
+        return Entrant(str(getattr(spec, "name", type(spec).__name__)), "object", lambda: spec)
+    text = str(spec)
+    if text in known_encoders():
+        return Entrant(text, "zoo", partial(load_encoder, text))
+    if text == "oracle":
+        return Entrant(text, "oracle", AngleReader)
+    if text == "untrained":
+        return Entrant(text, "untrained", partial(untrained_encoder, seed))
+    if Path(text).is_dir():
+        return Entrant(text, "folder", partial(load_encoder, text))
+    if ":" in text:
+        return Entrant(text, "module", partial(import_encoder, text))
+    kind = f"encoder (a shipped name, oracle, untrained, a folder, or {FORM})"
+    raise UnknownName(kind, text, known_encoders())
+
+
+def import_encoder(spec: str) -> Encoder:
+    """The object behind `module:object`; modules are looked for in the current folder too.
+
+    Raises:
+        InvalidInput: not of that form, or no such module or object.
+    """
+    if not re.fullmatch(r"[\w.]+:[\w.]+", spec):
+        raise InvalidInput(f"{spec!r} is not of the form {FORM}")
+    module, _, path = spec.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput(f"cannot import {spec!r} ({error}); the form is {FORM}") from error
+    if isinstance(found, type):
+        raise InvalidInput(f"{spec!r} is a class; name an object of it; the form is {FORM}")
+    return found  # type: ignore[no-any-return]
+
+
+def untrained_encoder(seed: int = 0, latent_dim: int = 2) -> PixelEncoder:
+    """The network of the shipped encoders with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PixelEncoder(ConvEncoder(latent_dim), {}, "untrained")
+
+
+def angle_frames(qpos: Floats) -> Frames:
+    """Black frames (N, 64, 64, 3) whose first bytes are the joint angles (N, 2): what the oracle is shown."""
+    frames = np.zeros((len(qpos), SIZE, SIZE, 3), dtype=np.uint8)
+    angles = np.ascontiguousarray(qpos, dtype=np.float64)
+    frames.reshape(len(qpos), -1)[:, :_ANGLES] = angles.view(np.uint8).reshape(len(qpos), -1)
+    return frames
+
+
+class AngleReader:
+    """The oracle: reads true joint angles from `angle_frames`. All that follows is what pixels go through."""
+
+    latent_dim = 2
+
+    def __call__(self, frames: Frames) -> Floats:
+        """Frames (T, 64, 64, 3) to joint angles (T, 2), radians."""
+        return np.ascontiguousarray(frames.reshape(len(frames), -1)[:, :_ANGLES]).view(np.float64)
+
+
+def examine(encoder: Encoder, frames: Frames, least: int = 2) -> None:
+    """Refuse what is no frozen encoder of the world, before hours are spent on it.
+
+    Args:
+        encoder: any object.
+        frames: (T, 64, 64, 3) of different poses, T > 8.
+        least: width of the world.
+
+    Raises:
+        InvalidInput: no encoder, a wrong shape, values that are not finite, a latent narrower than the world, two
+            answers to the same frames, or answers that depend on the batch.
+        EncoderCollapsed: the same latent for all frames.
+    """
+    latents = encode(encoder, frames, twice=True)
+    if latents.shape[1] < least:
+        raise InvalidInput(f"a latent of {latents.shape[1]} is narrower than the world, which has {least} joints")
+    spread = float(latents.std(axis=0).max())
+    if not spread > 1e-9 * (1 + np.abs(latents).max()):
+        raise EncoderCollapsed(f"the encoder is constant: spread {spread:.2g} over {len(frames)} frames")
+    for size in (1, 7):
+        parts = [encode(encoder, frames[k : k + size], twice=True) for k in range(0, len(frames), size)]
+        gap = float(np.abs(np.concatenate(parts) - latents).max())
+        if gap > BATCH_TOLERANCE * spread:
+            raise InvalidInput(
+                f"the encoder's latents depend on what else is in the batch (by {gap / spread:.2g} of their spread in "
+                f"batches of {size}); put it in eval mode"
+            )

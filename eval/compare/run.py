@@ -1,0 +1,185 @@
+"""Encoders compared by what they are for: the cost of control from pixels, episode by episode on the same goals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldplan.envs.parallel import rollout_goals, target_spheres
+from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rollout import rollout
+from worldplan.envs.tasks import TrueStateObservation, sample_tasks
+from worldplan.envs.workers import worker_pool
+from worldplan.errors import RenderingUnavailable
+from worldplan.eval.compare.entrants import Entrant, find_entrants
+from worldplan.eval.compare.result import Comparison, ComparisonRow
+from worldplan.eval.compare.trial import (
+    RHO,
+    SCALE,
+    CompareConfig,
+    SharedFrames,
+    figure_rows,
+    fit_entrant,
+    open_loop,
+    shared_frames,
+    step_time,
+)
+from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL, StandStill, TrueStateLQR
+from worldplan.eval.control.episodes import ControlResult, cost_ratios, evaluate_control, measure, summarise
+from worldplan.eval.identifiability.identify import identify_latents
+from worldplan.eval.statistics.correlation import Correlation, correlate
+from worldplan.eval.statistics.paired_test import FEWEST, false_positive_rate, paired_test
+from worldplan.learning.encoder import Encoder
+from worldplan.provenance import provenance
+
+Progress = Callable[[Iterator[Any], int], Iterator[Any]]
+
+PATHS = 3  # episodes whose paths are kept
+
+_Outcome = tuple[ComparisonRow, ControlResult | None]
+"""A row without what needs the reference, and the episodes; None where the encoder failed."""
+
+
+def compare_encoders(
+    specs: Iterable[str | Path | Encoder],
+    config: CompareConfig | None = None,
+    *,
+    command: str = "",
+    progress: Progress = lambda items, total: items,
+) -> Comparison:
+    """Put encoders through the same frames, pipeline and paired episodes, and rank them by what control cost.
+
+    For each: linear dynamics from the same random-torque frames, a Kalman filter and clipped LQR on top; latents wider
+    than the world are first reduced to their principal components. An encoder that fails gets a row that says why.
+
+    Args:
+        specs: names of shipped encoders, `oracle` (true joint angles), `untrained` (random weights), folders,
+            `module:object`, or encoders themselves: callables on uint8 (T, 64, 64, 3) with `latent_dim`.
+        config: None for the defaults.
+        command: the command line, for provenance.
+        progress: wraps the iterator of encoders.
+
+    Raises:
+        InvalidInput: no encoder, or a number in the configuration that is out of range.
+        UnknownName: a specification of none of these kinds.
+        RenderingUnavailable: no OpenGL here.
+    """
+    config = config or CompareConfig()
+    entrants = find_entrants(specs, config.seed)
+    pairs = sample_tasks(config.episodes, config.seed, config.distribution)
+    with worker_pool(config.processes) as start:
+        # What was handed over in Python is tried in this process: it need not survive a journey to another.
+        outcomes = [(partial if c.kind == "object" else start)(_attempt, c, config) for c in entrants]
+        baselines = [
+            evaluate_control(agent, pairs, config.seed, true_state=True)
+            for agent in (TrueStateLQR(), None, StandStill())
+        ]
+        tried = [_finish(outcomes[k], entrants[k]) for k in progress(iter(range(len(outcomes))), len(outcomes))]
+    rows = _judged(tried, baselines[0], config.seed)
+    shown = pairs.options()[:PATHS]
+    world = TrueStateObservation(ReacherGoal(pixels=False))
+    paths = rollout(world, TrueStateLQR(), len(shown), options=shown).info["qpos"]
+    return Comparison(
+        config,
+        provenance(command, config.seed),
+        tuple(rows),
+        tuple(summarise(n, r, baselines[0]) for n, r in zip((REFERENCE, RANDOM, STILL), baselines, strict=True)),
+        tuple(config.open_loop.floor()),
+        _correlation(rows, config.seed),
+        figure_rows(config.torques(pixels=False).info["qpos"]),
+        pairs.starts[:PATHS],
+        pairs.goals[:PATHS],
+        target_spheres(len(shown), config.seed, config.target),
+        tuple(paths),
+    )
+
+
+def _finish(outcome: Callable[[], _Outcome], entrant: Entrant) -> _Outcome:
+    try:
+        return outcome()
+    except BrokenExecutor:
+        reason = "its process died, or that of an encoder beside it: out of memory? Try --processes 1"
+        return ComparisonRow(entrant.name, entrant.kind, "failed", reason), None
+
+
+def _attempt(entrant: Entrant, config: CompareConfig) -> _Outcome:
+    """An encoder's row, but for what needs the reference, and its episodes."""
+    shared = shared_frames(config)  # what goes wrong here is no encoder's fault
+    row, result = ComparisonRow(entrant.name, entrant.kind), None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            encoder = entrant.load()
+            row = replace(row, latent_dim=int(getattr(encoder, "latent_dim", 0)))
+            row, result = _trial(row, entrant, encoder, shared, config)
+        except RenderingUnavailable:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a user's code raises costs its own row only
+            row = replace(row, status="failed", reason=f"{type(error).__name__}: {error}")
+    return replace(row, notes=tuple(dict.fromkeys(str(w.message) for w in caught))), result
+
+
+def _trial(
+    row: ComparisonRow, entrant: Entrant, encoder: Encoder, shared: SharedFrames, config: CompareConfig
+) -> _Outcome:
+    fitted = fit_entrant(entrant, encoder, shared)
+    agent, reduction = fitted.agent, fitted.reduction
+    views = [x[:, k] for x in (fitted.judged, shared.states) for k in range(2)]
+    judged = identify_latents(*views, scale=SCALE, rho=RHO, resamples=config.resamples, seed=config.seed)
+    draw = partial(entrant.draw, profile=config.profile)
+    run = rollout_goals(agent, entrant.tasks(shared.pairs), shared.targets, draw)
+    film = entrant.shown(shared.torques.frames[0], shared.torques.info["qpos"][0])
+    labels = judged.labels["unwrapped"]
+    row = replace(
+        row,
+        reduced_dim=agent.encoder.latent_dim,
+        dropped=None if reduction is None else reduction.dropped,
+        scale=fitted.scale,
+        charts=agent.charts is not None,
+        latent_to_state=labels.latent_to_state,
+        state_to_latent=labels.state_to_latent,
+        orthogonality_error=judged.linear.orthogonality,
+        theorem3_bound=judged.theorem3.bound,
+        theorem3_error=judged.theorem3.error,
+        step_ms=step_time(agent, film),
+        latents=figure_rows(fitted.latents),
+        paths=tuple(run.frames[:PATHS]),
+        open_loop=open_loop(entrant, agent.encoder, shared),
+    )
+    return row, measure([run])
+
+
+def _judged(tried: list[_Outcome], reference: ControlResult, seed: int) -> list[ComparisonRow]:
+    """Rows by rank, with what their episodes cost against the reference's, and against the first row's."""
+    rows = [
+        row
+        if result is None
+        else replace(row, control=summarise(row.name, result, reference), ratios=cost_ratios(result, reference))
+        for row, result in tried
+    ]
+    rows.sort(key=_rank)
+    judged, first = list[ComparisonRow](), np.empty(0)
+    for row in rows:
+        ratios = np.empty(0) if row.ratios is None else row.ratios[np.isfinite(row.ratios)]
+        null = false_positive_rate(ratios, seed=seed) if len(ratios) >= FEWEST else None
+        p = paired_test(ratios, first, seed) if len(ratios) and judged else None
+        judged.append(replace(row, null=null, p_first=p))
+        first = first if len(first) else ratios
+    return judged
+
+
+def _rank(row: ComparisonRow) -> float:
+    return np.inf if row.control is None else row.control.cost_ratio_mean.value
+
+
+def _correlation(rows: list[ComparisonRow], seed: int) -> Correlation:
+    done = [(r.control, r.latent_to_state) for r in rows if r.control is not None and r.latent_to_state is not None]
+    costs = np.array([control.cost_ratio_mean.value for control, _ in done])
+    return correlate(costs, np.array([1 - r2.value for _, r2 in done]), seed)

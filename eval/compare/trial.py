@@ -1,0 +1,202 @@
+"""What every encoder of a comparison is put through: the same frames to fit and to judge, the same pipeline on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from time import perf_counter
+
+import numpy as np
+
+from worldplan.agents.fitting import FRAME_STRIDE, FitConfig, build_agent
+from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.arrays import Floats, Frames
+from worldplan.checks import check_name, checked_seed, positive_int
+from worldplan.data.trajectories import Trajectories
+from worldplan.envs.fingerprint import check_encoder
+from worldplan.envs.parallel import target_spheres
+from worldplan.envs.reacher import CONTROL_WEIGHT
+from worldplan.envs.rendering import PROFILES, TARGET_SIZE
+from worldplan.envs.tasks import Tasks, normal_poses, random_torques, sample_tasks
+from worldplan.errors import EncoderCollapsed, InvalidInput
+from worldplan.eval.compare.entrants import Entrant, examine
+from worldplan.eval.compare.reduction import LinearReduction, ReducedEncoder, fit_reduction
+from worldplan.eval.control.open_loop import OpenLoopRow, OpenLoopTask, Query, Scene
+from worldplan.eval.identifiability.identify import gaussian_views
+from worldplan.learning.encoder import Encoder, encode
+
+JOINTS = 2
+RHO, SCALE = 0.5, 0.7  # of the Gaussian world to judge in: at .7 rad no angle is ambiguous
+FEWEST_PAIRS = 100  # of frames; wide latents, reduced to more than two components, need more
+FIT_STEPS = 60  # of a random-torque episode
+CHECKED = 24  # frames on which an encoder is examined
+_DOTS = 400  # latents of a figure
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What all encoders of a comparison are put through.
+
+    Args:
+        episodes: paired episodes of 100 steps each.
+        seed: of poses, target places and torques.
+        profile: look of the frames, `dmc` or `fast`.
+        target: target sphere, `hard`, `easy` or `hidden`; a distractor, which most shipped encoders never saw.
+        distribution: of start and goal poses: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's.
+        fit_episodes: random-torque episodes of 60 steps that dynamics are fitted to.
+        frame_pairs: of the Gaussian world in which R2 and Theorem 3 are measured.
+        resamples: bootstrap samples behind the intervals of R2 and Theorem 3.
+        libraries: numbers of frames that open-loop plans are decoded with.
+        processes: encoders on trial at the same time; more than 1 needs an importable `__main__` (spawn).
+    """
+
+    episodes: int = 300
+    seed: int = 0
+    profile: str = "fast"
+    target: str = "hidden"
+    distribution: str = "normal"
+    fit_episodes: int = 60
+    frame_pairs: int = 2000
+    resamples: int = 1000
+    libraries: tuple[int, ...] = (250, 1000, 4000)
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "fit_episodes", "frame_pairs", "resamples", "processes"):
+            positive_int(name, getattr(self, name))
+        if self.frame_pairs < FEWEST_PAIRS:
+            raise InvalidInput(f"frame_pairs must be at least {FEWEST_PAIRS}, got {self.frame_pairs}")
+        checked_seed(self.seed)
+        check_name("render profile", self.profile, PROFILES)
+        check_name("target", self.target, (*TARGET_SIZE, "hidden"))
+        check_name("distribution of poses", self.distribution, ("normal", "reset"))
+        object.__setattr__(self, "libraries", self.open_loop.libraries)
+
+    @property
+    def open_loop(self) -> OpenLoopTask:
+        """Plans to decode: as many pairs as episodes."""
+        return OpenLoopTask(
+            self.episodes, libraries=self.libraries, seed=self.seed, profile=self.profile, target=self.target
+        )
+
+    def torques(self, pixels: bool = True) -> Trajectories:
+        """The random-torque episodes that dynamics are fitted to, with frames or without."""
+        starts = normal_poses((self.fit_episodes,), np.random.default_rng([self.seed, 0]))
+        return random_torques(starts, FIT_STEPS, self.seed, profile=self.profile, target=self.target, pixels=pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedFrames:
+    """What all encoders are shown, drawn once.
+
+    Attributes:
+        pairs: start and goal poses of the episodes.
+        targets: (N, 3) their target spheres.
+        torques: random-torque episodes, with frames.
+        states: (F, 2, 2) pairs of states z ~ N(0, I), correlated by `RHO`; joint angles are `SCALE` times that.
+        frames: (F, 2, 64, 64, 3) what they look like, target anywhere.
+        plans: ends and library of open-loop plans.
+    """
+
+    pairs: Tasks
+    targets: Floats
+    torques: Trajectories
+    states: Floats
+    frames: Frames
+    plans: Scene
+
+
+@lru_cache(maxsize=1)
+def shared_frames(config: CompareConfig) -> SharedFrames:
+    """Roll out and draw everything that the encoders share."""
+    states, frames = gaussian_views(
+        config.frame_pairs, scale=SCALE, rho=RHO, seed=config.seed, profile=config.profile, target=config.target
+    )
+    pairs = sample_tasks(config.episodes, config.seed, config.distribution)
+    targets = target_spheres(config.episodes, config.seed, config.target)
+    return SharedFrames(pairs, targets, config.torques(), states, frames, config.open_loop.draw())
+
+
+def figure_rows(episodes: Sequence[Floats]) -> Floats:
+    """Every so many rows of all episodes (T, k): some hundreds, the same of latents as of angles."""
+    rows = np.concatenate(episodes)
+    return np.asarray(rows[:: max(1, len(rows) // _DOTS)])
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """An encoder with dynamics and planner on top.
+
+    Attributes:
+        agent: its encoder gives what is planned in: the latent, or its principal components.
+        reduction: to the components; None where the latent is no wider than the world.
+        scale: radians per latent unit.
+        latents: E arrays (T + 1, k), of the random-torque frames.
+        judged: (F, 2, k) of the frames of the Gaussian world, in units in which their spread is that of the states.
+    """
+
+    agent: PlanningAgent
+    reduction: LinearReduction | None
+    scale: float
+    latents: list[Floats]
+    judged: Floats
+
+
+def fit_entrant(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> Fitted:
+    """What `fit_agent` does, on frames that are there already, after examination, and in common units.
+
+    Whatever the units of a latent, its cost is `|h - g|^2 + (.1 / scale^2) |u|^2` with the scale at which its spread in
+    the Gaussian world is that of the joint angles: all encoders then trade torque for distance alike.
+
+    Raises:
+        InvalidInput: no frozen encoder of the world (see `examine`), or latents that do not identify dynamics.
+        EncoderCollapsed: a constant encoder.
+        NotStabilizable: no feedback stabilises what was fitted.
+    """
+    check_encoder(encoder)
+    qpos = shared.torques.info["qpos"]
+    shown = [entrant.shown(frames, angles) for frames, angles in zip(shared.torques.frames, qpos, strict=True)]
+    apart = np.concatenate([frames[::FRAME_STRIDE] for frames in shown])
+    examine(encoder, apart[:CHECKED], JOINTS)
+    latents, reduction = [encode(encoder, frames) for frames in shown], None
+    if encoder.latent_dim > JOINTS:
+        reduction = fit_reduction(np.concatenate(latents), JOINTS)
+        encoder, latents = ReducedEncoder(encoder, reduction), [reduction(h) for h in latents]
+    angles, frames = SCALE * shared.states.reshape(-1, JOINTS), shared.frames.reshape(-1, *shared.frames.shape[2:])
+    judged = encode(encoder, entrant.shown(frames, angles))
+    if not spread(judged) > 0:
+        raise EncoderCollapsed(f"the encoder is constant on {len(judged)} frames of the Gaussian world")
+    scale = spread(angles) / spread(judged)  # radians per latent unit
+    agent = build_agent(
+        encoder, latents, replace(shared.torques, frames=shown), FitConfig(control_weight=CONTROL_WEIGHT, scale=scale)
+    )
+    return Fitted(agent, reduction, scale, latents, (judged * scale / SCALE).reshape(len(shared.states), 2, -1))
+
+
+def open_loop(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> tuple[OpenLoopRow, ...]:
+    """Open-loop control cost of what is planned in: of `Fitted.agent.encoder`.
+
+    Raises:
+        InvalidInput: latents of another shape, or that are not finite.
+    """
+    truth, task = shared.plans.truth, shared.plans.task
+    poses = zip(shared.plans.frames, (truth.starts, truth.goals, truth.library), strict=True)
+    latent = Query(*(encode(encoder, entrant.shown(frames, angles)) for frames, angles in poses))
+    return tuple(task.rows(latent, entrant.name))
+
+
+def step_time(agent: PlanningAgent, frames: Frames, steps: int = 100) -> float:
+    """Median milliseconds of one control step on drawn frames (T, 64, 64, 3), of which the last is the goal."""
+    state, seconds = None, np.zeros(steps)
+    for k in range(steps):
+        shown = {"observation": frames[k % len(frames)], "desired_goal": frames[-1]}
+        begin = perf_counter()
+        _, state = agent.predict(shown, state, np.array([k == 0]))
+        seconds[k] = perf_counter() - begin
+    return 1000.0 * float(np.median(seconds))
+
+
+def spread(rows: Floats) -> float:
+    """Root of the total variance of rows (N, k): a rotation does not change it."""
+    return float(np.sqrt(rows.var(axis=0).sum()))

@@ -1,0 +1,60 @@
+"""Controllers that mark the ends of a table: the LQR that sees the true state, and standing still."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.envs.reacher import CONTROL_WEIGHT, STEP_SECONDS, angle_error
+from worldplan.envs.tasks import normal_poses, random_torques
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
+from worldplan.planning.lqr import solve_lqr
+
+AGENT, REFERENCE, RANDOM, STILL = "the agent, from pixels", "true-state clipped LQR", "random torques", "standing still"
+
+
+class TrueStateLQR:
+    """The reference: `u = clip(-K [wrap(q - goal); dt qdot], -1, 1)` on the true state, same cost, same fit.
+
+    Not an optimum: torques clip in most episodes, so a ratio slightly below 1 to its cost is legal.
+    """
+
+    def __init__(self) -> None:
+        self.gain = solve_lqr(true_dynamics(), QuadraticCost.goal_reaching(2, CONTROL_WEIGHT)).gain
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], None]:
+        """Torques (2,) for the observation of `TrueStateObservation`."""
+        qpos, qvel = observation["observation"][:2], observation["observation"][2:]
+        error = np.concatenate([angle_error(qpos, observation["desired_goal"]), STEP_SECONDS * qvel])
+        return (-self.gain @ error).clip(-1, 1).astype(np.float32), None
+
+
+class StandStill:
+    """Zero torque, whatever it sees."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], None]:
+        """No torque."""
+        return np.zeros(2, dtype=np.float32), None
+
+
+@cache
+def true_dynamics() -> LinearDynamics:
+    """Linear dynamics fitted to true joint angles of 60 random-torque episodes of 60 steps."""
+    data = random_torques(normal_poses((60,), np.random.default_rng(0)), 60, pixels=False)
+    return fit_dynamics(data.info["qpos"], data.actions, iterations=0)

@@ -1,0 +1,163 @@
+"""How long a control step takes with each planner, over the bare forward pass of the same network in the same run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldplan.agents.planners import PLANNERS
+from worldplan.agents.planning_agent import load_agent
+from worldplan.arrays import Frames
+from worldplan.checks import positive_int
+from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rollout import rollout
+from worldplan.errors import InvalidInput, UnknownName
+from worldplan.eval.control.timing import StepTime, time_steps
+from worldplan.eval.statistics.estimate import Estimate, estimate
+from worldplan.provenance import plain, processor
+
+CEM_ELSEWHERE = (0.56, 2.2)  # seconds a replan, on a GPU, as reported for large world models of pixels
+POSES = {"qpos": np.array([0.9, 0.4]), "goal_qpos": np.array([-1.6, -1.2])}  # of the episode whose frames are timed
+
+
+@dataclass(frozen=True)
+class PlannerTime:
+    """The control step of one planner.
+
+    Attributes:
+        planner: its name.
+        rounds: each one's medians over its steps.
+    """
+
+    planner: str
+    rounds: tuple[StepTime, ...]
+
+    @property
+    def predict_ms(self) -> Estimate:
+        """Milliseconds of a control step: encode, estimate, plan. Median of the rounds."""
+        return self._median("predict_ms")
+
+    @property
+    def forward_ms(self) -> Estimate:
+        """Milliseconds of the bare forward pass between those steps."""
+        return self._median("forward_ms")
+
+    @property
+    def ratio(self) -> Estimate:
+        """The one over the other, round by round: what to compare across machines and loads."""
+        return self._median("ratio")
+
+    def _median(self, name: str) -> Estimate:
+        return estimate(np.array([getattr(time, name) for time in self.rounds]), np.median)
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """Control steps of all planners on the frames of one episode.
+
+    Attributes:
+        agent: a shipped name or a folder.
+        steps: timed in each round.
+        times: one for each planner.
+        machine: processor, cores, and the load averages before and after.
+    """
+
+    agent: str
+    steps: int
+    times: tuple[PlannerTime, ...]
+    machine: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        rows = [
+            {"planner": t.planner, "predict_ms": t.predict_ms, "forward_ms": t.forward_ms, "ratio": t.ratio}
+            | {"rounds": t.rounds}
+            for t in self.times
+        ]
+        facts = {"agent": self.agent, "steps": self.steps, "planners": rows, "machine": self.machine}
+        return plain(facts, digits=4)  # type: ignore[no-any-return]
+
+    @property
+    def title(self) -> str:
+        """What was timed."""
+        return f"A control step of {self.agent!r} from a frame, without rendering"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Headings of `rows`."""
+        return ("planner", "step, ms", "bare forward pass, ms", "ratio")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """One row a planner, for a reader."""
+        return [(t.planner, str(t.predict_ms), str(t.forward_ms), str(t.ratio)) for t in self.times]
+
+    @property
+    def notes(self) -> list[str]:
+        """How to read the table."""
+        before, after = (f"{load[0]:.1f}" for load in self.machine["load"])
+        rounds = len(self.times[0].rounds)
+        low, high = CEM_ELSEWHERE
+        return [
+            f"Median of {rounds} rounds of {self.steps} steps, planners in turn; brackets: 95% interval over rounds. "
+            "Every step plans anew from the estimate; the network alone runs on the same frame after each.",
+            f"{self.machine['processor']}, {self.machine['cores']} cores; load before and after: {before}, {after}. "
+            "Trust ratios, not milliseconds.",
+            f"Published elsewhere, another machine and other models: CEM in latent world models, {low} to {high} s a "
+            "replan on a GPU.",
+        ]
+
+
+def bench_planners(
+    agent: str | Path = "reacher",
+    planners: Sequence[str] = tuple(PLANNERS),
+    *,
+    steps: int = 300,
+    rounds: int = 5,
+    seed: int = 0,
+    progress: Callable[[Iterator[Any], int], Iterator[Any]] = lambda items, total: items,
+) -> BenchReport:
+    """Time `predict` of one agent with each planner, on the frames of one episode that its LQR steered.
+
+    Planners take turns, round by round, so that a drift of the machine's speed hits all of them alike.
+
+    Args:
+        agent: a shipped name or a folder.
+        planners: names in `PLANNERS`, each once.
+        steps: timed in each round of each planner.
+        rounds: of all planners.
+        seed: of the target's place in the episode.
+        progress: wraps the iterator over rounds and planners.
+
+    Raises:
+        UnknownName: no such agent or planner.
+        InvalidInput: a number is below 1, or a planner is named twice or none at all.
+        RenderingUnavailable: the episode cannot be rendered here.
+    """
+    steps, rounds = positive_int("steps", steps), positive_int("rounds", rounds)
+    for name in planners:
+        if name not in PLANNERS:
+            raise UnknownName("planner", name, PLANNERS)
+    if not planners or len(set(planners)) < len(planners):
+        raise InvalidInput(f"name one planner or more, each once, got {list(planners)}")
+    agents = {name: load_agent(agent, planner=name) for name in planners}
+    frames, goal = _episode(agent, seed)
+    before = os.getloadavg()
+    order = [name for _ in range(rounds) for name in planners]
+    times: dict[str, list[StepTime]] = {name: [] for name in planners}
+    for name in progress(iter(order), len(order)):
+        times[name].append(time_steps(agents[name], frames, goal, steps))
+    machine = {"processor": processor(), "cores": os.cpu_count(), "load": [before, os.getloadavg()]}
+    return BenchReport(str(agent), steps, tuple(PlannerTime(name, tuple(times[name])) for name in planners), machine)
+
+
+def _episode(agent: str | Path, seed: int, steps: int = 100) -> tuple[Frames, Frames]:
+    """Frames (T + 1, 64, 64, 3) and goal image of an episode, rendered before anything is timed."""
+    env = ReacherGoal()
+    goal: Frames = env.reset(seed=seed, options=POSES)[0]["desired_goal"]
+    run = rollout(env, load_agent(agent, planner="lqr"), 1, seed=seed, steps=steps, options=[POSES])
+    return run.frames[0], goal

@@ -1,0 +1,132 @@
+"""How well an agent reaches goals: reach rate, closed-loop cost, paired with the true-state controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.arrays import Floats
+from worldplan.data.trajectories import Trajectories
+from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rollout import Predictor, rollout
+from worldplan.envs.tasks import Tasks, TrueStateObservation
+from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate, estimate_ratio
+
+
+@dataclass(frozen=True, eq=False)
+class ControlResult:
+    """What N episodes cost and where they ended.
+
+    Attributes:
+        cost: (N,) sum over the episode of squared joint errors + .1 squared torque, rad^2.
+        tip_error: (N,) distance of the fingertip from the goal's at the last step, metres.
+        success: (N,) the environment's criterion at the last step.
+        steps_to_reach: (N,) first step from which on the criterion holds to the end; NaN if it never does.
+    """
+
+    cost: Floats
+    tip_error: Floats
+    success: NDArray[np.bool_]
+    steps_to_reach: Floats
+
+
+def evaluate_control(
+    agent: Predictor | None,
+    pairs: Tasks,
+    seed: int = 0,
+    *,
+    true_state: bool = False,
+    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
+    **env: Any,
+) -> ControlResult:
+    """Run one episode per pair.
+
+    Args:
+        agent: anything with `predict`; None for random torques.
+        pairs: poses.
+        seed: of target places and random torques: the same for every agent, so that episodes are paired.
+        true_state: show the agent the state instead of images (and draw none).
+        progress: wraps the iterator of episodes.
+        **env: of `ReacherGoal` (`profile`, `target`, `success`, `pixels`).
+    """
+    base = ReacherGoal(**({**env, "pixels": False} if true_state else env))
+    world: gym.Env[Any, Any] = TrueStateObservation(base) if true_state else base
+    order = progress(iter(range(len(pairs.starts))), len(pairs.starts))
+    return measure(rollout(world, agent, 1, seed=seed + k, options=[pairs.options()[k]]) for k in order)
+
+
+def measure(runs: Iterable[Trajectories]) -> ControlResult:
+    """Cost and end of episodes of `ReacherGoal`, taken one by one: frames need not all fit in memory."""
+    costs, tips, success, reached = [], [], [], []
+    for run in runs:
+        for k in range(len(run)):
+            holds = run.info["is_success"][k].astype(bool)
+            costs.append(-run.rewards[k].sum())
+            tips.append(run.info["tip_distance"][k][-1])
+            success.append(holds[-1])
+            lapses = np.flatnonzero(~holds)
+            reached.append((lapses[-1] + 1 if len(lapses) else 0) if holds[-1] else np.nan)
+    return ControlResult(np.array(costs), np.array(tips), np.array(success), np.array(reached, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class ControlSummary:
+    """One row of a table: an agent over N paired episodes against the true-state clipped LQR.
+
+    `cost_ratio_mean` averages the episodes' own ratios. Where an agent fails, that mean hangs on the few episodes whose
+    start is near the goal, where the reference pays next to nothing: `E[1 / d^2]` diverges for poses in the plane.
+    `cost_ratio_total`, all costs over all of the reference's, has no such trouble.
+    """
+
+    name: str
+    episodes: int
+    reach: Estimate
+    tip_error_median: Estimate
+    tip_error_mean: Estimate
+    steps_to_reach: Estimate | None
+    cost_ratio_median: Estimate
+    cost_ratio_mean: Estimate
+    cost_ratio_p95: Estimate
+    cost_ratio_total: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def cost_ratios(result: ControlResult, reference: ControlResult) -> Floats:
+    """(N,) cost of every episode over the reference's; NaN where start and goal are one and the reference's is zero."""
+    possible = reference.cost > 1e-9
+    return np.divide(result.cost, reference.cost, out=np.full_like(result.cost, np.nan), where=possible)
+
+
+def summarise(name: str, result: ControlResult, reference: ControlResult) -> ControlSummary:
+    """Summarise an agent's episodes against the reference's on the same pairs.
+
+    Cost ratios are per episode; an episode whose start is its goal has no ratio and is left out of them.
+    """
+    ratio = cost_ratios(result, reference)
+    kept = np.isfinite(ratio)
+    ratio = ratio[kept]
+    steps = result.steps_to_reach[np.isfinite(result.steps_to_reach)]
+    return ControlSummary(
+        name=name,
+        episodes=len(result.cost),
+        reach=estimate_rate(result.success),
+        tip_error_median=estimate(result.tip_error, np.median),
+        tip_error_mean=estimate(result.tip_error),
+        steps_to_reach=estimate(steps, np.median) if len(steps) else None,
+        cost_ratio_median=estimate(ratio, np.median),
+        cost_ratio_mean=estimate(ratio),
+        cost_ratio_p95=estimate(ratio, _p95),
+        cost_ratio_total=estimate_ratio(result.cost[kept], reference.cost[kept]),
+    )
+
+
+def _p95(samples: Floats, axis: int = -1) -> Any:
+    return np.percentile(samples, 95, axis=axis)

@@ -1,0 +1,282 @@
+"""Open-loop control cost of an encoder, as published: plan in the latent, decode the plan, cost the joint path.
+
+Klindt, LeCun, Balestriero (2026, arXiv 2605.26379) encode start and goal, take the straight line between the two
+latents, decode each of its points by the nearest of a library of encoded frames whose angles are known, and divide the
+cost of the joint path by that of the straight line in joint space. Here the ends are the true ones, the cost is also
+divided by that of the cheapest path (the straight line is not the cheapest), the library is swept, and beside each
+number stands what the true angles themselves get with the same library: the floor that decoding sets.
+
+What it cannot see: line and optimum are preserved by every affine map (see `paths`), so that a rotated and a sheared
+latent differ in their nearest neighbours only, and not at all in the limit of a large library. It tells a bent latent
+from a straight one; `evaluate_control` tells whether one can control with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from worldplan.arrays import Floats, Frames, finite_array, finite_vectors
+from worldplan.checks import positive_int
+from worldplan.envs.rendering import render_frames, sample_targets
+from worldplan.envs.tasks import NORMAL_CLIP, sample_tasks
+from worldplan.errors import EncoderCollapsed, InvalidInput
+from worldplan.eval.control.paths import cheapest_path, path_cost, straight_line
+from worldplan.eval.statistics.estimate import Ratios, ratios
+from worldplan.learning.encoder import Encoder, encode
+from worldplan.provenance import plain
+
+PLANS: dict[str, Callable[..., Floats]] = {"line": straight_line, "optimum": cheapest_path}
+ORACLE = "true angles"
+_SAME = 1e-9  # squared distance, rad^2, below which a start is its goal
+_TRIED = 16  # frames that are encoded twice, to see whether an encoder answers alike
+
+
+@dataclass(frozen=True)
+class OpenLoopRow:
+    """One plan, decoded with one library.
+
+    Attributes:
+        latent: whose: the encoder's name, or `true angles`.
+        plan: in the latent: `line` (as published) or `optimum`.
+        library: frames to decode with.
+        to_line: cost over that of the straight line in joint space.
+        to_optimum: cost over that of the cheapest joint path; never below 1.
+    """
+
+    latent: str
+    plan: str
+    library: int
+    to_line: Ratios
+    to_optimum: Ratios
+
+
+@dataclass(frozen=True)
+class OpenLoopReport:
+    """What `open_loop_cost` found.
+
+    Attributes:
+        pairs: of start and goal.
+        points: of a path, both ends included.
+        seed: of poses, library and target places.
+        profile: look of the frames.
+        rows: by library and plan, the encoder first and the true angles after it.
+    """
+
+    pairs: int
+    points: int
+    seed: int
+    profile: str
+    rows: tuple[OpenLoopRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return plain(self, digits=6)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What one latent space offers: N encoded starts and goals to plan between, L encoded library frames (·, n)."""
+
+    starts: Floats
+    goals: Floats
+    library: Floats
+
+    def __post_init__(self) -> None:
+        n = finite_array("library", self.library).shape[-1]
+        for name in ("starts", "goals", "library"):
+            value = finite_vectors(name, getattr(self, name), n)
+            if value.ndim != 2 or len(value) == 0:
+                raise InvalidInput(f"{name} must be (N, {n}) with N > 0, got {value.shape}")
+            object.__setattr__(self, name, value)
+        if len(self.starts) != len(self.goals):
+            raise InvalidInput(f"got {len(self.starts)} starts for {len(self.goals)} goals")
+
+
+def decode_paths(latent: Query, truth: Query, plan: str, points: int) -> Floats:
+    """Plan between encoded ends and read the plan back as joint angles.
+
+    Args:
+        latent: starts, goals and library as an encoder sees them.
+        truth: the same in joint angles, radians.
+        plan: `line` or `optimum`.
+        points: T.
+
+    Returns:
+        (N, T, 2) joint angles: the true start, the T - 2 nearest poses of the library, the true goal.
+
+    Raises:
+        InvalidInput: latents and angles are not of the same frames.
+    """
+    if (len(latent.starts), len(latent.library)) != (len(truth.starts), len(truth.library)):
+        raise InvalidInput("latents and angles must be of the same pairs and library")
+    planned = PLANS[plan](latent.starts, latent.goals, points)
+    nearest = KDTree(latent.library).query(planned[:, 1:-1])[1]
+    decoded: Floats = np.concatenate(
+        [truth.starts[:, None], truth.library[nearest], truth.goals[:, None]], axis=1, dtype=np.float64
+    )
+    return decoded
+
+
+def open_loop_rows(
+    latent: Query, truth: Query, name: str, points: int, libraries: Sequence[int], seed: int = 0
+) -> list[OpenLoopRow]:
+    """Rows of the report from latents and angles alone; nothing is rendered.
+
+    Args:
+        latent: starts, goals and library as an encoder sees them.
+        truth: the same in joint angles, radians.
+        name: of the latent.
+        points: T.
+        libraries: how many of the library's first frames to decode with.
+        seed: of the bootstrap over pairs.
+
+    Raises:
+        InvalidInput: the library is too small, or every start is its goal.
+    """
+    if not libraries or max(libraries) > len(truth.library):
+        raise InvalidInput(f"need library sizes up to {len(truth.library)}, got {list(libraries)}")
+    apart = np.square(truth.starts - truth.goals).sum(axis=1) > _SAME
+    if not apart.any():
+        raise InvalidInput("every start is its goal; no ratio is defined")
+    latent, truth = (Query(q.starts[apart], q.goals[apart], q.library) for q in (latent, truth))
+    references = [path_cost(make(truth.starts, truth.goals, points)) for make in PLANS.values()]
+    rows = []
+    for size in libraries:
+        seen, known = (Query(q.starts, q.goals, q.library[: positive_int("a library", size)]) for q in (latent, truth))
+        for plan in PLANS:
+            cost = path_cost(decode_paths(seen, known, plan, points))
+            rows.append(OpenLoopRow(name, plan, size, *(ratios(cost, reference, seed) for reference in references)))
+    return rows
+
+
+def largest(rows: Sequence[OpenLoopRow], plan: str) -> OpenLoopRow:
+    """The row of a plan that was decoded with the largest library."""
+    return max((row for row in rows if row.plan == plan), key=lambda row: row.library)
+
+
+@dataclass(frozen=True)
+class OpenLoopTask:
+    """What is asked of encoders; `draw` renders it, once for all of them.
+
+    Poses of pairs and library are N(0, 1), clipped to +-2.4 rad; a target sphere stands at a random place, the same for
+    the start and the goal of a pair.
+
+    Args:
+        pairs: of start and goal.
+        points: T, of a path; both ends included.
+        libraries: numbers of frames to decode with; the smaller libraries are part of the larger.
+        seed: of poses, target places and bootstrap.
+        profile: look of the frames, `dmc` or `fast`.
+        target: target sphere, `hard`, `easy` or `hidden`.
+
+    Raises:
+        InvalidInput: a number is out of range.
+    """
+
+    pairs: int = 300
+    points: int = 8
+    libraries: Sequence[int] = (250, 1000, 4000)
+    seed: int = 0
+    profile: str = "fast"
+    target: str = "hard"
+
+    def __post_init__(self) -> None:
+        positive_int("pairs", self.pairs)
+        sizes = tuple(sorted({positive_int("a library", size) for size in self.libraries}))
+        if not sizes or positive_int("points", self.points) < 3:
+            raise InvalidInput("need a library size, and paths of at least 3 points: the ends are not decoded")
+        object.__setattr__(self, "libraries", sizes)
+
+    def rows(self, latent: Query, name: str) -> list[OpenLoopRow]:
+        """Rows of what an encoder makes of `Scene.frames`."""
+        return open_loop_rows(latent, self._poses()[0], name, self.points, self.libraries, self.seed)
+
+    def floor(self) -> list[OpenLoopRow]:
+        """Rows of the true angles, and so of an ideal encoder, for a rotation decodes alike; nothing is rendered."""
+        return self.rows(self._poses()[0], ORACLE)
+
+    def draw(self, render: Callable[..., Frames] = render_frames) -> Scene:
+        """Render it.
+
+        Args:
+            render: joint angles, targets (or None) and profile to frames.
+
+        Raises:
+            RenderingUnavailable: no OpenGL here.
+        """
+        truth, rng = self._poses()
+        at, around = (
+            None if self.target == "hidden" else sample_targets(count, rng, self.target)
+            for count in (self.pairs, len(truth.library))
+        )
+        shown = ((truth.starts, at), (truth.goals, at), (truth.library, around))
+        starts, goals, library = (render(angles, places, self.profile) for angles, places in shown)
+        return Scene(self, truth, (starts, goals, library))
+
+    def _poses(self) -> tuple[Query, np.random.Generator]:
+        poses, rng = sample_tasks(self.pairs, self.seed), np.random.default_rng([self.seed, 1])
+        library = rng.standard_normal((self.libraries[-1], 2)).clip(-NORMAL_CLIP, NORMAL_CLIP)
+        return Query(poses.starts, poses.goals, library), rng
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A task, drawn.
+
+    Attributes:
+        task: what is asked.
+        truth: its poses, radians.
+        frames: of starts, goals and library, (·, 64, 64, 3) each.
+    """
+
+    task: OpenLoopTask
+    truth: Query
+    frames: tuple[Frames, Frames, Frames]
+
+    def report(self, encoder: Encoder) -> OpenLoopReport:
+        """`open_loop_cost` of an encoder, on frames that are there already."""
+        encode(encoder, self.frames[-1][:_TRIED], twice=True)
+        latent = Query(*(np.asarray(encoder(batch)) for batch in self.frames))
+        if np.ptp(latent.library, axis=0).max() == 0:
+            raise EncoderCollapsed("the encoder gives the same latent for every frame; train it again")
+        task = self.task
+        named = task.rows(latent, str(getattr(encoder, "name", "encoder"))), task.floor()
+        both = tuple(row for rows in zip(*named, strict=True) for row in rows)
+        return OpenLoopReport(task.pairs, task.points, task.seed, task.profile, both)
+
+
+def open_loop_cost(
+    encoder: Encoder,
+    *,
+    pairs: int = 300,
+    points: int = 8,
+    libraries: Sequence[int] = (250, 1000, 4000),
+    seed: int = 0,
+    profile: str = "fast",
+    target: str = "hard",
+    render: Callable[..., Frames] = render_frames,
+) -> OpenLoopReport:
+    """Open-loop control cost of an encoder, beside the floor that the same library sets for the true angles.
+
+    Of several encoders on the same frames: `scene = OpenLoopTask(...).draw()`, then `scene.report(encoder)` of each.
+
+    Args:
+        encoder: any map of frames with `latent_dim`.
+        pairs: as in `OpenLoopTask`, like all that follow.
+        points: of a path.
+        libraries: numbers of frames to decode with.
+        seed: of all that is drawn.
+        profile: look of the frames.
+        target: target sphere.
+        render: see `OpenLoopTask.draw`.
+
+    Raises:
+        InvalidInput: a number is out of range, or the encoder gives no latents.
+        EncoderCollapsed: the encoder gives the same latent for every frame.
+    """
+    return OpenLoopTask(pairs, points, libraries, seed, profile, target).draw(render).report(encoder)

@@ -1,0 +1,1 @@
+"""`worldplan diagnose`: how far recorded episodes are from a Gaussian world."""

@@ -1,0 +1,63 @@
+"""How far recorded episodes are from the Gaussian world: diagnostics of several datasets side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldplan.data.episodes import EpisodeDataset
+from worldplan.data.files import write_json
+from worldplan.errors import InvalidInput
+from worldplan.eval.diagnose.figure import figure
+from worldplan.eval.diagnose.normality import TrajectoryDiagnostics, diagnose, ou_episodes
+
+_MAX_LAG = 64  # by default
+
+
+def diagnose_datasets(
+    folders: Sequence[Path | str], out: Path | str, *, rho: float = 0.9, max_lag: int | None = None, seed: int = 0
+) -> list[TrajectoryDiagnostics]:
+    """Diagnose the poses of datasets, beside Ornstein-Uhlenbeck episodes of as many poses as the first has.
+
+    Args:
+        folders: datasets of episodes.
+        out: receives `diagnostics.json` and `diagnostics.png`.
+        rho: autocorrelation of the Ornstein-Uhlenbeck episodes at one step.
+        max_lag: largest lag, steps; None for 64, or what the shortest episodes have.
+        seed: of what is drawn for the tests.
+
+    Returns:
+        The diagnostics, the Ornstein-Uhlenbeck episodes' first.
+
+    Raises:
+        InvalidInput: no dataset, too few episodes or too short ones.
+        BadFile: no such dataset, or it was altered.
+    """
+    if not folders:
+        raise InvalidInput("name one dataset of episodes or more")
+    names = [Path(folder).name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    datasets = [EpisodeDataset(folder) for folder in folders]
+    for data in datasets:
+        data.verify()
+    runs = [data.load() for data in datasets]
+    first = runs[0]
+    if max_lag is None:
+        shortest = min(len(actions) for run in runs for actions in run.actions)
+        if shortest < 2:
+            raise InvalidInput("episodes of one step have no autocorrelation; collect longer ones with --steps")
+        max_lag = min(_MAX_LAG, shortest - 1)
+    ou = ou_episodes(len(first), len(first.actions[0]), rho, seed=seed)
+    worlds: list[tuple[str, Sequence[Any], Sequence[Any] | None]] = [(f"OU, rho {rho:g}", ou, None)]
+    worlds += [(name, run.info["qpos"], run.actions) for name, run in zip(names, runs, strict=True)]
+    found = [diagnose(q, name=name, actions=u, max_lag=max_lag, seed=seed) for name, q, u in worlds]
+    samples = {name: np.concatenate(q) for name, q, _ in worlds}
+    figure(found, samples, Path(out) / "diagnostics.png")
+    sources = [data.runs for data in datasets]
+    facts = [d.to_dict() for d in found]
+    write_json(Path(out) / "diagnostics.json", {"worlds": facts, "runs": dict(zip(names, sources, strict=True))})
+    return found

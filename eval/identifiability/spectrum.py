@@ -1,0 +1,55 @@
+"""How many directions a latent uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import entr
+
+from worldplan.arrays import Floats
+from worldplan.errors import InvalidInput
+from worldplan.eval.statistics.bootstrap import half_moments, interval
+from worldplan.eval.statistics.estimate import Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Eigenvalues of the latent's covariance.
+
+    Attributes:
+        eigenvalues: (m,) of Cov(h), descending.
+        effective_rank: `exp(-sum p log p)` of the eigenvalues' shares p, with its 95% bootstrap interval: the entropy
+            rank of Roy and Vetterli (EUSIPCO 2007), of the covariance matrix. k equal directions have rank k.
+        share: of the total variance, above which a direction counts.
+        directions: number of eigenvalues above that share of their sum.
+    """
+
+    eigenvalues: Floats
+    effective_rank: Estimate
+    share: float
+    directions: int
+
+
+def spectrum(h: Floats, *, share: float = 0.01, resamples: int = 1000, seed: int = 0) -> Spectrum:
+    """Spectrum of latents (N, V, m) of V views of N independent sets.
+
+    Raises:
+        InvalidInput: the share is not within [0, 1), or the latent does not vary.
+    """
+    if not 0 <= share < 1:
+        raise InvalidInput(f"share must lie in [0, 1), got {share}")
+    count, views, m = h.shape
+    if not np.ptp(h, axis=(0, 1)).any():
+        raise InvalidInput("the latent does not vary: it has no directions")
+    rows = np.concatenate([np.ones((count, views, 1)), h - h.mean(axis=(0, 1))], axis=2)
+    values = []
+    for first, second in half_moments(rows.reshape(count, -1), resamples, seed):
+        moments = ((first + second) / 2).reshape(views, m + 1, views, m + 1)
+        mean = np.mean([moments[k, :, k, :] for k in range(views)], axis=0)
+        values.append(np.linalg.eigvalsh(mean[1:, 1:] - np.outer(mean[0, 1:], mean[0, 1:]))[::-1].clip(min=0))
+    eigenvalues = np.array(values)
+    shares = eigenvalues / eigenvalues.sum(axis=1, keepdims=True)
+    ranks = np.exp(entr(shares).sum(axis=1))
+    directions = int((shares[0] > share).sum())
+    return Spectrum(eigenvalues[0], interval(float(ranks[0]), ranks[1:]), share, directions)

@@ -1,0 +1,1 @@
+"""`worldplan plan`: reach goals from pixels, and say what happened."""

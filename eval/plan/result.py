@@ -1,0 +1,239 @@
+"""What `worldplan plan` asks and what it answers: the question, the episodes, the table, the JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldplan.arrays import Floats, Frames
+from worldplan.envs.reacher import QPOS_TOLERANCE, TIP_TOLERANCE
+from worldplan.envs.tasks import Tasks, sample_tasks
+from worldplan.errors import InvalidInput
+from worldplan.eval.control.episodes import ControlSummary
+from worldplan.eval.control.timing import StepTime
+from worldplan.eval.statistics.estimate import Estimate
+from worldplan.provenance import plain
+
+FEW = 100  # below so many episodes the notes warn
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Which goals to reach, and in which look of the world.
+
+    Args:
+        episodes: pairs of start and goal.
+        seed: of poses, target places and random torques.
+        start_qpos: start of every episode, radians (shoulder, wrist); None draws one each.
+        goal_qpos: goal of every episode, radians; None draws one each.
+        goal_image: PNG of 64 x 64 pixels whose pose is the goal of every episode; its angles stay unknown.
+        distribution: of poses that are drawn: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's.
+        profile: look of the frames, `dmc` or `fast`.
+        target: target sphere, `hard`, `easy` or `hidden`; a distractor.
+        success: `tip` (fingertip within .025 m of the goal pose's) or `qpos` (both joints within .05 rad).
+    """
+
+    episodes: int = 5
+    seed: int = 0
+    start_qpos: tuple[float, float] | None = None
+    goal_qpos: tuple[float, float] | None = None
+    goal_image: Path | None = None
+    distribution: str = "normal"
+    profile: str = "dmc"
+    target: str = "hard"
+    success: str = "tip"
+
+    def __post_init__(self) -> None:
+        if self.goal_image is not None and self.goal_qpos is not None:
+            raise InvalidInput("a goal is an image or a pair of angles; give one of the two")
+
+    def pairs(self) -> Tasks:
+        """Start and goal poses, with the given ones in place of drawn ones."""
+        pairs = sample_tasks(self.episodes, self.seed, self.distribution)
+        for drawn, given in ((pairs.starts, self.start_qpos), (pairs.goals, self.goal_qpos)):
+            if given is not None:
+                drawn[:] = given
+        return pairs
+
+    @property
+    def world(self) -> dict[str, Any]:
+        """Arguments of `ReacherGoal`."""
+        return {"profile": self.profile, "target": self.target, "success": self.success}
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One episode of the agent, T steps.
+
+    Attributes:
+        start_qpos: (2,) radians.
+        goal_qpos: (2,) radians; None when the goal was an image.
+        qpos: (T + 1, 2) joint angles, radians.
+        actions: (T, 2) torques in [-1, 1].
+        latents: (T + 1, n) encoded frames, in the chart that the agent planned in.
+        goal_latent: (n,) encoded goal image, likewise.
+        tip_distance: (T + 1,) fingertip to the goal's, metres; None when the goal was an image.
+        success: whether the criterion held at the last step; None when the goal was an image.
+        cost_ratio: cost over the true-state clipped LQR's; None when the goal was an image.
+        fallbacks: steps at which the planner's solver failed and clipped LQR acted.
+        goal_image: (64, 64, 3), what the agent was shown.
+        frames: (T + 1, 64, 64, 3); None where they were not kept.
+        chart: the chart, in quarter turns of the image.
+    """
+
+    start_qpos: Floats
+    goal_qpos: Floats | None
+    qpos: Floats
+    actions: Floats
+    latents: Floats
+    goal_latent: Floats
+    tip_distance: Floats | None
+    success: bool | None
+    cost_ratio: float | None
+    fallbacks: int
+    goal_image: Frames
+    frames: Frames | None
+    chart: int = 0
+
+    @property
+    def latent_distance(self) -> Floats:
+        """(T + 1,) distance to the goal in latent units."""
+        return np.asarray(np.linalg.norm(self.latents - self.goal_latent, axis=1))
+
+    @property
+    def film(self) -> Frames:
+        """The frames.
+
+        Raises:
+            InvalidInput: they were not kept.
+        """
+        if self.frames is None:
+            raise InvalidInput("the frames of this episode were not kept")
+        return self.frames
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without images."""
+        images = ("frames", "goal_image")
+        facts = {name: value for name, value in vars(self).items() if name not in images}
+        return plain(facts | {"latent_distance": self.latent_distance}, digits=6)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class LatentSummary:
+    """Median latent distance to a goal image at the end of the episodes: all that can be known without its angles."""
+
+    name: str
+    episodes: int
+    end: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class PlanReport:
+    """What `plan_to_goals` saw.
+
+    Attributes:
+        config: the question.
+        agent: its name, the SHA-256 of its encoder, and the planner.
+        controls: one row per controller, the agent first; empty when the goal was an image.
+        distances: one row per controller when the goal was an image; empty otherwise.
+        time: of a control step.
+        episodes: of the agent.
+    """
+
+    config: PlanConfig
+    agent: dict[str, Any]
+    controls: tuple[ControlSummary, ...]
+    distances: tuple[LatentSummary, ...]
+    time: StepTime
+    episodes: tuple[Episode, ...]
+
+    @property
+    def title(self) -> str:
+        """What was reached, in a line."""
+        n = len(self.episodes)
+        if not self.controls:
+            first, last = (np.median([e.latent_distance[k] for e in self.episodes]) for k in (0, -1))
+            return f"Goal image from pixels: latent distance {first:.2f} → {last:.2f} (median of {n})"
+        reached = sum(bool(e.success) for e in self.episodes)
+        return f"Reaching goal images from pixels: {reached} of {n} goals reached"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the table has to know, a sentence each."""
+        n, failed = len(self.episodes), sum(e.fallbacks for e in self.episodes)
+        criterion = f"fingertip within {TIP_TOLERANCE} m of the goal's"
+        if self.config.success == "qpos":
+            criterion = f"both joints within {QPOS_TOLERANCE} rad of the goal's"
+        notes = [
+            f"Reached: {criterion} at the last of 100 steps of 20 ms; steps: of those that did.",
+            "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's.",
+            "Brackets: 95% intervals.",
+        ]
+        if not self.controls:
+            notes[:2] = ["The goal's angles are unknown, and so are success and cost; distances are in latent units."]
+        if n < FEW:
+            notes.append(f"n = {n} is small: the intervals say little; --episodes 300 says more.")
+        if failed:
+            notes.append(f"The planner's solver failed at {failed} of {100 * n} steps; clipped LQR acted there.")
+        return notes
+
+    @property
+    def filmed(self) -> list[Episode]:
+        """The first episodes, whose frames were kept."""
+        return [episode for episode in self.episodes if episode.frames is not None]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Column names and rows, as text."""
+        time = f"{self.time.predict_ms:.2f}\n{self.time.ratio:.2f} x network"
+        if not self.controls:
+            columns = ["controller", "latent distance to the goal\nat the end, median", "ms per step"]
+            rows = [[r.name, _interval(r.end, ".3f"), time if r is self.distances[0] else "–"] for r in self.distances]
+            return columns, rows
+        columns = [
+            "controller",
+            "reached",
+            "fingertip\nerror, mm",
+            "steps to\nreach",
+            "cost ratio,\nmedian",
+            "cost ratio,\nmean",
+            "ms per step",
+        ]
+        rows = [
+            [
+                row.name,
+                _rate(row.reach, row.episodes),
+                _interval(row.tip_error_median, ".1f", 1000.0),
+                "never" if row.steps_to_reach is None else _interval(row.steps_to_reach, ".3g"),
+                _interval(row.cost_ratio_median, ".2f"),
+                _interval(row.cost_ratio_mean, ".2f"),
+                time if row is self.controls[0] else "–",
+            ]
+            for row in self.controls
+        ]
+        return columns, rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: every number, no image."""
+        facts = {
+            "config": asdict(self.config),
+            "agent": self.agent,
+            "controls": self.controls,
+            "distances": self.distances,
+            "time": {**asdict(self.time), "ratio": self.time.ratio},
+            "notes": self.notes,
+        }
+        return {**plain(facts), "episodes": [episode.to_dict() for episode in self.episodes]}
+
+
+def _rate(estimate: Estimate, count: int) -> str:
+    return f"{round(estimate.value * count)} of {count}\n[{estimate.low:.0%}, {estimate.high:.0%}]"
+
+
+def _interval(estimate: Estimate, spec: str, factor: float = 1.0) -> str:
+    value, low, high = (f"{factor * x:{spec}}" for x in (estimate.value, estimate.low, estimate.high))
+    if not np.isfinite(estimate.value):
+        return "–"
+    return f"{value}\n[{low}, {high}]" if estimate.low < estimate.high else value

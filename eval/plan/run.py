@@ -1,0 +1,183 @@
+"""Reach goals and write down what happened: the run behind `worldplan plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.agents.quarter_turns import turn
+from worldplan.arrays import Frames
+from worldplan.data.files import atomic_write, write_json
+from worldplan.data.trajectories import Trajectories
+from worldplan.envs.fingerprint import check_encoder
+from worldplan.envs.goal_image import GoalImage, read_goal_image
+from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rollout import rollout
+from worldplan.envs.tasks import Tasks
+from worldplan.eval.control.baselines import StandStill, TrueStateLQR
+from worldplan.eval.control.episodes import ControlResult, ControlSummary, evaluate_control, measure, summarise
+from worldplan.eval.control.timing import time_steps
+from worldplan.eval.plan.figure import draw_film, draw_plan
+from worldplan.eval.plan.result import Episode, LatentSummary, PlanConfig, PlanReport
+from worldplan.eval.show.film import encode_video
+from worldplan.eval.statistics.estimate import estimate
+from worldplan.provenance import provenance
+
+Progress = Callable[[Iterator[int], int], Iterator[int]]
+
+FILMED = 6  # episodes whose frames are kept for figure and video
+from worldplan.eval.control.baselines import AGENT, RANDOM, REFERENCE, STILL  # noqa
+
+
+def plan_to_goals(
+    agent: PlanningAgent,
+    config: PlanConfig | None = None,
+    *,
+    name: str = "",
+    progress: Progress = lambda items, total: items,
+) -> PlanReport:
+    """Let an agent reach goals from pixels, beside the true-state clipped LQR, random torques and standing still.
+
+    All controllers run the same pairs with the same seeds.
+
+    Args:
+        agent: a planner in the loop.
+        config: None for the defaults.
+        name: of the agent, for the report.
+        progress: wraps the iterator of the agent's episodes.
+
+    Raises:
+        BadFile: the goal image is missing or no PNG.
+        InvalidInput: the goal image has another size or colours, or a pose is out of range.
+    """
+    config = config or PlanConfig()
+    goal = None if config.goal_image is None else read_goal_image(config.goal_image)
+    card = getattr(agent.encoder, "card", {})
+    check_encoder(agent.encoder)
+    pairs = config.pairs()
+    env, watched = GoalImage(ReacherGoal(**config.world), goal), _Watched(agent)
+    episodes, runs = [], []
+    for k in progress(iter(range(config.episodes)), config.episodes):
+        run = rollout(env, watched, 1, seed=config.seed + k, options=[pairs.options()[k]])
+        episodes.append(_episode(watched, run, env.shown, known=goal is None, keep=k < FILMED))
+        runs.append(replace(run, frames=[episodes[-1].latents]))  # frames of many episodes would fill the memory
+    time = time_steps(agent, episodes[0].film, episodes[0].goal_image)
+    controls: tuple[ControlSummary, ...] = ()
+    distances: tuple[LatentSummary, ...] = ()
+    if goal is None:
+        results = {AGENT: measure(runs)} | _others(config, pairs)
+        reference = results[REFERENCE]
+        controls = tuple(summarise(name, result, reference) for name, result in results.items())
+        costs = zip(results[AGENT].cost, reference.cost, strict=True)
+        ratios = [float(a / b) if b > 1e-9 else None for a, b in costs]
+        episodes = [replace(e, cost_ratio=r) for e, r in zip(episodes, ratios, strict=True)]
+    else:
+        distances = _latent_distances(agent, config, pairs, episodes)
+    about = {
+        "name": name or type(agent).__name__,
+        "encoder_sha256": card.get("sha256"),
+        "planner": agent.planner,
+        "options": agent.options,
+    }
+    return PlanReport(config, about, controls, distances, time, tuple(episodes))
+
+
+def write_plan(report: PlanReport, folder: Path | str, video: str = "gif", command: str = "") -> list[Path]:
+    """Write `plan.json`, `plan.png` and `plan.gif` or `plan.mp4`, each whole or not at all.
+
+    Args:
+        report: of `plan_to_goals`.
+        folder: made if missing; files of an earlier run are replaced.
+        video: `gif`, `mp4` or `none`.
+        command: provenance.
+
+    Returns:
+        What was written.
+
+    Raises:
+        MissingExtra: mp4 without the `video` extra.
+    """
+    films = {} if video == "none" else {f"plan.{video}": encode_video(draw_film(report), video)}
+    pictures = {"plan.png": draw_plan(report), **films}  # all drawn before the first is written
+    for name, data in pictures.items():
+        with atomic_write(Path(folder) / name) as stream:
+            stream.write(data)
+    for name in {"plan.gif", "plan.mp4"} - set(films):  # an earlier run's film would belie these numbers
+        (Path(folder) / name).unlink(missing_ok=True)
+    facts = {**provenance(command, report.config.seed), **report.to_dict()}
+    write_json(Path(folder) / "plan.json", facts)
+    return [Path(folder) / name for name in ("plan.json", *pictures)]
+
+
+class _Watched:
+    """The agent, with the chart of this episode and a count of the steps at which its planner fell back to LQR."""
+
+    def __init__(self, agent: PlanningAgent) -> None:
+        self.agent = agent
+        self.fallbacks = 0
+        self.chart = 0
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...]]:
+        action, after = self.agent.predict(observation, state, episode_start, deterministic)
+        self.chart, self.fallbacks = int(after.turns[0]), int(np.sum(after.fallbacks))
+        return action, after
+
+
+def _episode(watched: _Watched, run: Trajectories, goal: Frames, known: bool, keep: bool) -> Episode:
+    info = {name: values[0] for name, values in run.info.items()}
+    shown = np.concatenate([run.frames[0], goal[None]])
+    latents = np.asarray(watched.agent.encoder(turn(shown, np.full(len(shown), watched.chart))))
+    return Episode(
+        start_qpos=info["qpos"][0],
+        goal_qpos=info["goal_qpos"][0] if known else None,
+        qpos=info["qpos"],
+        actions=run.actions[0],
+        latents=latents[:-1],
+        goal_latent=latents[-1],
+        tip_distance=info["tip_distance"] if known else None,
+        success=bool(info["is_success"][-1]) if known else None,
+        cost_ratio=None,
+        chart=watched.chart,
+        fallbacks=watched.fallbacks,
+        goal_image=goal,
+        frames=run.frames[0] if keep else None,
+    )
+
+
+def _others(config: PlanConfig, pairs: Tasks) -> dict[str, ControlResult]:
+    """What the controllers without eyes make of the same pairs; no frame is drawn."""
+    blind = {**config.world, "pixels": False}
+    return {
+        REFERENCE: evaluate_control(TrueStateLQR(), pairs, config.seed, true_state=True, **blind),
+        RANDOM: evaluate_control(None, pairs, config.seed, **blind),
+        STILL: evaluate_control(StandStill(), pairs, config.seed, **blind),
+    }
+
+
+def _latent_distances(
+    agent: PlanningAgent, config: PlanConfig, pairs: Tasks, episodes: list[Episode]
+) -> tuple[LatentSummary, ...]:
+    """Where the agent, random torques and standing still (an arm at rest stays: there is no gravity) end."""
+    env, goal = ReacherGoal(**config.world), episodes[0].goal_latent
+    random = []
+    for k, options in enumerate(pairs.options()):
+        last = rollout(env, None, 1, seed=config.seed + k, options=[options]).frames[0][-1]
+        random.append(np.linalg.norm(agent.encoder(last) - goal))
+    ends = {
+        AGENT: np.array([e.latent_distance[-1] for e in episodes]),
+        RANDOM: np.array(random),
+        STILL: np.array([e.latent_distance[0] for e in episodes]),
+    }
+    return tuple(LatentSummary(name, len(d), estimate(d, np.median)) for name, d in ends.items())

@@ -1,0 +1,1 @@
+"""`worldplan reproduce`: the published table and figure, made again."""

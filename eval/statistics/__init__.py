@@ -1,0 +1,1 @@
+"""Numbers with intervals: estimates, bootstrap, paired test, correlation. NumPy and SciPy only."""

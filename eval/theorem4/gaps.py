@@ -1,0 +1,229 @@
+"""One problem in two latent spaces: plan in each from scratch, and measure by how much the plans differ.
+
+Nothing is carried from one space to the other but what an encoder carries (see `seen_through`); each space solves its
+own equations, terminal weights included. Besides the agreement of the two, each solution is asked for itself whether it
+is a minimum ("optimality"): a planner that errs alike in both spaces does not pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from scipy.linalg import solve_discrete_lyapunov
+
+from worldplan.arrays import Floats
+from worldplan.eval.theorem4.problems import LatentProblem, relative
+from worldplan.planning.lqr import LQRSolution, solve_lqr
+from worldplan.planning.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve_mpc
+from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
+
+Policy = Callable[[Floats, int], Floats]
+
+MPC_HORIZON, MPC_STEPS = 10, 4
+LIMIT = 0.7  # torque limit over the largest action that is wanted at the start
+
+TOLERANCE = 1e-9  # relative gap up to which two spaces agree
+ROUNDINGS = 1e3  # beyond it, where a problem is ill-conditioned: so many machine epsilons times its condition number
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Relative differences between two spaces.
+
+    Attributes:
+        value: of the cost from the start.
+        action: of the first action.
+        plan: of the whole action sequence.
+        more: by name: gain, value matrix, trajectory (pulled back), optimality.
+        condition: computes the condition number of the problem; called only where it matters.
+    """
+
+    value: float
+    action: float
+    plan: float
+    more: dict[str, float]
+    condition: Callable[[], float]
+
+    @property
+    def all(self) -> dict[str, float]:
+        """All of them by name."""
+        return {"value": self.value, "action": self.action, "plan": self.plan, **self.more}
+
+    @property
+    def worst(self) -> tuple[str, float]:
+        """The largest, and its name."""
+        name = max(self.all, key=lambda key: self.all[key])
+        return name, self.all[name]
+
+    def tolerance(self, tolerance: float = TOLERANCE) -> float:
+        """What the worst may be: `tolerance`, or more if rounding in an ill-conditioned problem explains more."""
+        if self.worst[1] <= tolerance:
+            return tolerance
+        return max(tolerance, ROUNDINGS * float(np.finfo(np.float64).eps) * self.condition())
+
+
+def lqr_gaps(
+    world: LatentProblem,
+    seen: LatentProblem,
+    horizon: int | None = None,
+    solve: Callable[..., LQRSolution] = solve_lqr,
+) -> Gaps:
+    """LQR in both spaces, of an infinite or finite horizon, and the closed loop under common noise."""
+    ours, theirs = (solve(p.dynamics, p.cost, horizon) for p in (world, seen))
+    steps = horizon or len(world.noise)
+    plans, states = _loops(
+        (world, seen),
+        [
+            lambda x, t: ours.action(x, world.goal, t),
+            lambda x, t: theirs.action(x, seen.goal, t),
+        ],
+        steps,
+    )
+    values = [float(s.value(p.start, p.goal)) for s, p in ((ours, world), (theirs, seen))]
+    lift = seen.basis @ np.linalg.inv(world.basis)
+    more = {
+        "gain": relative(theirs.gain @ lift - ours.gain, ours.gain),
+        "value matrix": relative(lift.T @ theirs.value_matrix @ lift - ours.value_matrix, ours.value_matrix),
+        "trajectory": relative(states[1] - states[0], states[0]),
+        "optimality": max(map(_stationarity, (ours, theirs))),
+    }
+    value, action = relative(values[1] - values[0], values[0]), relative(plans[1][0] - plans[0][0], plans[0][0])
+    return Gaps(value, action, relative(plans[1] - plans[0], plans[0]), more, lambda: _condition(ours))
+
+
+def mpc_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan] = solve_mpc) -> Gaps:
+    """MPC with torque limits that are active at the start, and some steps of its closed loop under common noise."""
+    solvers, limit = _limited(world, seen)
+    ours, theirs = (solve(s, p.start, p.goal) for s, p in zip(solvers, (world, seen), strict=True))
+    first, second = solvers
+    _, states = _loops(
+        (world, seen),
+        [
+            lambda x, t: solve(first, x, world.goal).actions[0],
+            lambda x, t: solve(second, x, seen.goal).actions[0],
+        ],
+        MPC_STEPS,
+    )
+    more = _plan_states(world, seen, states, ours, theirs)
+    more["optimality"] = max(ours.residual, theirs.residual) / limit
+    return Gaps(*_plan_gaps(ours, theirs), more, lambda: first.qp.scale / first.qp.convexity)
+
+
+def cem_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
+    """The cross-entropy method in both spaces, the same random numbers: a plan, and some steps of its closed loop."""
+    return _sampled_gaps(world, seen, partial(solve_cem, config=CEMConfig(samples=64, iterations=10)), seed)
+
+
+def mppi_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
+    """The same for model predictive path integral control."""
+    return _sampled_gaps(world, seen, partial(solve_mppi, config=MPPIConfig(samples=64, iterations=10)), seed)
+
+
+def _limited(world: LatentProblem, seen: LatentProblem) -> tuple[tuple[MPCSolver, MPCSolver], float]:
+    """MPC of both, with torques limited to a part of what the LQR wants at the start: actions are not rotated."""
+    wanted = solve_lqr(world.dynamics, world.cost).action(world.start, world.goal)
+    limit = LIMIT * float(np.abs(wanted).max())
+    first, second = (build_mpc(MPCProblem(p.dynamics, p.cost, MPC_HORIZON, -limit, limit)) for p in (world, seen))
+    return (first, second), limit
+
+
+def _sampled_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan], seed: int) -> Gaps:
+    solvers, _ = _limited(world, seen)
+    ours, theirs = (solve(s, p.start, p.goal, rng=seed) for s, p in zip(solvers, (world, seen), strict=True))
+    _, states = _loops(
+        (world, seen),
+        [_replanning(solvers[0], world.goal, solve), _replanning(solvers[1], seen.goal, solve)],
+        MPC_STEPS,
+    )
+    more = _plan_states(world, seen, states, ours, theirs)
+    return Gaps(*_plan_gaps(ours, theirs), more, lambda: solvers[0].qp.scale / solvers[0].qp.convexity)
+
+
+def _plan_states(
+    world: LatentProblem, seen: LatentProblem, states: list[Floats], ours: Plan, theirs: Plan
+) -> dict[str, float]:
+    """Gaps of the closed loops' states and of the planned ones, pulled back."""
+    return {
+        "trajectory": relative(states[1] - states[0], states[0]),
+        "planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states),
+    }
+
+
+def _replanning(solver: MPCSolver, goal: Floats, solve: Callable[..., Plan]) -> Policy:
+    """Plans anew in every step, from the plan of the step before, with the step's number as seed."""
+    plans: list[Plan] = []
+
+    def act(x: Floats, t: int) -> Floats:
+        plans.append(solve(solver, x, goal, rng=t, guess=plans[-1].shifted if plans else None))
+        action: Floats = plans[-1].actions[0]
+        return action
+
+    return act
+
+
+def _plan_gaps(ours: Plan, theirs: Plan) -> tuple[float, float, float]:
+    """Of value, first action and action sequence."""
+    actions = ours.actions, theirs.actions
+    return (
+        relative(theirs.cost - ours.cost, ours.cost),
+        relative(actions[1][0] - actions[0][0], actions[0][0]),
+        relative(actions[1] - actions[0], actions[0]),
+    )
+
+
+def pulled_back(world: LatentProblem, seen: LatentProblem, states: Floats) -> Floats:
+    """States of the second space in the coordinates of the first."""
+    return seen.to_world(states) @ world.basis.T + world.shift
+
+
+def _loops(
+    problems: tuple[LatentProblem, LatentProblem], policies: list[Policy], steps: int
+) -> tuple[list[Floats], list[Floats]]:
+    """Actions (T, m) and states (T + 1, d) of both closed loops, the states in the coordinates of the first."""
+    plans, paths = [], []
+    for problem, policy in zip(problems, policies, strict=True):
+        x, actions, states = problem.start, [], [problem.start]
+        for t in range(steps):
+            actions.append(policy(x, t))
+            x = problem.step(x, actions[-1], t)
+            states.append(x)
+        plans.append(np.array(actions))
+        paths.append(pulled_back(problems[0], problem, np.array(states)))
+    return plans, paths
+
+
+def _stationarity(solution: LQRSolution) -> float:
+    """`|(R + B'PB) K - B'PA|`, relative: the gradient of the cost-to-go in the action (0 iff K is the minimiser)."""
+    A, B, R = solution.dynamics.A, solution.dynamics.B, solution.cost.R
+    if solution.gains is None or solution.value_matrices is None:
+        return _gradient(A, B, R, solution.value_matrix, solution.gain)
+    ends = zip(solution.value_matrices[1:], solution.gains, strict=True)
+    return max(
+        _gradient(A, B, R, solution.value_matrices[1], solution.gain), *(_gradient(A, B, R, P, K) for P, K in ends)
+    )
+
+
+def _gradient(A: Floats, B: Floats, R: Floats, P: Floats, K: Floats) -> float:
+    pull = B.T @ P
+    return relative((R + pull @ B) @ K - pull @ A, pull @ A)
+
+
+def _condition(solution: LQRSolution) -> float:
+    """Condition of the Riccati solution: relative change of P over that of A, B and W (Sun 1998, up to a constant).
+
+    A change D of the right-hand side moves P by `sum_t A_t' D A_t`, `A_t` the closed loop over t steps; its norm is
+    that of S, the same sum for `D = I`. The data move the right-hand side by at most `|W| + 2 |A|^2 |P|` relative.
+    """
+    A, B, W = solution.dynamics.A, solution.dynamics.B, solution.cost.W
+    if solution.gains is None:
+        S = solve_discrete_lyapunov((A - B @ solution.gain).T, np.eye(len(A)))
+    else:
+        S = np.eye(len(A))
+        for K in solution.gains[::-1]:
+            S = np.eye(len(A)) + (A - B @ K).T @ S @ (A - B @ K)
+    size = np.linalg.norm(solution.value_matrix, 2)
+    data = np.linalg.norm(W, 2) + 2 * np.linalg.norm(A, 2) ** 2 * size
+    return float(np.linalg.norm(S, 2) * data / size)

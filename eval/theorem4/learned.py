@@ -1,0 +1,215 @@
+"""The learned level: an encoder, and all that is fitted to it, against the true state or another encoder.
+
+Both sides plan in their own coordinates with the same invariant cost, `|h - g|^2 + (.1 / scale^2) |u|^2`: the true
+state on `z = theta / scale` and its rate (W = I, the same R), an encoder on its latent, the goal encoded like the
+states. Both are given the same rollouts and the same estimator: dynamics, noise and filter. Theorem 4 (Klindt, LeCun,
+Balestriero 2026, arXiv 2605.26379) then says that value, torques and cost are equal if the encoder is a rotation of
+the state. No learned encoder is one exactly, so that the gaps are numbers with a stated tolerance and no proof; what
+is proven about them stands beside: the ledger (where the cost comes from) and the certificate (what it can be).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.agents.latent_controller import LatentController
+from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.arrays import Floats
+from worldplan.data.trajectories import Trajectories
+from worldplan.envs.reacher import CONTROL_WEIGHT, ReacherGoal
+from worldplan.envs.rollout import rollout
+from worldplan.envs.tasks import Tasks, TrueStateObservation
+from worldplan.eval.control.ledger import CostLedger, cost_ledger
+from worldplan.eval.theorem4.certificate import ROUNDING, certify
+from worldplan.eval.theorem4.levels import LearnedLevel
+from worldplan.eval.theorem4.pixels import PixelConfig, Recorder, radians_per_unit, torque_episodes
+from worldplan.eval.theorem4.report import LearnedReport
+from worldplan.learning.encoder import Encoder, encode
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
+
+SPREAD, FARTHEST = 0.7, 1.5  # radians: start and goal are never more than half a turn apart
+# The published figure parts encoders of the Gaussian world, about 1.0 times the straight line's cost, from those of
+# trajectories, about 1.15 with outliers to 10. A quarter above the reference lets the former pass with what 8 episodes
+# leave open, and none that fails to reach its goals.
+TOLERANCE = 0.25
+TORQUE_TOLERANCE = 0.5  # no torque at all has gap 1; noise of the last steps at the goal is most of what is left
+LEDGER_TOLERANCE = 1e-9
+TRUE_STATE = "the true state"
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two that are compared.
+
+    Args:
+        name: for the report.
+        encoder: None sees the true state.
+        scale: radians per unit of its coordinates.
+        dynamics: fitted in them.
+    """
+
+    name: str
+    encoder: Encoder | None
+    scale: float
+    dynamics: LinearDynamics
+
+    @cached_property
+    def cost(self) -> QuadraticCost:
+        """In its units: times `scale^2` these are squared radians."""
+        n, m = self.dynamics.state_dim // 2, self.dynamics.action_dim
+        return QuadraticCost.goal_reaching(n, CONTROL_WEIGHT / self.scale**2, action_dim=m)
+
+    @cached_property
+    def controller(self) -> LatentController:
+        """Its filter and its clipped LQR."""
+        return LatentController(self.dynamics, self.cost, self.dynamics.state_dim // 2)
+
+    def positions(self, run: Trajectories) -> Floats:
+        """(E, T + 1, n) of episodes of one length."""
+        if self.encoder is None:
+            return np.stack(run.info["qpos"]) / self.scale
+        return np.stack([encode(self.encoder, frames, twice=True) for frames in run.frames])
+
+    def values(self, positions: Floats, goals: Floats) -> Floats:
+        """(E,) cost-to-go from rest at (E, T + 1, n), rad^2."""
+        start = self.controller.start(positions[:, 0])
+        return self.scale**2 * self.controller.lqr.value(start, goals)
+
+    def ledger(self, positions: Floats, goals: Floats, actions: Floats) -> CostLedger:
+        """Of closed loops, whoever closed them; rad^2, summed over the episodes."""
+        rates = np.diff(positions, axis=1, prepend=positions[:, :1])
+        states = np.concatenate([positions, rates], axis=2)
+        return cost_ledger(self.controller.lqr, states, actions, goals).times(self.scale**2)
+
+
+def fit_side(encoder: Encoder | None, data: Trajectories, scale: float, name: str) -> Side:
+    """Fit dynamics and noise to what one side sees of random-torque episodes.
+
+    Raises:
+        InvalidInput: no encoder, or latents that do not identify dynamics.
+    """
+    seen = data.info["qpos"] if encoder is None else data.frames
+    latents = [rows / scale if encoder is None else encode(encoder, rows, twice=True) for rows in seen]
+    return Side(name, encoder, scale, fit_dynamics(latents, data.actions))
+
+
+class _Informed:
+    """Filter and planner of a side that sees the true state, behind `predict`."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...]]:
+        """Torques (2,) for the observation of `TrueStateObservation`."""
+        z, goal = (observation[key][None, :2] / self.side.scale for key in ("observation", "desired_goal"))
+        controller = self.side.controller
+        fresh = state is None or np.any(episode_start)
+        mean = controller.start(z) if state is None or fresh else controller.observe(state[0], state[1], z)
+        action = controller.act(mean, goal)[0].astype(np.float32)
+        return action[0], (mean, action.astype(np.float64))
+
+
+def _close_loop(side: Side, pairs: Tasks, seed: int, profile: str, steps: int) -> tuple[Trajectories, Floats]:
+    """Episodes in MuJoCo, and the goals (E, n) as this side sees them."""
+    options: dict[str, Any] = {"seed": seed, "steps": steps, "options": pairs.options()}
+    if side.encoder is None:
+        blind = TrueStateObservation(ReacherGoal(pixels=False))
+        return rollout(blind, _Informed(side), len(pairs.starts), **options), pairs.goals / side.scale
+    recorder = Recorder(PlanningAgent(side.encoder, side.dynamics, side.cost))
+    run = rollout(ReacherGoal(profile=profile), recorder, len(pairs.starts), **options)
+    return run, encode(side.encoder, np.stack([row["desired_goal"] for row in recorder.seen[::steps]]), twice=True)
+
+
+def learned_level(
+    encoder: Encoder,
+    reference: Encoder | None = None,
+    seed: int = 0,
+    profile: str = "dmc",
+    config: PixelConfig | None = None,
+) -> LearnedReport:
+    """Compare planning behind an encoder with planning on the true state, or behind another encoder.
+
+    Args:
+        encoder: frames to latents.
+        reference: None for the true state.
+        seed: of poses and torques.
+        profile: look of the frames.
+        config: how much is rendered; None for the defaults.
+
+    Raises:
+        InvalidInput: no encoder, or latents that do not identify dynamics.
+        NotStabilizable: no feedback stabilises what was fitted.
+    """
+    config = config or PixelConfig()
+    data = torque_episodes(seed, profile, config)
+    scale = radians_per_unit(encoder, data)
+    ours = fit_side(encoder, data, scale, "the encoder")
+    other = (scale, TRUE_STATE)
+    if reference is not None:
+        other = (radians_per_unit(reference, data), "the reference encoder")
+    theirs = fit_side(reference, data, *other)
+    starts, goals = (SPREAD * np.random.default_rng([seed, 4000]).standard_normal((2, config.episodes, 2))).clip(
+        -FARTHEST, FARTHEST
+    )
+    pairs = Tasks(starts, goals)
+    run, ours_goals = _close_loop(ours, pairs, seed, profile, config.steps)
+    best, theirs_goals = _close_loop(theirs, pairs, seed, profile, config.steps)
+    actions, h, z = np.stack(run.actions), ours.positions(run), theirs.positions(run)
+    value, expected = ours.values(h, ours_goals), theirs.values(z, theirs_goals)
+    torques = ours.controller.replay(h, ours_goals, actions)
+    wanted = theirs.controller.replay(z, theirs_goals, actions)
+    cost, least = (-float(np.sum(side.rewards)) for side in (run, best))
+    ledger = theirs.ledger(z, theirs_goals, actions)
+    own = theirs.ledger(theirs.positions(best), theirs_goals, np.stack(best.actions))
+    agent = PlanningAgent(encoder, ours.dynamics, ours.cost)
+    proof = certify(
+        agent,
+        scale=scale,
+        seed=seed,
+        profile=profile,
+        pairs=config.pairs,
+        paths=config.paths,
+        steps=config.path_steps,
+    )
+    levels = (
+        LearnedLevel(
+            "value",
+            float(np.abs(value - expected).sum() / expected.sum()),
+            TOLERANCE,
+            f"cost-to-go {value.sum():.3g} for {expected.sum():.3g} rad^2",
+        ),
+        LearnedLevel(
+            "torques",
+            float(np.sqrt(np.square(torques - wanted).mean() / np.square(wanted).mean())),
+            TORQUE_TOLERANCE,
+            f"r.m.s. over {len(wanted) * config.steps} steps of the encoder's closed loops, relative",
+        ),
+        LearnedLevel(
+            "closed-loop cost",
+            cost / least - 1,
+            TOLERANCE,
+            f"{cost:.4g} for {least:.4g} rad^2 over {config.episodes} episodes in MuJoCo",
+        ),
+        LearnedLevel(
+            "ledger", max(ledger.residual, own.residual, proof.ledger), LEDGER_TOLERANCE, "closes, relative residual"
+        ),
+        LearnedLevel(
+            "certificate",
+            proof.measured.low / proof.value,
+            proof.bound / proof.value + ROUNDING,
+            f"loss over value, lower limit; the bound is {proof.looseness:.2g} times the mean loss",
+        ),
+    )
+    return LearnedReport(theirs.name, config.episodes, config.steps, levels, ledger, own, proof)

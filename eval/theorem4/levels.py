@@ -1,0 +1,166 @@
+"""The levels of the verifier of Theorem 4: what was measured, what is allowed, and whether it passed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class ExactLevel:
+    """Random problems, each planned in the world's coordinates and behind an encoder `h = Q z + b`.
+
+    Attributes:
+        name: planner and plant.
+        problems: how many.
+        failed: how many of them lie beyond their tolerance, or were not solved.
+        tolerance: relative gap that is allowed.
+        by_condition: problems that lie beyond it, but within 1e3 x machine epsilon x their condition number.
+        worst: largest relative gap of all problems.
+        quantity: of what.
+        problem: which problem that was.
+        condition: its condition number; None if it could not be solved.
+        gaps: largest relative gap by quantity.
+    """
+
+    name: str
+    problems: int
+    failed: int
+    tolerance: float
+    by_condition: int
+    worst: float
+    quantity: str
+    problem: str
+    condition: float | None
+    gaps: dict[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all problems agree."""
+        return self.problems > 0 and self.failed == 0
+
+
+@dataclass(frozen=True)
+class Dose:
+    """What one size of a mistake does.
+
+    Attributes:
+        size: of the mistake.
+        trials: problems.
+        rejected: of these.
+        value: median relative error of the value.
+        action: of the first action.
+        plan: of the action sequence.
+        least: smallest worst gap of a trial, over the gap that would have been accepted.
+    """
+
+    size: float
+    trials: int
+    rejected: int
+    value: float
+    action: float
+    plan: float
+    least: float
+
+
+@dataclass(frozen=True)
+class MistakeLevel:
+    """A control over its sizes.
+
+    Attributes:
+        name: what is wrong.
+        planner: LQR, MPC, or QP for the one with limits on latents.
+        expected: whether it has to be rejected (a mistake) or accepted (none).
+        required: smallest size for which that must hold in all trials.
+        tolerance: relative gap that is accepted.
+        doses: by size, descending.
+    """
+
+    name: str
+    planner: str
+    expected: Literal["rejected", "accepted"]
+    required: float
+    tolerance: float
+    doses: tuple[Dose, ...]
+
+    @property
+    def resolution(self) -> float | None:
+        """Smallest tested size down to which every trial was rejected; None if not even the largest was."""
+        smallest = None
+        for dose in self.doses:
+            if dose.rejected < dose.trials:
+                break
+            smallest = dose.size
+        return smallest
+
+    @property
+    def judged(self) -> tuple[Dose, ...]:
+        """The doses that count for the verdict."""
+        return tuple(dose for dose in self.doses if dose.size >= self.required * (1 - 1e-9))
+
+    @property
+    def passed(self) -> bool:
+        """Whether the verifier judged this control as it must."""
+        wanted = [dose.trials if self.expected == "rejected" else 0 for dose in self.judged]
+        return bool(wanted) and [dose.rejected for dose in self.judged] == wanted
+
+    @property
+    def monotone(self) -> bool:
+        """Whether larger mistakes have larger median effects on value, action and plan, where they count."""
+        rows = [(dose.value, dose.action, dose.plan) for dose in self.judged]
+        return all(a >= b for big, small in pairwise(rows) for a, b in zip(big, small, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields and verdict; of mistakes also what was seen of them."""
+        effects = {"resolution": self.resolution, "monotone": self.monotone}
+        return {**asdict(self), "passed": self.passed} | (effects if self.expected == "rejected" else {})
+
+
+@dataclass(frozen=True)
+class PixelLevel:
+    """The whole pipeline on the same frames, built from an encoder f and from another map of its output.
+
+    Attributes:
+        name: planner and map: a rotation, to be accepted; a shear, to be rejected.
+        expected: which of the two.
+        frames: on which torques were compared.
+        tolerance: on torques, in action units (of 1).
+        torque_gap: largest difference of torques on the same frames; of charts, relative to a quarter turn.
+        cost_gap: largest relative difference of closed-loop costs in MuJoCo; None if it was not run.
+    """
+
+    name: str
+    expected: Literal["rejected", "accepted"]
+    frames: int
+    tolerance: float
+    torque_gap: float
+    cost_gap: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gap is on the expected side of the tolerance."""
+        worst = max(self.torque_gap, self.cost_gap or 0.0)
+        return worst <= self.tolerance if self.expected == "accepted" else self.torque_gap > self.tolerance
+
+
+@dataclass(frozen=True)
+class LearnedLevel:
+    """One number that an encoder is judged by.
+
+    Attributes:
+        name: of what.
+        gap: measured.
+        tolerance: what it may be.
+        evidence: where it comes from, for a reader.
+    """
+
+    name: str
+    gap: float
+    tolerance: float
+    evidence: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gap lies within the tolerance; a gap that is not a number does not."""
+        return self.gap <= self.tolerance

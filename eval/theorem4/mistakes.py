@@ -1,0 +1,195 @@
+"""Negative controls of Theorem 4: ways to be wrong that the verifier must reject, each at known sizes.
+
+The theorem (Klindt, LeCun, Balestriero 2026, arXiv 2605.26379) needs an orthogonal map, the goal carried along with the
+state, a cost that no rotation changes, and no limits on latents. Each control breaks one of these by a known amount.
+A consistently encoded offset breaks none, and must be accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import cvxpy as cp
+import numpy as np
+from scipy.linalg import expm
+
+from worldplan.arrays import Floats
+from worldplan.errors import SolverFailed
+from worldplan.eval.theorem4.gaps import Gaps, pulled_back
+from worldplan.eval.theorem4.problems import LatentProblem, draw_problem, relative, seen_through
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.mpc import MPCProblem, MPCSolver, build_mpc
+from worldplan.planning.rotation import random_rotation
+
+Compared = tuple[LatentProblem, LatentProblem]
+Mistake = Callable[[LatentProblem, float, np.random.Generator], Compared]
+"""World, size, generator to the two problems that are compared; the same draws at every size."""
+
+
+def non_orthogonal(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
+    """`h = M z` with `|M'M - I| = size` (spectral norm), in a random direction."""
+    n = world.latent_dim
+    G = rng.standard_normal((n, n))
+    values, vectors = np.linalg.eigh(G + G.T)
+    values *= np.sign(values[np.abs(values).argmax()]) / np.abs(values).max()  # the largest is +1
+    stretch = (vectors * np.exp(0.5 * np.log1p(size) * values)) @ vectors.T
+    return world, seen_through(world, random_rotation(n, rng) @ stretch)
+
+
+def forgotten_offset(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
+    """`h = Q z + b`, but the goal is taken as `Q z_goal`; `|b| = size |x_start - x_goal|`."""
+    fair, encoded = consistent_offset(world, size, rng)
+    return fair, replace(encoded, goal=encoded.goal - encoded.shift[: world.latent_dim])
+
+
+def consistent_offset(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
+    """The same with the goal encoded like the states: no mistake, to be accepted."""
+    n = world.latent_dim
+    Q, direction = random_rotation(n, rng), rng.standard_normal(n)
+    away = np.linalg.norm(world.start - world.cost.goal_state(world.goal))
+    return world, seen_through(world, Q, size * away * direction / np.linalg.norm(direction))
+
+
+def goal_left_behind(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
+    """`h = Q z`, but the goal is `z_goal`; Q turns a random plane through it so that `|Q z_goal - z_goal| = size |..|`.
+
+    Sizes up to 2.
+    """
+    first = world.goal / np.linalg.norm(world.goal)
+    second = rng.standard_normal(world.latent_dim)
+    second -= first * (first @ second)
+    second /= np.linalg.norm(second)
+    turn = np.outer(second, first) - np.outer(first, second)
+    Q = expm(2 * np.arcsin(size / 2) * turn)
+    return world, replace(seen_through(world, Q), goal=world.goal)
+
+
+def anisotropic_cost(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
+    """`W = kron(C, diag(1 + size, 1, ...))`, the same in both spaces."""
+    n = world.latent_dim
+    Q = random_rotation(n, rng)
+    while abs(Q[0, 0]) > 0.9:  # a rotation about the first axis leaves this cost alone: no mistake
+        Q = random_rotation(n, rng)
+    D = np.kron(np.eye(len(world.start) // n), np.diag([1 + size] + [1.0] * (n - 1)))
+    # C commutes with D block by block, so that this is kron(C, diag(...)).
+    cost = QuadraticCost(np.sqrt(D) @ world.cost.W @ np.sqrt(D), world.cost.R, latent_dim=n)
+    tilted = replace(world, cost=cost)
+    return tilted, seen_through(tilted, Q)
+
+
+MISTAKES: dict[str, Mistake] = {
+    "non-orthogonal map": non_orthogonal,
+    "goal without the offset": forgotten_offset,
+    "goal not rotated": goal_left_behind,
+    "anisotropic cost": anisotropic_cost,
+}
+HARMLESS: dict[str, Mistake] = {"consistent offset": consistent_offset}
+
+
+# --- limits on single latents: the one mistake that is not about the encoder
+
+HORIZON = 6
+SETTINGS = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
+ROTATIONS = 30  # drawn; the one that shrinks the plan's largest coordinate most is taken
+
+
+def rotated_box(size: float, rng: np.random.Generator, k: int) -> Gaps:
+    """One trial of the mistake: the same `|h_i| <= b` in both spaces, `h = Q z`, Q a generic rotation.
+
+    The box cuts into the reference plan: its largest coordinate without the box is `(1 + size) b`.
+    """
+    world, free = _world(rng, k)
+    peak = float(np.abs(free[1:]).max())
+    candidates = [random_rotation(world.latent_dim, rng) for _ in range(ROTATIONS)]
+    Q = min(candidates, key=lambda Q: float(np.abs(free[1:] @ Q.T).max()))
+    return _box_gaps(world, Q, peak / (1 + size))
+
+
+def permuted_box(size: float, rng: np.random.Generator, k: int) -> Gaps:
+    """The same box where Q permutes and flips axes, which leaves the box alone: no mistake, to be accepted."""
+    world, free = _world(rng, k)
+    n = world.latent_dim
+    Q = np.eye(n)[rng.permutation(n)] * rng.choice([-1.0, 1.0], n)
+    return _box_gaps(world, Q, float(np.abs(free[1:]).max()) / (1 + size))
+
+
+def _world(rng: np.random.Generator, k: int) -> tuple[LatentProblem, Floats]:
+    """A problem whose best plan without the box goes furthest along an axis, and the states of that plan."""
+    n = 2 + k % 3
+    drawn = draw_problem(rng, n, action_dim=n, steps=HORIZON)
+    free = _BoxPlanner(drawn).plan(None).states
+    furthest = free[1:][np.linalg.norm(free[1:], axis=1).argmax()]
+    basis, upper = np.linalg.qr(np.column_stack([furthest, np.eye(n)[:, 1:]]))
+    world = seen_through(drawn, (basis * np.where(np.diag(upper) < 0, -1.0, 1.0)).T)
+    return world, free @ world.basis.T
+
+
+class _BoxPlan(NamedTuple):
+    actions: Floats
+    states: Floats
+    cost: float
+
+
+def _box_gaps(world: LatentProblem, Q: Floats, limit: float) -> Gaps:
+    seen = seen_through(world, Q)
+    ours, theirs = (_BoxPlanner(p).plan(limit) for p in (world, seen))
+    return Gaps(
+        value=relative(theirs.cost - ours.cost, ours.cost),
+        action=relative(theirs.actions[0] - ours.actions[0], ours.actions[0]),
+        plan=relative(theirs.actions - ours.actions, ours.actions),
+        more={"planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states)},
+        condition=lambda: 1.0,
+    )
+
+
+class _BoxPlanner:
+    """Minimise the cost of MPC over the actions, with `|h_t| <= limit` for every step and coordinate; no torque limit.
+
+    States depend on actions by `h = free + G u`.
+    """
+
+    def __init__(self, problem: LatentProblem) -> None:
+        self.problem = problem
+        self.solver: MPCSolver = build_mpc(MPCProblem(problem.dynamics, problem.cost, HORIZON, -np.inf, np.inf))
+        A, B = problem.dynamics.A, problem.dynamics.B
+        powers = [B]
+        for _ in range(HORIZON - 1):
+            powers.append(A @ powers[-1])
+        empty = np.zeros_like(B)
+        self.G = np.block([[powers[t - s] if s <= t else empty for s in range(HORIZON)] for t in range(HORIZON)])
+        self.q = self.solver.linear_term(problem.start, problem.goal)
+        self.free = self._roll_out(np.zeros(self.G.shape[1])).states[1:].ravel()
+
+    def plan(self, limit: float | None) -> _BoxPlan:
+        """The best plan within the box, exact to rounding where the solver's active set is the right one.
+
+        Raises:
+            SolverFailed: Clarabel found no plan.
+        """
+        H, q, G = self.solver.qp.H / self.solver.qp.scale, self.q / self.solver.qp.scale, self.G
+        if limit is None:
+            return self._roll_out(self.solver.qp.unlimited(self.q))
+        u = cp.Variable(len(q))
+        sides, bounds = np.concatenate([G, -G]), limit + np.concatenate([-self.free, self.free])
+        box: Any = sides @ u <= bounds
+        program = cp.Problem(cp.Minimize(cp.quad_form(u, cp.psd_wrap(H)) + 2 * q @ u), [box])
+        program.solve(solver=cp.CLARABEL, **SETTINGS)
+        if program.status != cp.OPTIMAL or u.value is None:
+            raise SolverFailed(f"no plan within the latent box (status {program.status})", self.problem, program.status)
+        # An interior-point solution is good to the root of its tolerance where a limit is met with little force. With
+        # the limits that are met known, one linear solve gives the rest: kept if it is feasible and pushes inwards.
+        met = np.asarray(box.dual_value) > bounds - sides @ u.value
+        C = sides[met]
+        system = np.block([[2 * H, C.T], [C, np.zeros((len(C), len(C)))]])
+        solution = np.linalg.lstsq(system, np.concatenate([-2 * q, bounds[met]]))[0]
+        exact, forces = solution[: len(q)], solution[len(q) :]
+        slack = 1e-9 * limit
+        if (forces >= -slack).all() and (sides @ exact <= bounds + slack).all():
+            return self._roll_out(exact)
+        return self._roll_out(np.asarray(u.value))
+
+    def _roll_out(self, u: Floats) -> _BoxPlan:
+        actions = u.reshape(HORIZON, -1)
+        return _BoxPlan(actions, *self.solver.roll_out(self.problem.start, self.problem.goal, actions))

@@ -1,0 +1,203 @@
+"""Pixel-exact: the pipeline of a real encoder f, built once from f and once from `M f`, on the same frames.
+
+For an orthogonal M all torques must agree, whatever f is: this needs no identifiability, and finds every step that does
+not turn with the latent (a ridge, a diagonal noise model, clipping by coordinate). For a shear they must not.
+Theorem 4 of Klindt, LeCun, Balestriero (2026, arXiv 2605.26379).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from worldplan.agents.fitting import FRAME_STRIDE, find_charts
+from worldplan.agents.latent_controller import LatentController
+from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
+from worldplan.arrays import Floats, Frames
+from worldplan.data.trajectories import Trajectories
+from worldplan.envs.reacher import CONTROL_WEIGHT, WRIST_LIMIT, ReacherGoal
+from worldplan.envs.rollout import rollout
+from worldplan.envs.tasks import Tasks, random_torques, sample_tasks
+from worldplan.errors import EncoderCollapsed
+from worldplan.eval.theorem4.levels import PixelLevel
+from worldplan.learning.encoder import Encoder, encode
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.dynamics import fit_dynamics
+from worldplan.planning.rotation import random_rotation
+
+LQR_TOLERANCE, MPC_TOLERANCE = 1e-6, 1e-5  # torque, of 1
+MPC_HORIZON = 15
+SHEAR = 0.1
+NEAR = 0.3  # radians from start to goal
+REACHABLE = np.array([np.inf, WRIST_LIMIT])
+
+
+@dataclass(eq=False)
+class MappedEncoder:
+    """`M f(frames)`."""
+
+    encoder: Encoder
+    M: Floats
+
+    def __post_init__(self) -> None:
+        self.latent_dim = len(self.M)
+
+    def __call__(self, frames: Frames) -> Floats:
+        """Frames (T, 64, 64, 3) to latents (T, n)."""
+        return np.asarray(self.encoder(frames), dtype=np.float64) @ self.M.T
+
+
+class Recorder:
+    """An agent's `predict`, and a copy of what it was shown.
+
+    Args:
+        agent: whose.
+    """
+
+    def __init__(self, agent: PlanningAgent) -> None:
+        self.agent, self.seen = agent, list[dict[str, Frames]]()
+
+    def predict(self, observation: Any, *state: Any, **more: Any) -> Any:
+        """The agent's."""
+        self.seen.append({name: np.array(value) for name, value in observation.items()})
+        return self.agent.predict(observation, *state, **more)
+
+
+def radians_per_unit(encoder: Encoder, data: Trajectories) -> float:
+    """By the encoder's card; where that names no single scale, the ratio of the spreads of angles and latents."""
+    scales: list[float] = getattr(encoder, "card", {}).get("data", {}).get("world", {}).get("scale") or []
+    if len(set(scales)) == 1:
+        return float(scales[0])
+    angles, latents = np.concatenate(data.info["qpos"]), np.concatenate([encoder(frames) for frames in data.frames])
+    return float(np.sqrt(angles.var(axis=0).sum() / latents.var(axis=0).sum()))
+
+
+@dataclass(frozen=True)
+class PixelConfig:
+    """How much is rendered for the levels that have an encoder.
+
+    Args:
+        fit_episodes: random-torque episodes that every pipeline is fitted to.
+        fit_steps: of each.
+        test_episodes: closed loops in which torques are compared.
+        test_steps: of each.
+        episodes: closed loops of the learned level.
+        steps: of each.
+        pairs: poses that the certificate's eps and delta are measured on.
+        paths: on which the certificate's loss is measured.
+        path_steps: of each.
+    """
+
+    fit_episodes: int = 30
+    fit_steps: int = 25
+    test_episodes: int = 3
+    test_steps: int = 25
+    episodes: int = 8
+    steps: int = 60
+    pairs: int = 600
+    paths: int = 24
+    path_steps: int = 30
+
+
+@lru_cache(maxsize=1)
+def torque_episodes(seed: int, profile: str, config: PixelConfig) -> Trajectories:
+    """Random-torque episodes that every pipeline of the verifier is fitted to, frames and joint angles."""
+    return random_torques(sample_tasks(config.fit_episodes, seed).starts, config.fit_steps, seed, profile=profile)
+
+
+def pixel_levels(
+    encoder: Encoder, seed: int = 0, profile: str = "dmc", config: PixelConfig | None = None
+) -> tuple[PixelLevel, ...]:
+    """Compare f with `Q f` (Q random) and with a shear of f.
+
+    Dynamics, noise, filter, charts and planner are fitted to each map of the same random-torque frames; torques are
+    compared in float64 on the frames and actions of closed-loop episodes of f, costs in closed loops of their own.
+    Charts only move where they choose another quarter turn, so that what they consist of is compared too.
+
+    Args:
+        encoder: f.
+        seed: of poses, torques and Q.
+        profile: look of the frames.
+        config: how much is rendered; None for the defaults.
+
+    Raises:
+        InvalidInput: f is not an encoder, see `encode`, or its latents do not identify dynamics.
+        EncoderCollapsed: f is constant on the frames.
+    """
+    config = config or PixelConfig()
+    # Any shoulder angle, so that all charts come up; goals nearby, so that torques stay within their limits.
+    poses = sample_tasks(config.test_episodes, seed + 1, "reset")
+    near = (poses.starts + NEAR * sample_tasks(config.test_episodes, seed + 1).goals).clip(-REACHABLE, REACHABLE)
+    tests = Tasks(poses.starts, near).options()
+    env = ReacherGoal(profile=profile)
+    encode(encoder, env.reset(seed=seed)[0]["observation"][None], twice=True)  # before half a minute of rendering
+    data = torque_episodes(seed, profile, config)
+    latents = [encode(encoder, frames, twice=True) for frames in data.frames]
+    spread = np.concatenate(latents).std(axis=0)
+    if not (spread > 1e-9 * (1 + np.abs(np.concatenate(latents)).max())).all():
+        raise EncoderCollapsed(f"a latent of the encoder is constant over {data.steps} frames (spread {spread})")
+    n, rng = latents[0].shape[1], np.random.default_rng([seed, 2000])
+    shear = (np.eye(n) + SHEAR * np.eye(n, k=1)) if n > 1 else (1 + SHEAR) * np.eye(1)
+    maps = {"f": np.eye(n), "Q f": random_rotation(n, rng), "shear of f": shear}
+    weight = CONTROL_WEIGHT / radians_per_unit(encoder, data) ** 2  # whatever the units, torques are worth the same
+    turnable = np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames])
+    pipelines = {
+        name: _Pipeline(MappedEncoder(encoder, M), [h @ M.T for h in latents], data.actions, weight, turnable)
+        for name, M in maps.items()
+    }
+    costs, shown = {}, list[dict[str, Frames]]()
+    for name in ("f", "Q f"):
+        recorder = Recorder(pipelines[name].agent)
+        run = rollout(env, recorder, config.test_episodes, seed=seed + 1, steps=config.test_steps, options=tests)
+        costs[name] = np.array([-rewards.sum() for rewards in run.rewards])
+        if name == "f":
+            shown, actions = recorder.seen, np.stack(run.actions)
+    torques = {name: pipeline.replay(shown, actions) for name, pipeline in pipelines.items()}
+    cost_gap = float(np.abs(costs["Q f"] / costs["f"] - 1).max())
+    levels = []
+    for k, (planner, tolerance) in enumerate((("LQR", LQR_TOLERANCE), ("MPC", MPC_TOLERANCE))):
+        gaps = {name: float(np.abs(torques[name][k] - torques["f"][k]).max()) for name in ("Q f", "shear of f")}
+        closed = cost_gap if planner == "LQR" else None
+        levels.append(PixelLevel(f"Q f, {planner}", "accepted", len(shown), tolerance, gaps["Q f"], closed))
+        levels.append(PixelLevel(f"shear of f, {planner}", "rejected", len(shown), tolerance, gaps["shear of f"], None))
+    if pipelines["f"].charts is not None:
+        gap = _chart_gap(pipelines["f"].charts, pipelines["Q f"].charts, maps["Q f"])
+        levels.append(PixelLevel("Q f, charts", "accepted", len(turnable), LQR_TOLERANCE, gap, None))
+    return tuple(levels)
+
+
+def _chart_gap(charts: QuarterTurns, turned: QuarterTurns | None, Q: Floats) -> float:
+    """By how much the charts of `Q f` are not those of f, turned; over the size of a quarter turn."""
+    if turned is None:
+        return float("inf")
+    gaps = [np.linalg.norm(turned.shift - Q @ charts.shift), np.linalg.norm(turned.centre - Q @ charts.centre)]
+    return float(max(gaps) / np.linalg.norm(charts.shift))
+
+
+class _Pipeline:
+    """All that stands between frames and torques, fitted to one encoder's latents."""
+
+    def __init__(self, encoder: Encoder, latents: list[Floats], actions: Any, weight: float, turnable: Frames) -> None:
+        self.encoder, self.charts = encoder, find_charts(encoder, turnable)
+        dynamics = fit_dynamics(latents, actions)
+        cost = QuadraticCost.goal_reaching(encoder.latent_dim, weight, action_dim=dynamics.action_dim)
+        self.agent = PlanningAgent(encoder, dynamics, cost, charts=self.charts)
+        self.mpc = LatentController(dynamics, cost, encoder.latent_dim, "mpc", horizon=MPC_HORIZON)
+
+    def replay(self, shown: list[dict[str, Frames]], actions: Floats) -> tuple[Floats, Floats]:
+        """Torques (frames, m) of LQR and MPC for what was shown, with the actions (E, T, m) that were applied."""
+        steps = actions.shape[1]
+        frames, goals = (np.stack([row[key] for row in shown]) for key in ("observation", "desired_goal"))
+        chart = np.zeros(len(shown), dtype=np.int64)
+        if self.charts is not None:
+            ends = (encode_turned(self.encoder, images[::steps]) for images in (frames, goals))
+            chart = np.repeat(self.charts.choose(*ends), steps)
+        seen, wanted = (encode(self.encoder, turn(images, chart)) for images in (frames, goals))
+        episodes = seen.reshape(len(actions), steps, -1), wanted[::steps], actions
+        controllers = (self.agent.controller, self.mpc)
+        linear, planned = (c.replay(*episodes).reshape(len(shown), -1) for c in controllers)
+        return linear, planned

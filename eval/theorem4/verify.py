@@ -1,0 +1,198 @@
+"""Verify Theorem 4: plans behind an encoder that is a rotation are the plans of the true state, and others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from worldplan.checks import checked_seed, positive_int
+from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
+from worldplan.eval.theorem4.dose import SIZES, MistakeTest, Progress, checked_sizes, measure_mistake, mistake_tests
+from worldplan.eval.theorem4.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
+from worldplan.eval.theorem4.learned import learned_level
+from worldplan.eval.theorem4.levels import ExactLevel, MistakeLevel
+from worldplan.eval.theorem4.pixels import PixelConfig, pixel_levels
+from worldplan.eval.theorem4.problems import LatentProblem, draw_problem, seen_through
+from worldplan.eval.theorem4.report import Theorem4Report
+from worldplan.learning.encoder import Encoder
+from worldplan.planning.rotation import random_rotation
+
+HORIZON = (5, 20)
+NOISE = 0.1
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of random problem, and the planner that has to agree on it.
+
+    Attributes:
+        name: for the table.
+        share: of all problems.
+        gaps: of the planner; finite horizons take a third argument.
+        small: range of latents.
+        large: whether there are larger ones, up to `largest`.
+        finite: whether the horizon is.
+        bend: of the plant.
+    """
+
+    name: str
+    share: float
+    gaps: Callable[..., Gaps]
+    small: tuple[int, int] = (2, 16)
+    large: bool = False
+    finite: bool = False
+    bend: float = 0.0
+
+
+FAMILIES = (
+    Family("LQR, infinite horizon", 0.45, lqr_gaps, large=True),
+    Family("LQR, finite horizon", 0.35, lqr_gaps, large=True, finite=True),
+    Family("LQR, nonlinear plant", 0.13, lqr_gaps, bend=0.05),
+    Family("MPC, torque limits", 0.05, mpc_gaps, small=(2, 4)),
+    Family("CEM, common draws", 0.01, cem_gaps, small=(2, 4)),
+    Family("MPPI, common draws", 0.01, mppi_gaps, small=(2, 4)),
+)
+
+
+def verify_planning(
+    encoder: Encoder | None = None,
+    reference: Encoder | None = None,
+    seed: int = 0,
+    *,
+    problems: int = 1000,
+    largest: int = 256,
+    trials: int = 8,
+    sizes: Sequence[float] = SIZES,
+    profile: str = "dmc",
+    families: Sequence[Family] = FAMILIES,
+    tests: Sequence[MistakeTest] | None = None,
+    pixels: PixelConfig | None = None,
+    progress: Progress = lambda items, total: items,
+) -> Theorem4Report:
+    """Test Theorem 4 of Klindt, LeCun, Balestriero (2026, arXiv 2605.26379) on random problems and negative controls.
+
+    *exact*: random systems (stable and unstable, with noise, with a nonlinear plant), random rotation and offset of the
+    latents; LQR of infinite and finite horizon and MPC with torque limits are solved in both spaces from scratch.
+    Values, actions, gains and closed loops must agree, and each solution must be a minimum. *negative controls*: the
+    same comparison with a mistake of known size must be rejected. *pixel-exact*, with an encoder f: all of fit, filter
+    and planner built from `Q f` must give the torques that f gives, on frames of the Reacher; from a shear of f not.
+    *learned*: values, torques and closed-loop costs behind f lie within stated tolerances of those of the true state,
+    the cost ledger closes, and the certificate of the fitted linear plant holds.
+
+    Args:
+        encoder: any map of frames with `latent_dim`; None tests without pictures.
+        reference: another encoder to compare with at the learned level; None is the true state.
+        seed: of all problems.
+        problems: random problems of the exact level.
+        largest: latents of the largest of them.
+        trials: of each control at each size.
+        sizes: of the mistakes, see `dose_response`.
+        profile: look of the frames.
+        families: of random problems, each with the planner that is tested on it.
+        tests: mistakes and harmless changes; None for all of `mistake_tests()`.
+        pixels: how long the levels with an encoder take; None for the defaults.
+        progress: wraps the iterator over the levels.
+
+    Raises:
+        InvalidInput: a number is out of range, the encoder gives no latents, or there is a reference only.
+        NotStabilizable: no feedback stabilises what was fitted to the encoder.
+        EncoderCollapsed: the encoder is constant.
+        SolverFailed: a control could not be solved.
+    """
+    problems, trials = positive_int("problems", problems), positive_int("trials", trials)
+    largest, seed = positive_int("largest", largest), checked_seed(seed)
+    if problems < 10 or largest < 2:
+        raise InvalidInput(f"need 10 problems or more of 2 latents or more, got {problems} of up to {largest}")
+    if reference is not None and encoder is None:
+        raise InvalidInput("a reference needs an encoder that is compared with it: pass `encoder`")
+    jobs: list[Callable[[], ExactLevel | MistakeLevel]] = [
+        partial(_exact, family, max(1, round(family.share * problems)), largest, seed) for family in families
+    ]
+    tests = mistake_tests() if tests is None else tests
+    jobs += [partial(measure_mistake, test, trials, seed, checked_sizes(sizes)) for test in tests]
+    # First: wrong encoders show at once.
+    exact = () if encoder is None else pixel_levels(encoder, seed, profile, pixels)
+    learned = None if encoder is None else learned_level(encoder, reference, seed, profile, pixels)
+    levels = [job() for job in progress(iter(jobs), len(jobs))]
+    return Theorem4Report(
+        seed=seed,
+        exact=tuple(level for level in levels if isinstance(level, ExactLevel)),
+        controls=tuple(level for level in levels if isinstance(level, MistakeLevel)),
+        pixels=exact,
+        learned=learned,
+    )
+
+
+# --- exact ----------------------------------------------------------------------------------------------------------
+
+
+def _exact(family: Family, count: int, largest: int, seed: int) -> ExactLevel:
+    worst: tuple[float, str, str, float | None] = (-1.0, "", "", None)
+    gaps_by_quantity: dict[str, float] = {}
+    failed = by_condition = 0
+    for k, n in enumerate(_latents(family, count, largest)):
+        rng = np.random.default_rng([seed, _number(family), k])
+        world = _draw(rng, n, family, k)
+        label = f"#{k} {world.label}"
+        try:
+            gaps = _family_gaps(family, world, rng)
+        except (SolverFailed, NotStabilizable) as error:
+            failed += 1
+            worst = max(worst, (np.inf, type(error).__name__, label, None), key=lambda entry: entry[0])
+            continue
+        for name, gap in gaps.all.items():
+            gaps_by_quantity[name] = max(gap, gaps_by_quantity.get(name, 0.0))
+        name, gap = gaps.worst
+        failed += gap > gaps.tolerance()
+        by_condition += TOLERANCE < gap <= gaps.tolerance()
+        if gap > worst[0]:
+            worst = (gap, name, label, gaps.condition())
+    gap, name, label, condition = worst
+    return ExactLevel(
+        name=family.name,
+        problems=count,
+        failed=int(failed),
+        tolerance=TOLERANCE,
+        by_condition=int(by_condition),
+        worst=gap,
+        quantity=name,
+        problem=label,
+        condition=condition,
+        gaps=gaps_by_quantity,
+    )
+
+
+def _number(family: Family) -> int:
+    """Which family this is, by its name: its problems do not depend on what else is run."""
+    return next(k for k, known in enumerate(FAMILIES) if known.name == family.name)
+
+
+def _latents(family: Family, count: int, largest: int) -> list[int]:
+    """Sizes of `count` problems: the largest, its halves down to the small ones, and small ones in turn."""
+    low, high = family.small[0], min(family.small[1], largest)
+    large: list[int] = []
+    n = largest
+    while family.large and n > high and len(large) < count // 10:
+        large.append(n)
+        n //= 2
+    return [*large, *(low + k % (high - low + 1) for k in range(count - len(large)))]
+
+
+def _draw(rng: np.random.Generator, n: int, family: Family, k: int) -> LatentProblem:
+    """Large ones have one block."""
+    return draw_problem(
+        rng,
+        n,
+        blocks=1 if n > family.small[1] else 1 + k % 2,
+        noise=NOISE * (k % 3 > 0),
+        bend=family.bend,
+        steps=int(rng.integers(*HORIZON)),
+    )
+
+
+def _family_gaps(family: Family, world: LatentProblem, rng: np.random.Generator) -> Gaps:
+    seen = seen_through(world, random_rotation(world.latent_dim, rng), rng.standard_normal(world.latent_dim))
+    return family.gaps(world, seen, len(world.noise)) if family.finite else family.gaps(world, seen)

@@ -1,0 +1,130 @@
+"""What ships under the name `reacher` does what its card says, on real frames."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+import torch
+
+from worldplan.__main__ import main
+from worldplan.agents import known_agents, load_agent
+from worldplan.data.pairs import PairDataset
+from worldplan.envs.fingerprint import check_fingerprint
+from worldplan.envs.rendering import render_frames, sample_targets
+from worldplan.envs.tasks import sample_tasks
+from worldplan.eval.control.baselines import StandStill
+from worldplan.eval.control.episodes import evaluate_control
+from worldplan.eval.identifiability.identify import gaussian_fit, linear_fit
+from worldplan.learning.encoder import PixelEncoder, known_encoders, load_encoder
+from worldplan.learning.network import ConvEncoder
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PixelEncoder:
+    return load_encoder("reacher")
+
+
+def untrained() -> PixelEncoder:
+    torch.manual_seed(0)
+    return PixelEncoder(ConvEncoder(), {})
+
+
+def test_the_names_are_known() -> None:
+    assert "reacher" in known_encoders()
+    assert "reacher" in known_agents()
+
+
+def test_the_zoo_is_small() -> None:
+    zoo = Path(__file__).parents[2] / "worldplan/zoo"
+    assert sum(f.stat().st_size for f in zoo.rglob("*") if f.is_file()) < 6e6
+    assert sum(f.stat().st_size for f in (zoo / "encoders/reacher").iterdir()) < 4e6
+
+
+@pytest.fixture(scope="module")
+def poses() -> tuple[np.ndarray, np.ndarray]:
+    angles = 0.7 * np.random.default_rng(5).standard_normal((400, 2))
+    return angles, render_frames(angles, None, "fast")
+
+
+@pytest.mark.parametrize("name", known_encoders())
+def test_every_encoder_of_the_zoo_sees_the_arm_and_says_how_it_was_made(
+    name: str, poses: tuple[np.ndarray, np.ndarray]
+) -> None:
+    encoder = load_encoder(name)
+    angles, frames = poses
+    latents = encoder(frames)
+    assert latents.shape == (400, encoder.latent_dim)
+    assert encoder.card["command"].startswith("worldplan pretrain ")
+    # How much of the angles cubic polynomials of the latent tell, out of sample: also of encoders that bend them.
+    powers = [latents[:, :1] ** i * latents[:, 1:] ** j for i in range(4) for j in range(4 - i)]
+    told = linear_fit(np.concatenate(powers[1:], axis=1), angles).per_joint
+    assert latents.std(axis=0).min() > 0.05
+    # What trajectories teach is a finding (docs/encoders.md), not a promise.
+    assert max(told) > 0.5 or encoder.card["data"]["kind"] == "episodes"
+
+
+def test_the_renderer_here_draws_what_the_encoder_was_trained_on(encoder: PixelEncoder) -> None:
+    assert check_fingerprint(encoder.card["data"]["render"], "encoder 'reacher'")
+
+
+def test_the_latent_is_the_state_up_to_a_linear_map(encoder: PixelEncoder) -> None:
+    fit = gaussian_fit(encoder, count=600, seed=9)
+    assert min(fit.latent_to_state, fit.state_to_latent) > 0.97
+    control = gaussian_fit(untrained(), count=600, seed=9)
+    assert min(control.latent_to_state, control.state_to_latent) < 0.9
+
+
+def test_the_latent_ignores_the_target(encoder: PixelEncoder) -> None:
+    rng = np.random.default_rng(3)
+    angles = rng.standard_normal((200, 2)).clip(-1.5, 1.5)
+    one, other = (encoder(render_frames(angles, sample_targets(200, rng))) for _ in range(2))
+    moved = np.square(one - other).sum(axis=1).mean() / one.var(axis=0).sum()
+    assert moved < 0.02
+    one, other = (untrained()(render_frames(angles, sample_targets(200, rng))) for _ in range(2))
+    assert np.square(one - other).sum(axis=1).mean() / one.var(axis=0).sum() > 0.1
+
+
+def test_it_reaches_goals_from_stock_pixels() -> None:
+    pairs = sample_tasks(8, seed=4)
+    assert evaluate_control(load_agent("reacher"), pairs).success.sum() >= 7
+    assert evaluate_control(StandStill(), pairs, pixels=False).success.sum() <= 1
+
+
+@pytest.mark.slow
+def test_the_cards_commands_work_at_a_tenth_of_the_scale(encoder: PixelEncoder, tmp_path: Path) -> None:
+    collect, train = (shlex.split(c)[1:] for c in (encoder.card["data"]["command"], encoder.card["command"]))
+    pairs = int(collect[collect.index("--pairs") + 1]) // 10
+    data, out = tmp_path / "data", tmp_path / "encoder"
+    assert main(_with(collect, {"--pairs": pairs, "--out": data})) == 0
+    train[train.index(collect[collect.index("--out") + 1])] = str(data)
+    assert len(PairDataset(data)) == pairs
+    options = {"--out": out, "--validation": 256, "--bfloat16": _bfloat16_is_fast()}
+    assert main(_with(train, options)) == 0
+    fit = gaussian_fit(load_encoder(out), count=1000)
+    assert min(fit.latent_to_state, fit.state_to_latent) > 0.8
+
+
+def _bfloat16_is_fast() -> bool:
+    """A timed trial: where the CPU lacks bfloat16 instructions the library emulates them, ten times slower."""
+    layer, frames, seconds = torch.nn.Conv2d(16, 32, 4, stride=2), torch.randn(16, 16, 32, 32), {True: [], False: []}
+    for _ in range(5):
+        for chosen, times in seconds.items():
+            begin = perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=chosen):
+                layer(frames).float().sum().backward()
+            times.append(perf_counter() - begin)
+    return min(seconds[True]) < min(seconds[False])
+
+
+def _with(arguments: list[str], options: dict[str, object]) -> list[str]:
+    arguments = list(arguments)
+    for name, value in options.items():
+        if name in arguments:
+            arguments[arguments.index(name) + 1] = str(value)
+        else:
+            arguments += [name, str(value)]
+    return arguments

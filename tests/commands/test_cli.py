@@ -1,0 +1,355 @@
+"""The command line, on real input at smoke scale: what it writes, prints, and says when input is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from worldplan import commands
+from worldplan.__main__ import main
+from worldplan.agents import load_agent
+from worldplan.agents.fitting import FitConfig
+from worldplan.commands.base import config_of
+from worldplan.commands.collect import CollectGennorm, CollectOU
+from worldplan.commands.collect_episodes import CollectRandom
+from worldplan.data.pairs import PairDataset, load_labels
+from worldplan.doctor import Finding
+from worldplan.envs.datasets.episodes import EpisodeConfig
+from worldplan.envs.datasets.frames import Nuisances
+from worldplan.envs.worlds import GeneralizedNormalWorld, OUWorld
+from worldplan.errors import InvalidInput
+from worldplan.eval.plan.result import PlanConfig
+from worldplan.learning.encoder import load_encoder, save_encoder
+from worldplan.learning.network import ConvEncoder
+from worldplan.learning.objectives import LeJEPA
+from worldplan.learning.pretraining import PretrainConfig
+
+VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify"]
+VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench"]
+KINDS = [f"collect {kind}" for kind in ("ou", "gennorm", "sac", "random", "mixture")]
+
+
+def run(*arguments):
+    """Exit status of a command."""
+    return main([str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with an untrained encoder and an agent that was fitted to it by the command line."""
+    folder = tmp_path_factory.mktemp("home")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ConvEncoder(2, width=2, hidden=8)
+    save_encoder(network, folder / "encoder", {"data": {"world": {"scale": [0.5, 0.5]}}})
+    small = ["--episodes", 12, "--steps", 12, "--profile", "fast"]
+    assert run("fit", "--encoder", folder / "encoder", "--out", folder / "agent", *small) == 0
+    return folder
+
+
+# --- the interface --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [*(v for v in VERBS if v != "collect"), *KINDS])
+def test_help(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*verb.split(), "--help")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert {"--seed", "--out", "--json"} <= set(text.split())
+    assert "{None}" not in text
+
+
+def test_help_lists_every_verb(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    text = capsys.readouterr().out
+    assert all(f"• {verb} " in text for verb in VERBS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["collect", "nonsense"], ["plan", "--nonsense"], ["pretrain"]])
+def test_wrong_usage_exits_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    assert "--help" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("worldplan 0.")
+
+
+def test_options_have_the_defaults_of_the_library():
+    pairs = [
+        (CollectOU, OUWorld),
+        (CollectOU, Nuisances),
+        (CollectGennorm, GeneralizedNormalWorld),
+        (CollectRandom, EpisodeConfig),
+        (commands.Pretrain, PretrainConfig),
+        (commands.Fit, FitConfig),
+        (commands.Plan, PlanConfig),
+    ]
+    for verb, config in pairs:
+        options = {field.name: field.default for field in fields(verb)}
+        for field in fields(config):
+            if field.default is not MISSING and field.name in options:
+                assert options[field.name] == field.default, (verb, field.name)
+    assert commands.Pretrain(data="somewhere").objective == PretrainConfig().objective.name
+
+
+def test_config_of_takes_options_of_the_same_name():
+    verb = commands.Pretrain(data="somewhere", width=7, seed=3)
+    config = config_of(PretrainConfig, verb, objective=LeJEPA(0.5))
+    assert (config.objective.weight, config.width, config.seed) == (0.5, 7, 3)
+
+
+def test_the_command_line_is_light(tmp_path):
+    code = (
+        "import sys, worldplan.__main__;"
+        "print(sorted({'numpy', 'torch', 'scipy', 'mujoco', 'gymnasium', 'matplotlib', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- doctor ---------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_in_its_own_process(tmp_path):
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    line = [sys.executable, "-m", "worldplan", "doctor", "--json", "--out", "found"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["healthy"] is True
+    assert json.loads((tmp_path / "found" / "doctor.json").read_text()) == facts
+
+
+@pytest.mark.parametrize(("needed", "status", "word"), [(True, 1, "BROKEN"), (False, 0, "missing")])
+def test_doctor_says_what_is_broken(needed, status, word, monkeypatch, capsys):
+    findings = [Finding("python", True, "3.11"), Finding("thing", False, "is bad", "do [this] well", needed=needed)]
+    monkeypatch.setattr("worldplan.doctor.examine", lambda: findings)
+    assert run("doctor") == status
+    text = capsys.readouterr().out
+    assert word in text
+    assert "do [this] well" in text
+
+
+# --- the way from nothing to a film ---------------------------------------------------------------------------------
+
+
+def test_from_nothing_to_goals(tmp_path, capsys):
+    data, encoder, agent, plan = (tmp_path / name for name in ("data", "encoder", "agent", "plan"))
+    world = ["--pairs", 320, "--scale", 0.7, 0.7, "--stock", 0, "--hidden", 1]
+    assert run("collect", "ou", *world, "--processes", 1, "--out", data) == 0
+    dataset = PairDataset(data)
+    assert (len(dataset), dataset.views) == (320, 2)
+    assert dataset.provenance["command"].startswith("worldplan collect ou --pairs 320")
+    assert dataset.provenance["world"]["scale"] == [0.7, 0.7]
+
+    net = ["--width", 2, "--hidden", 16, "--batch", 64, "--epochs", 10, "--validation", 64, "--weight", 0.2]
+    assert run("pretrain", data, *net, "--lr", 0.01, "--slices", 32, "--out", encoder) == 0
+    card = load_encoder(encoder).card
+    assert card["config"]["width"] == 2
+    assert {"weight": 0.2, "slices": 32}.items() <= card["config"]["objective"].items()
+    assert card["command"].startswith("worldplan pretrain ")
+    assert [json.loads(line)["step"] for line in (encoder / "log.jsonl").read_text().splitlines()][-1] == 40
+
+    small = ["--episodes", 12, "--steps", 12, "--profile", "fast"]
+    assert run("fit", "--encoder", encoder, *small, "--out", agent) == 0
+    assert "0.7 (from the encoder's card)" in capsys.readouterr().out
+    fitted = load_agent(agent)
+    assert np.allclose(fitted.cost.R, 0.1 / 0.49 * np.eye(2))
+    assert json.loads((agent / "fit.json").read_text())["encoder_sha256"] == card["sha256"]
+
+    assert run("plan", "--agent", agent, "--profile", "fast", "--episodes", 2, "--out", plan) == 0
+    text = capsys.readouterr().out
+    for said in (
+        "the agent, from pixels",
+        "true-state clipped LQR",
+        "random torques",
+        "standing still",
+        "n = 2 is small",
+    ):
+        assert said in text
+    assert sorted(p.name for p in plan.iterdir()) == ["plan.gif", "plan.json", "plan.png"]
+    facts = json.loads((plan / "plan.json").read_text(), parse_constant=pytest.fail)  # no NaN
+    assert facts["agent"]["encoder_sha256"] == card["sha256"]
+    assert facts["command"].startswith("worldplan plan --agent ")
+    assert [row["name"] for row in facts["controls"]][1] == "true-state clipped LQR"
+    assert facts["controls"][1]["reach"]["value"] == 1.0
+    assert facts["time"]["ratio"] > 0
+    with Image.open(plan / "plan.png") as image:
+        image.verify()
+    with Image.open(plan / "plan.gif") as image:
+        assert image.n_frames > 10
+
+
+def test_labels_are_kept_on_request_only(tmp_path):
+    small = ["--pairs", 2, "--views", 3, "--processes", 1, "--stock", 0]
+    assert run("collect", "ou", *small, "--with-labels", "--out", tmp_path / "with") == 0
+    assert load_labels(tmp_path / "with").shape == (2, 3, 2)
+    assert run("collect", "ou", *small, "--out", tmp_path / "without") == 0
+    assert not list((tmp_path / "without").glob("labels*"))
+
+
+def test_plan_to_given_angles_as_json(home, tmp_path, capsys):
+    given = ["--start-qpos", 0.5, -1, "--goal-qpos", -0.5, 1.25, "--episodes", 1, "--video", "none"]
+    assert run("plan", "--agent", home / "agent", "--profile", "fast", "--json", *given, "--out", tmp_path) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["episodes"][0]["start_qpos"] == [0.5, -1.0]
+    assert facts["episodes"][0]["goal_qpos"] == [-0.5, 1.25]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["plan.json", "plan.png"]
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["episodes"] == facts["episodes"]
+
+
+def test_plan_to_a_picture(home, tmp_path, capsys):
+    pose = ["--agent", home / "agent", "--profile", "fast", "--video", "none", "--episodes", 1]
+    goal = tmp_path / "goal.png"
+    agent = load_agent(home / "agent")
+    Image.fromarray(np.full((64, 64, 3), 30, dtype=np.uint8)).save(goal)
+    assert run("plan", *pose, "--goal-image", goal, "--out", tmp_path / "plan") == 0
+    assert "angles are unknown" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    assert facts["controls"] == []
+    assert facts["episodes"][0]["goal_qpos"] is None
+    encoded = agent.encoder(np.full((64, 64, 3), 30, dtype=np.uint8))
+    assert np.allclose(facts["episodes"][0]["goal_latent"], encoded, atol=1e-5)
+
+
+def test_plan_with_an_encoder_fits_an_agent_first(home, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("worldplan.agents.fitting.FitConfig", partial(FitConfig, episodes=12, steps=12))
+    small = ["--profile", "fast", "--episodes", 1, "--video", "none", "--json", "--target", "hidden"]
+    assert run("plan", "--encoder", home / "encoder", *small, "--out", tmp_path / "fitted") == 0
+    assert json.loads(capsys.readouterr().out)["agent"]["planner"] == "lqr"
+    assert run("plan", "--encoder", home / "agent", *small, "--planner", "mpc", "--out", tmp_path / "found") == 0
+    assert json.loads(capsys.readouterr().out)["agent"]["planner"] == "mpc"
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+def bad_picture(home, kind):
+    """The path of a goal image with something wrong."""
+    path = home / f"{kind}.png"
+    if kind == "small":
+        Image.new("RGB", (32, 32)).save(path)
+    elif kind == "text":
+        path.write_text("no picture")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan", "--agent", "nonsense"], "unknown agent (a shipped name or a folder) 'nonsense'; known: "),
+        (["plan", "--encoder", "nonsense"], "unknown encoder (a shipped name or a folder) 'nonsense'; known: "),
+        (["fit", "--encoder", "nonsense"], "unknown encoder (a shipped name or a folder) 'nonsense'; known: "),
+        (["plan", "--agent", "AGENT", "--encoder", "reacher"], "name one"),
+        (["plan", "--agent", "AGENT", "--planner", "nonsense"], "unknown planner 'nonsense'; known: cem, lqr, mpc"),
+        (["plan", "--agent", "AGENT", "--episodes", "0"], "number of pairs"),
+        (["plan", "--agent", "AGENT", "--goal-qpos", "0", "3.1"], "the wrist stops at 2.793 rad"),
+        (["plan", "--agent", "AGENT", "--start-qpos", "nan", "0"], "not finite"),
+        (["plan", "--agent", "AGENT", "--goal-image", "absent.png"], "no such file; a goal image is a PNG"),
+        (["plan", "--agent", "AGENT", "--goal-image", "SMALL"], "got 32 x 32 RGB; convert it"),
+        (["plan", "--agent", "AGENT", "--goal-image", "TEXT"], "cannot be read as PNG"),
+        (["plan", "--agent", "AGENT", "--goal-image", "TEXT", "--goal-qpos", "0", "0"], "one of the two"),
+        (["plan", "--agent", "ENCODER"], "agent.json: no such file"),
+        (["fit", "--encoder", "AGENT"], "encoder.json: no such file"),
+        (["fit", "--encoder", "ENCODER", "--planner", "nonsense"], "known: cem, lqr, mpc, mppi"),
+        (["fit", "--encoder", "ENCODER", "--steps", "3"], "episodes >= 1 of 5 to 100 steps"),
+        (["fit", "--encoder", "ENCODER", "--scale", "-1"], "scale must be a positive angle"),
+        (["fit", "--encoder", "ENCODER", "--control-weight", "0", "--episodes", "12", "--steps", "12"], "must be > 0"),
+        (["collect", "ou", "--rho", "1"], "rho must lie in (0, 1)"),
+        (["collect", "ou", "--pairs", "0"], "pairs must be at least 1"),
+        (["collect", "ou", "--stock", "2"], "must lie in [0, 1]"),
+        (["collect", "ou", "--processes", "0", "--pairs", "1"], "processes must be at least 1"),
+        (["pretrain", "absent"], "manifest.json: no such file"),
+    ],
+)
+def test_bad_input_exits_2_says_why_and_leaves_nothing(home, arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(home)
+    places = {"AGENT": home / "agent", "ENCODER": home / "encoder"}
+    places |= {"SMALL": bad_picture(home, "small"), "TEXT": bad_picture(home, "text")}
+    out = tmp_path / "out"
+    assert run(*(places.get(a, a) for a in arguments), "--out", out) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.startswith("error: ")
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert not out.exists()
+
+
+def test_altered_weights_are_refused(home, tmp_path, capsys):
+    network = ConvEncoder(2, width=2, hidden=8)
+    save_encoder(network, tmp_path / "encoder", {})
+    weights = tmp_path / "encoder" / "encoder.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert run("fit", "--encoder", tmp_path / "encoder", "--out", tmp_path / "out") == 2
+    assert "truncated or altered" in capsys.readouterr().err
+
+
+def test_mp4_without_the_extra_is_refused_before_anything_runs(home, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("worldplan.eval.show.film.find_spec", lambda name: None)
+    assert run("plan", "--agent", home / "agent", "--video", "mp4", "--out", tmp_path / "out") == 2
+    assert "pip install 'worldplan[video]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_folder(home, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    small = ["--episodes", 12, "--steps", 12, "--profile", "fast"]
+    assert run("fit", "--encoder", home / "encoder", *small, "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_finished_encoder_is_not_overwritten(home, tmp_path, capsys):
+    assert run("collect", "ou", "--pairs", 4, "--processes", 1, "--stock", 0, "--out", tmp_path / "data") == 0
+    capsys.readouterr()
+    assert run("pretrain", tmp_path / "data", "--out", home / "encoder") == 2
+    assert "already holds a trained encoder" in capsys.readouterr().err
+    assert run("pretrain", tmp_path / "data", "--out", tmp_path / "out") == 2
+    assert "4 pairs are too few" in capsys.readouterr().err
+    assert run("collect", "ou", "--pairs", 4, "--out", tmp_path / "data") == 2
+    assert "already holds a dataset" in capsys.readouterr().err
+
+
+# --- interruptions and warnings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "said"), [(True, "--lr 0.01 --out {out} --resume\n"), (False, "no checkpoint was written yet")]
+)
+def test_an_interruption_says_how_to_go_on(checkpoint, said, tmp_path, capsys, monkeypatch):
+    def interrupted(data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worldplan.data.pairs.PairDataset", interrupted)
+    if checkpoint:
+        (tmp_path / "checkpoint.json").write_text("{}")
+    assert run("pretrain", "data", "--lr", 0.01, "--out", tmp_path) == 130
+    assert said.format(out=tmp_path) in capsys.readouterr().err
+
+
+def test_warnings_are_a_line_without_a_path(home, tmp_path, capsys, monkeypatch):
+    import warnings
+
+    def fails(*arguments, **more):
+        warnings.simplefilter("default")
+        warnings.warn("something odd", stacklevel=1)
+        raise InvalidInput("and then wrong")
+
+    monkeypatch.setattr("worldplan.commands.plan.find_agent", fails)
+    assert run("plan", "--agent", home / "agent", "--out", tmp_path) == 2
+    assert capsys.readouterr().err == "warning: something odd\nerror: and then wrong\n"

@@ -1,0 +1,120 @@
+"""Files are whole or absent, and say what is wrong with them; errors cross process borders with their evidence."""
+
+import copy
+import hashlib
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worldplan import errors
+from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.errors import BadFile, WorldplanError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_atomic_write_appears_only_at_the_end(tmp_path):
+    path = tmp_path / "new" / "file.bin"
+    with atomic_write(path) as stream:
+        stream.write(b"whole")
+        stream.flush()
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error), atomic_write(path) as stream:
+        stream.write(b"half of the n")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@settings(max_examples=20)
+@given(value=st.dictionaries(st.text(), JSON, max_size=4))
+def test_json_round_trip(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("json") / "value.json"
+    write_json(path, value)
+    back = read_json(path)
+    assert back == value
+    assert list(back) == list(value)  # keys in their order
+
+
+def test_what_json_cannot_hold_is_refused_and_not_written(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "value.json", {"value": np.zeros(2)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sha256_is_the_standard_one(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    (tmp_path / "b").write_bytes(b"abd")
+    assert sha256(tmp_path / "b") == hashlib.sha256(b"abd").hexdigest() != sha256(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such file"),
+        (b'{"a": 1', "cannot be read as JSON"),
+        (b"", "cannot be read as JSON"),
+        (b"\x80\x04\x95", "cannot be read as JSON"),  # a pickle's first bytes
+        (b"[1, 2]", "holds no JSON object"),
+    ],
+)
+def test_bad_json_is_a_bad_file(tmp_path, content, says):
+    path = tmp_path / "value.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadFile, match=says) as caught:
+        read_json(path)
+    assert caught.value.path == path
+    assert str(path) in str(caught.value)
+
+
+EXAMPLES = [
+    errors.WorldplanError("m"),
+    errors.InvalidInput("m"),
+    errors.UnknownName("planet", "Pluto", ["Venus", "Mars"]),
+    errors.BadFile("folder/file", "is cut off"),
+    errors.NotStabilizable("m", modes=(1.5,)),
+    errors.SolverFailed("m", problem="p", status="infeasible"),
+    errors.EncoderCollapsed("m"),
+    errors.RenderingUnavailable("m"),
+    errors.MissingExtra("video", "video"),
+]
+
+
+def test_every_error_has_an_example_here():
+    classes = {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, WorldplanError)}
+    assert classes == {type(e) for e in EXAMPLES}
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("send", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy], ids=["pickle", "copy"])
+def test_errors_survive_the_way_from_a_worker_process(error, send):
+    back = send(error)
+    assert type(back) is type(error)
+    assert str(back) == str(error)
+    assert vars(back) == vars(error)
+
+
+def test_unknown_name_lists_the_known_ones_sorted():
+    error = errors.UnknownName("planet", "Pluto", ["Venus", "Mars"])
+    assert str(error) == "unknown planet 'Pluto'; known: Mars, Venus"
+    assert json.dumps(error.known) == '["Mars", "Venus"]'
+    assert isinstance(error, LookupError)

@@ -1,0 +1,65 @@
+"""Arrays of numbers, and the checks that turn a caller's argument into one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from worldplan.errors import InvalidInput
+
+Floats = NDArray[np.float64]
+Frames = NDArray[np.uint8]
+
+ROUNDING = 1e-9  # relative size up to which a difference between matrix entries counts as rounding
+
+
+def finite_array(name: str, value: ArrayLike) -> Floats:
+    """A float64 copy of `value`.
+
+    Raises:
+        InvalidInput: it is not an array of real numbers, or an entry is not finite.
+    """
+    try:
+        array = np.array(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name} is not an array of numbers: {error}") from error
+    if array.dtype.kind not in "fiu":
+        raise InvalidInput(f"{name} must hold real numbers, got dtype {array.dtype}")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise InvalidInput(f"{name} has entries that are not finite")
+    return array
+
+
+def finite_vectors(name: str, value: ArrayLike, length: int) -> Floats:
+    """Like `finite_array`, for vectors (..., length).
+
+    Raises:
+        InvalidInput: as `finite_array`, or the last axis has another length.
+    """
+    array = finite_array(name, value)
+    if array.ndim == 0 or array.shape[-1] != length:
+        raise InvalidInput(f"{name} must have shape (..., {length}), got {array.shape}")
+    return array
+
+
+def semidefinite(name: str, value: ArrayLike, *, definite: bool = False) -> Floats:
+    """A read-only symmetric matrix, positive semidefinite (or definite).
+
+    Raises:
+        InvalidInput: it is not square, not symmetric, or has an eigenvalue below (or at) zero, beyond rounding.
+    """
+    matrix = finite_array(name, value)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
+        raise InvalidInput(f"{name} must be a square matrix, got shape {matrix.shape}")
+    size = float(np.abs(matrix).max())
+    if np.abs(matrix - matrix.T).max() > ROUNDING * size:
+        raise InvalidInput(f"{name} must be symmetric; pass ({name} + {name}.T) / 2")
+    matrix = (matrix + matrix.T) / 2
+    lowest = float(np.linalg.eigvalsh(matrix)[0])
+    if definite and lowest <= len(matrix) * np.finfo(np.float64).eps * size:
+        raise InvalidInput(f"{name} must be positive definite, but its lowest eigenvalue is {lowest:.3g}")
+    if lowest < -ROUNDING * size:
+        raise InvalidInput(f"{name} must be positive semidefinite, but its lowest eigenvalue is {lowest:.3g}")
+    matrix.flags.writeable = False
+    return matrix

@@ -1,0 +1,1 @@
+"""Files and datasets: whole or absent, hashed, memory-mapped."""

@@ -1,0 +1,181 @@
+"""Episodes of the Reacher on disk: states, actions, rewards, and frames drawn from them in a second pass.
+
+A shard holds B episodes of T steps: `qpos`, `qvel` (B, T + 1, 2) float64, `target` (B, 3), `actions` (B, T, 2),
+`rewards` (B, T), and `frames` (B, T + 1, 64, 64, 3) uint8 once they were drawn. Whole episodes belong to training or to
+test. `StridedPairs` opens frames and nothing else: training cannot see an angle.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.data.shards import check_file, digest, open_array, read_manifest
+from worldplan.data.trajectories import Trajectories
+from worldplan.errors import BadFile, InvalidInput, UnknownName
+
+FORMAT = 1  # of the manifest
+STATES = {"qpos": (1, 2), "qvel": (1, 2), "actions": (0, 2), "rewards": (0,)}  # rows beyond T, and width
+SPLITS = ("train", "test")
+
+
+class EpisodeDataset:
+    """Episodes on disk.
+
+    Args:
+        folder: what `worldplan collect sac|random|mixture` wrote.
+
+    Raises:
+        BadFile: the manifest is missing, altered, or of another kind of dataset.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.manifest, self.manifest_sha256 = read_manifest(self.folder, FORMAT)
+        if self.manifest.get("kind") != "episodes":
+            raise BadFile(self.folder, "holds pairs, not episodes; collect with `worldplan collect sac|random|mixture`")
+        self.shards: list[dict[str, Any]] = self.manifest["shards"]
+        self.runs: list[dict[str, Any]] = self.manifest["runs"]
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return sum(s["episodes"] for s in self.shards)
+
+    def load(self, split: str | None = None, frames: bool = False) -> Trajectories:
+        """Episodes in memory (frames: memory-mapped).
+
+        Args:
+            split: `train`, `test`, or None for all.
+            frames: with the frames as observations; else observations are (qpos, qvel, target), (T + 1, 7).
+
+        Raises:
+            BadFile: an array is missing or damaged.
+            InvalidInput: no frames were drawn, or no episode in this split.
+        """
+        episodes: dict[str, list[NDArray[Any]]] = {name: [] for name in (*STATES, "target", "frames")}
+        for shard in self.shards:
+            count, steps = shard["episodes"], shard["steps"]
+            shapes = {name: (count, steps + extra, *width) for name, (extra, *width) in STATES.items()}
+            arrays = {k: self._array(shard, k, s, np.float64) for k, s in {**shapes, "target": (count, 3)}.items()}
+            if frames:
+                arrays["frames"] = self.frames(shard)
+            for k in _members(shard, split):
+                for name, array in arrays.items():
+                    episodes[name].append(array[k])
+        if not episodes["qpos"]:
+            raise InvalidInput(f"no episode of the split {split!r} in {self.folder}; collect more")
+        target = [np.repeat(t[None], len(q), axis=0) for t, q in zip(episodes["target"], episodes["qpos"], strict=True)]
+        info = {"qpos": episodes["qpos"], "qvel": episodes["qvel"], "target": target}
+        states = [np.concatenate(rows, axis=1) for rows in zip(*info.values(), strict=True)]
+        return Trajectories(
+            frames=episodes["frames"] or states, actions=episodes["actions"], rewards=episodes["rewards"], info=info
+        )
+
+    def frames(self, shard: dict[str, Any]) -> NDArray[np.uint8]:
+        """Frames (B, T + 1, 64, 64, 3) of a shard, memory-mapped."""
+        shape = (shard["episodes"], shard["steps"] + 1, 64, 64, 3)
+        array: NDArray[np.uint8] = self._array(shard, "frames", shape, np.uint8)
+        return array
+
+    def verify(self) -> None:
+        """Read every file and compare its SHA-256 with the manifest.
+
+        Raises:
+            BadFile: one differs or is gone.
+        """
+        for shard in self.shards:
+            for entry in shard.values():
+                if isinstance(entry, dict) and "sha256" in entry:
+                    check_file(self.folder, entry)
+
+    def _array(self, shard: dict[str, Any], name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        if name not in shard:
+            raise InvalidInput(f"{self.folder} lacks {name}; draw frames with `worldplan collect frames {self.folder}`")
+        return open_array(self.folder / shard[name]["file"], shape, dtype)
+
+
+class StridedPairs:
+    """Positive pairs of frames `stride` steps apart in the same episode, for `pretrain`.
+
+    Args:
+        data: episodes with frames.
+        stride: delta, steps between the two views of a pair.
+        split: `train` or `test`.
+
+    Raises:
+        InvalidInput: stride below 1 or longer than all episodes, no episode in this split, or no frames drawn.
+    """
+
+    views = 2
+
+    def __init__(self, data: EpisodeDataset, stride: int, split: str = "train") -> None:
+        if stride < 1:
+            raise InvalidInput(f"the stride must be at least 1 step, got {stride}")
+        shards = [(data.frames(s), _members(s, split)) for s in data.shards]
+        longest = max((s["steps"] for s, (_, k) in zip(data.shards, shards, strict=True) if len(k)), default=0)
+        if longest < stride:
+            what = f"its longest {split} episode has {longest} steps" if longest else f"it has no {split} episode"
+            raise InvalidInput(f"{data.folder} has no pairs {stride} steps apart: {what}; lower --stride or collect")
+        self._frames = [frames for frames, _ in shards]
+        rows = [
+            np.stack(np.broadcast_arrays(i, k[:, None], np.arange(frames.shape[1] - stride)), axis=-1).reshape(-1, 3)
+            for i, (frames, k) in enumerate(shards)
+            if len(k) and frames.shape[1] > stride
+        ]
+        self._rows = np.concatenate(rows)  # (N, 3): shard, episode in it, step of the first view
+        self._stride, self._data = stride, data
+        self.manifest_sha256 = digest({"data": data.manifest_sha256, "stride": stride, "split": split})
+        self.provenance = {
+            "kind": "episodes",
+            "stride": stride,
+            "split": split,
+            "data": data.manifest_sha256,
+            **{name: value for name, value in data.manifest.items() if name not in ("shards", "format", "kind")},
+        }
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self._rows)
+
+    def __getitem__(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Frames (len(index), 2, 64, 64, 3) of the pairs `index`."""
+        out = np.empty((len(index), 2, 64, 64, 3), dtype=np.uint8)
+        for row, (shard, episode, step) in enumerate(self._rows[index]):
+            out[row] = self._frames[shard][episode, [step, step + self._stride]]
+        return out
+
+    def verify(self) -> None:
+        """Read every file and compare its SHA-256 with the manifest."""
+        self._data.verify()
+
+    def split(self, held_out: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Indices of `held_out` pairs, and of the pairs of all episodes that those do not touch.
+
+        Neighbouring frames look alike: pairs of one episode on both sides would make the held-out loss one of training.
+
+        Raises:
+            InvalidInput: too few episodes to keep some apart.
+        """
+        episodes, owner = np.unique(self._rows[:, :2], axis=0, return_inverse=True)
+        order = rng.permutation(len(episodes))
+        sizes = np.bincount(owner, minlength=len(episodes))[order].cumsum()
+        apart = int(np.searchsorted(sizes, held_out) + 1)
+        if apart >= len(episodes):
+            raise InvalidInput(
+                f"holding out {held_out} of {len(self)} pairs takes {apart} of {len(episodes)} episodes; lower "
+                "--validation or collect more episodes"
+            )
+        outside = np.isin(owner, order[:apart])
+        return rng.permutation(np.flatnonzero(outside))[:held_out], rng.permutation(np.flatnonzero(~outside))
+
+
+def _members(shard: dict[str, Any], split: str | None) -> NDArray[np.intp]:
+    """Indices of a shard's episodes that belong to a split."""
+    if split is None:
+        return np.arange(shard["episodes"])
+    if split not in SPLITS:
+        raise UnknownName("split", split, SPLITS)
+    return np.flatnonzero(np.asarray(shard["test"], dtype=bool) == (split == "test"))

@@ -1,0 +1,139 @@
+"""Datasets on disk: numbered .npy files under one hashed JSON manifest, written whole, resumed, or extended.
+
+A dataset exists for readers once its manifest has been written, which is the last thing that happens. Until then
+`unfinished.json` records every shard that is complete, so that an interrupted writer goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.errors import BadFile
+
+MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
+
+Shard = dict[str, Any]
+
+
+class ShardWriter:
+    """Writes a dataset shard by shard.
+
+    Args:
+        folder: where to.
+        recipe: JSON values that determine the bytes; only the same recipe may resume.
+        form: number of the manifest's format.
+        resume: go on with an unfinished dataset.
+        onto: shards of a finished dataset in the folder, to append to or to add arrays to; None for a new dataset.
+
+    Attributes:
+        shards: of the manifest to be.
+        done: how many of them this writer (before and after interruptions) has written.
+
+    Raises:
+        BadFile: the folder holds a finished dataset (and `onto` is None), an unfinished one (and `resume` is False), or
+            nothing that fits to resume.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        recipe: Mapping[str, Any],
+        form: int,
+        *,
+        resume: bool = False,
+        onto: list[Shard] | None = None,
+    ) -> None:
+        self.folder, self.recipe, self.form = Path(folder), json.loads(json.dumps(recipe)), form
+        self.shards: list[Shard] = [dict(s) for s in onto or ()]
+        self.done = 0
+        path = self.folder / UNFINISHED
+        if onto is None and (self.folder / MANIFEST).exists():
+            raise BadFile(self.folder, "already holds a dataset; choose another folder, or --append where there is one")
+        if not resume and path.exists():
+            raise BadFile(self.folder, "holds an unfinished dataset; continue it with --resume or delete the folder")
+        if resume:
+            if not path.exists():
+                raise BadFile(self.folder, "holds nothing to resume; start without --resume")
+            saved = read_json(path)
+            if saved.get("recipe") != self.recipe:
+                raise BadFile(path, "belongs to other options or another seed; resume with those, or delete the folder")
+            self.shards, self.done = saved["shards"], saved["done"]
+
+    def add(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any] | None = None) -> None:
+        """Write one more shard: its arrays as files, its facts into the manifest."""
+        self.shards.append(dict(facts or {}))
+        self.extend(len(self.shards) - 1, arrays)
+
+    def extend(self, index: int, arrays: Mapping[str, NDArray[Any]], tag: str = "") -> None:
+        """Give the shard `index` more arrays, or others in place of those; `tag` keeps old and new files apart."""
+        for kind, array in arrays.items():
+            name = f"{kind}-{tag}{index:05d}.npy"
+            with atomic_write(self.folder / name) as stream:
+                np.save(stream, array)
+            self.shards[index][kind] = {"file": name, "sha256": sha256(self.folder / name)}
+        self.done += 1
+        write_json(self.folder / UNFINISHED, {"recipe": self.recipe, "shards": self.shards, "done": self.done})
+
+    def finish(self, **head: Any) -> None:
+        """Write the manifest: the shards with their hashes, and whatever else it is to say."""
+        body = {"format": self.form, "shards": self.shards, **head}
+        write_json(self.folder / MANIFEST, {**body, "sha256": digest(body)})
+        (self.folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def read_manifest(folder: Path, form: int) -> tuple[dict[str, Any], str]:
+    """A dataset's manifest, checked, and its SHA-256.
+
+    Raises:
+        BadFile: there is none, it was altered, it is of another format, or it lists no shard.
+    """
+    if (folder / UNFINISHED).exists() and not (folder / MANIFEST).exists():
+        raise BadFile(folder, "holds an unfinished dataset; continue collecting with --resume")
+    manifest = read_json(folder / MANIFEST)
+    recorded = manifest.pop("sha256", None)
+    if manifest.get("format") != form or recorded != digest(manifest):
+        raise BadFile(folder / MANIFEST, "was altered or is of another format; collect the dataset again")
+    if not manifest["shards"]:
+        raise BadFile(folder, "holds no shard")
+    return manifest, str(recorded)
+
+
+def open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """Memory-map a file of a shard.
+
+    Raises:
+        BadFile: it is missing, cut off, no .npy file, or not as the manifest says.
+    """
+    try:
+        array: NDArray[Any] = open_memmap(path, mode="r")  # reads .npy alone, and never a pickled object
+    except (OSError, ValueError, EOFError) as error:
+        raise BadFile(path, f"is missing, cut off or no .npy file ({error}); collect the dataset again") from error
+    if array.shape != shape or array.dtype != dtype:
+        found, wanted = f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {shape}"
+        raise BadFile(path, f"holds {found}, the manifest says {wanted}; collect the dataset again")
+    return array
+
+
+def check_file(folder: Path, entry: Mapping[str, str]) -> None:
+    """Compare a file of a shard with the SHA-256 in the manifest.
+
+    Raises:
+        BadFile: it is missing or differs.
+    """
+    path = folder / entry["file"]
+    if not path.is_file() or sha256(path) != entry["sha256"]:
+        raise BadFile(path, "is missing or was altered since it was collected; collect the dataset again")
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,196 @@
+"""The frozen pixel encoder: frames in, latents out; safetensors and JSON on disk, checked by SHA-256."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from worldplan.arrays import Floats, Frames, finite_array
+from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.errors import BadFile, InvalidInput, UnknownName
+from worldplan.learning.network import ConvEncoder, MirrorOdd, to_input
+
+ZOO = Path(__file__).parents[1] / "zoo" / "encoders"
+FRAME = (64, 64, 3)
+_CARD, _WEIGHTS, _FORMAT = "encoder.json", "encoder.safetensors", 1
+_BATCH = 256  # frames a forward pass: bounds memory
+
+
+class Encoder(Protocol):
+    """Any map of frames to latents."""
+
+    latent_dim: int
+
+    def __call__(self, frames: NDArray[np.uint8]) -> Floats:
+        """Frames (T, 64, 64, 3) uint8 to latents (T, n)."""
+        ...
+
+
+class PixelEncoder:
+    """A frozen encoder, `uint8 (T, 64, 64, 3) -> float64 (T, n)`.
+
+    In the world it was trained for its output is the true state up to a rotation, a scale per world and an offset
+    (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379, Theorem 1); `card` tells how it was made.
+    """
+
+    def __init__(self, network: ConvEncoder, card: dict[str, Any], name: str = "encoder") -> None:
+        self.latent_dim: int = network.config["latent_dim"]
+        self.card = card
+        self.name = name
+        self._trained = copy.deepcopy(network).cpu().eval()  # frozen: whoever goes on training does not change it
+        fused = _fuse(self._trained)
+        self._network = MirrorOdd(fused) if card.get("mirror") else fused
+
+    @property
+    def network(self) -> nn.Module:
+        """The bare inference network on (N, 3, 64, 64) float32: what timings are compared with."""
+        return self._network
+
+    def __call__(self, frames: Frames) -> Floats:
+        """Encode frames.
+
+        Args:
+            frames: uint8, (T, 64, 64, 3) or one (64, 64, 3); channels last, T > 0.
+
+        Returns:
+            (T, n) or (n,).
+
+        Raises:
+            InvalidInput: another dtype, layout or size, or an empty batch.
+        """
+        frames = check_frames(frames)
+        single = frames.ndim == 3
+        batch = torch.from_numpy(np.require(frames[None] if single else frames, requirements=["C", "W"]))
+        with torch.inference_mode():
+            parts = [self._network(to_input(part)) for part in batch.split(_BATCH)]
+        latents: Floats = torch.cat(parts).numpy().astype(np.float64)
+        return latents[0] if single else latents
+
+    def save(self, folder: Path | str) -> str:
+        """Write this encoder to `folder`, for `load_encoder`; returns the SHA-256 of the weights."""
+        return save_encoder(self._trained, folder, self.card)
+
+
+def check_frames(frames: Any) -> NDArray[np.uint8]:
+    """Frames as an array, or an error that says what is wrong with them.
+
+    Raises:
+        InvalidInput: not uint8 (T, 64, 64, 3) or (64, 64, 3), or empty.
+    """
+    try:
+        array: NDArray[Any] = np.asarray(frames)
+    except ValueError as error:
+        raise InvalidInput(f"frames must all have the same shape ({error})") from error
+    shape = array.shape
+    if array.size == 0:
+        raise InvalidInput("got an empty batch of frames; pass at least one")
+    if array.dtype != np.uint8:
+        hint = "; it holds NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
+        raise InvalidInput(f"frames must be uint8 in 0..255, got {array.dtype}{hint}; convert with .astype(np.uint8)")
+    if shape[-3:] == (3, 64, 64):
+        raise InvalidInput(f"frames must be channels last (..., 64, 64, 3), got {shape}; use np.moveaxis(f, -3, -1)")
+    if array.ndim not in (3, 4) or shape[-3:] != FRAME:
+        raise InvalidInput(f"frames must be (T, 64, 64, 3) or (64, 64, 3), got {shape}; resize to 64 x 64 RGB")
+    return array
+
+
+def encode(encoder: Encoder, frames: Frames, *, twice: bool = False) -> Floats:
+    """Latents (T, n) of frames, from any encoder, checked.
+
+    Args:
+        encoder: a callable on frames with an integer `latent_dim`.
+        frames: (T, 64, 64, 3) uint8.
+        twice: encode the frames again, and compare.
+
+    Raises:
+        InvalidInput: no encoder, latents that are not (T, latent_dim) or not finite, or a second answer that differs.
+    """
+    n = getattr(encoder, "latent_dim", None)
+    if not callable(encoder) or isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise InvalidInput(f"an encoder is a callable with an integer latent_dim >= 1, got {encoder!r}")
+    latents = finite_array("the encoder's output", encoder(frames))
+    if latents.shape != (len(frames), n):
+        raise InvalidInput(f"the encoder must give latents ({len(frames)}, {n}), got {latents.shape}")
+    if twice and not np.array_equal(latents, encoder(frames)):
+        raise InvalidInput("the encoder is not deterministic: two calls on the same frames differ; put it in eval mode")
+    return latents
+
+
+def load_encoder(name: str | Path) -> PixelEncoder:
+    """Load an encoder that ships with worldplan, or one from a folder.
+
+    Args:
+        name: a shipped name (`known_encoders()`), or a folder with `encoder.json` and `encoder.safetensors`.
+
+    Raises:
+        UnknownName: neither a shipped name nor a folder.
+        BadFile: a file is missing, truncated, altered, or no safetensors file.
+    """
+    folder = ZOO / name if str(name) in known_encoders() else Path(name)
+    if not folder.is_dir():
+        raise UnknownName("encoder (a shipped name or a folder)", str(name), known_encoders())
+    card = read_json(folder / _CARD)
+    if card.get("format") != _FORMAT:
+        raise BadFile(folder / _CARD, f"is of format {card.get('format')!r}, this worldplan reads {_FORMAT}")
+    path = folder / _WEIGHTS
+    if not path.is_file():
+        raise BadFile(path, "no such file; an encoder's folder holds encoder.json and encoder.safetensors")
+    if sha256(path) != card.get("sha256"):
+        raise BadFile(path, f"does not match the SHA-256 in {_CARD}: truncated or altered; fetch or train it again")
+    try:
+        network = ConvEncoder(**card["network"])
+        network.load_state_dict(load(path.read_bytes()))
+    except (SafetensorError, KeyError, TypeError, RuntimeError, InvalidInput) as error:
+        raise BadFile(path, f"holds no weights of this network ({error}); train the encoder again") from error
+    if not all(bool(v.isfinite().all()) for v in network.state_dict().values()):
+        raise BadFile(path, "holds weights that are not finite; train the encoder again")
+    return PixelEncoder(network, card, str(name))
+
+
+def known_encoders() -> list[str]:
+    """Names of the encoders that ship with worldplan."""
+    return sorted(p.parent.name for p in ZOO.glob(f"*/{_CARD}"))
+
+
+def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any], half: bool = False) -> str:
+    """Write weights, then the card that vouches for them; returns the SHA-256 of the weights.
+
+    Args:
+        network: what to save.
+        folder: where to.
+        card: provenance.
+        half: store floating-point numbers as float16, which moves the latents by some 1e-3; loading gives float32.
+    """
+    folder = Path(folder)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    with atomic_write(folder / _WEIGHTS) as stream:
+        stream.write(save(tensors))
+    digest = sha256(folder / _WEIGHTS)
+    write_json(folder / _CARD, {**card, "format": _FORMAT, "network": network.config, "sha256": digest})
+    return digest
+
+
+def _fuse(network: ConvEncoder) -> nn.Module:
+    """A network in evaluation mode, with every BatchNorm folded into the layer before it."""
+    layers = [*network.trunk, *network.head]
+    fused: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            fused[-1] = fuse_conv_bn_eval(fused[-1], layer)  # type: ignore[type-var]
+        elif isinstance(layer, nn.BatchNorm1d):
+            fused[-1] = fuse_linear_bn_eval(fused[-1], layer)  # type: ignore[type-var]
+        else:
+            fused.append(layer)
+    net = copy.deepcopy(nn.Sequential(*fused)).requires_grad_(False)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

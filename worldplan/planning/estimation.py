@@ -1,0 +1,84 @@
+"""The Kalman filter that turns encoded frames into (position, velocity)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_discrete_are
+
+from worldplan.arrays import Floats
+from worldplan.errors import InvalidInput, SolverFailed
+from worldplan.planning.dynamics import LinearDynamics
+
+RESIDUAL_TOLERANCE = 1e-6  # of the Riccati equation, relative
+
+
+@dataclass(frozen=True, eq=False)
+class StateEstimator:
+    """`m_t = p + L (y_t - p_h)` with the prediction `p = A m_{t-1} + B u_{t-1} + c`; `m_0 = [y_0; 0]`.
+
+    Args:
+        dynamics: the model of the prediction.
+        gain: (d, n) L.
+        latent_dim: n; the first n states are the latent.
+    """
+
+    dynamics: LinearDynamics
+    gain: Floats
+    latent_dim: int
+
+    def start(self, latent: Floats) -> Floats:
+        """State (N, d) at rest at latents (N, n)."""
+        state = np.zeros((len(latent), self.dynamics.state_dim))
+        state[:, : self.latent_dim] = latent
+        return state
+
+    def update(self, state: Floats, action: Floats, latent: Floats) -> Floats:
+        """Next state (N, d) from the last state, the action (N, m) applied since, and the new latents (N, n)."""
+        ahead = self.dynamics.step(state, action)
+        return np.asarray(ahead + (latent - ahead[:, : self.latent_dim]) @ self.gain.T)
+
+
+def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator:
+    """The steady-state Kalman filter of `dynamics`, or finite differences where its noise is unknown.
+
+    Kalman 1960; the stationary covariance P before a measurement solves the dual Riccati equation, and
+    `L = P H' (H P H' + R)^-1`, `H = [I 0]`. Without noise covariances the state is taken as measured: `h = y_t`, and
+    for order 2 `v = y_t - y_{t-1}`. The same recursion does that: predict that nothing moves, with `L = [I; I]`.
+
+    Args:
+        dynamics: of order 1 or 2 on n-dimensional latents.
+        latent_dim: n.
+
+    Raises:
+        InvalidInput: the state is neither (n,) nor (2 n,), or the observation noise is not (n, n).
+        SolverFailed: there is no filter that forgets its start (a mode that does not decay and that the latent does
+            not show, or that no process noise moves).
+    """
+    A, n, d = dynamics.A, latent_dim, dynamics.state_dim
+    if d not in (n, 2 * n):
+        raise InvalidInput(f"dynamics of {d} states fit no latent of {n}; they need {n} or {2 * n}")
+    Q, R = dynamics.process_noise, dynamics.observation_noise
+    if Q is None or R is None:
+        still = LinearDynamics(A=np.diag([1.0] * n + [0.0] * (d - n)), B=np.zeros_like(dynamics.B))
+        return StateEstimator(still, np.tile(np.eye(n), (d // n, 1)), n)
+    if R.shape != (n, n):
+        raise InvalidInput(f"observation_noise must be ({n}, {n}) for latents of {n}, got {R.shape}")
+    H = np.eye(n, d)
+    # The gain depends on the ratio of the noises only, SciPy's accuracy also on their size: give it noise of size 1.
+    size = float(np.trace(R)) or 1.0
+    Q, R = Q / size, R / size
+    try:
+        P = solve_discrete_are(A.T, H.T, Q, R)
+        gain = np.linalg.solve(H @ P @ H.T + R, H @ P).T
+    except (np.linalg.LinAlgError, ValueError) as error:
+        raise SolverFailed(f"no stationary Kalman filter ({error}); fit the dynamics on more data", dynamics) from error
+    # SciPy may return a wrong P without raising: look at the filter and at the equation.
+    keep = np.eye(d) - gain @ H
+    radius = float(np.abs(np.linalg.eigvals(keep @ A)).max())
+    residual = float(np.linalg.norm(A @ keep @ P @ A.T + Q - P) / np.linalg.norm(P))
+    if not (radius < 1.0 and residual < RESIDUAL_TOLERANCE):
+        evidence = f"radius {radius:.6f}, residual {residual:.1g}"
+        raise SolverFailed(f"no stationary Kalman filter ({evidence}); fit the dynamics on more data", dynamics)
+    return StateEstimator(dynamics, np.asarray(gain, dtype=np.float64), n)

@@ -1,0 +1,59 @@
+"""Which modes of a linear system the actions reach, and which the cost sees: whether an optimal feedback exists."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.arrays import Floats
+from worldplan.planning.cost import QuadraticCost
+from worldplan.planning.dynamics import LinearDynamics
+
+# A double eigenvalue is computed to no more than the root of the rounding error, so that no finer test means anything.
+MODE_TOLERANCE = float(np.sqrt(np.finfo(np.float64).eps))
+PLAINLY_REACHED = 1e-5  # singular value over the largest: far above MODE_TOLERANCE, and its square far above rounding
+
+
+def unreachable_modes(dynamics: LinearDynamics) -> NDArray[np.complex128]:
+    """Eigenvalues `|lambda| >= 1` of A that B cannot move: `[A - lambda I, B]` loses rank (Popov, Belevitch, Hautus).
+
+    Returns:
+        (k,) eigenvalues; none iff the system is stabilisable, up to `MODE_TOLERANCE`.
+    """
+    modes = np.linalg.eigvals(dynamics.A)
+    return _hidden(dynamics.A, dynamics.B, modes[np.abs(modes) >= 1 - MODE_TOLERANCE])
+
+
+def unseen_modes(dynamics: LinearDynamics, cost: QuadraticCost) -> NDArray[np.complex128]:
+    """Eigenvalues `|lambda| = 1` of A that W does not see; with any of these no Riccati solution is stabilising."""
+    modes = np.linalg.eigvals(dynamics.A)
+    return _hidden(dynamics.A.T, cost.W, modes[np.abs(np.abs(modes) - 1) <= MODE_TOLERANCE])
+
+
+def _hidden(A: Floats, B: Floats, modes: NDArray[np.complexfloating]) -> NDArray[np.complex128]:
+    """Those of `modes` for which `[A - lambda I, B]` is short of full row rank."""
+    # Reach is a matter of the columns' span: with their lengths the test would depend on the units of the actions.
+    lengths = np.linalg.norm(B, axis=0)
+    scale = max(1.0, float(np.linalg.norm(A, 2)))
+    A, columns, eye = A / scale, B[:, lengths > 0] / lengths[lengths > 0], np.eye(len(A))
+    squares = A @ A.T + columns @ columns.T - PLAINLY_REACHED**2 * eye
+    hidden = []
+    for mode in modes:
+        # The pencil's squared singular values are the eigenvalues of its Gram matrix. Where these all lie above a bound
+        # far beyond rounding, as they mostly do, one factorisation shows it; elsewhere the pencil itself is looked at.
+        size = mode / scale
+        if _positive(squares - size.conjugate() * A - size * A.T + abs(size) ** 2 * eye):
+            continue
+        pencil = np.concatenate([A - size * eye, columns], axis=1)
+        if np.linalg.svd(pencil, compute_uv=False)[len(A) - 1] <= MODE_TOLERANCE:
+            hidden.append(mode)
+    return np.array(hidden, dtype=np.complex128)
+
+
+def _positive(M: NDArray[np.complexfloating]) -> bool:
+    """Whether a Hermitian matrix is positive definite."""
+    try:
+        np.linalg.cholesky(M)
+    except np.linalg.LinAlgError:
+        return False
+    return True

@@ -1,0 +1,338 @@
+"""MPC with action limits on latent dynamics: one parametrised CVXPY problem, solved by OSQP, judged by us.
+
+The state is eliminated (condensed), so that only the linear term depends on state and goal and one compiled problem
+serves every solve. A solver's own "solved" is not taken on trust: the plan carries a bound on its suboptimality that
+needs no solver, and a plan without one is an error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import cvxpy as cp
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import LinAlgError
+
+from worldplan.arrays import Floats, finite_array, semidefinite
+from worldplan.checks import positive_int
+from worldplan.errors import InvalidInput, SolverFailed
+from worldplan.planning.boxqp import BoxQP
+from worldplan.planning.cost import QuadraticCost, quadratic_form
+from worldplan.planning.dynamics import LinearDynamics
+from worldplan.planning.lqr import check_sizes, solve_lqr
+
+# CVXPY has defaults of its own, and time-based rho adaptation makes iterates depend on the machine: set everything.
+# Polishing is ours (`BoxQP.active_set`): it also mends what OSQP's polishing rejects, and costs less.
+OSQP_SETTINGS: dict[str, Any] = {
+    "eps_abs": 1e-6,
+    "eps_rel": 1e-6,
+    "max_iter": 20_000,
+    "adaptive_rho": 1,
+    "adaptive_rho_interval": 50,
+    "polishing": False,
+}
+TOLERANCE = 1e-6
+EXACT = 1e-10  # action units: an active set that certifies this needs no QP solver
+
+
+@dataclass(frozen=True, eq=False)
+class MPCProblem:
+    """Minimise `sum_{t<N} (e_t' W e_t + u_t' R u_t) + e_N' P_f e_N` over the actions `u_0 ... u_{N-1}`.
+
+    Subject to `e_t = x_t - x_goal`, `x_0 = state`, `x_{t+1} = A x_t + B u_t + c` and
+    `action_low <= u_t <= action_high`.
+
+    With `terminal="lqr"`, no active limit and a goal at rest it is the infinite-horizon LQR, whatever N. Only actions
+    are limited, and a rotation of the latent space leaves those alone, so that Theorem 4 holds (Klindt, LeCun,
+    Balestriero 2026, arXiv 2605.26379). Source: Rawlings, Mayne & Diehl, Model Predictive Control (2017), chapter 1.
+
+    Args:
+        dynamics: A (d, d), B (d, m), c (d,).
+        cost: W (d, d), R (m, m).
+        horizon: N steps.
+        action_low: lower limit, a number or (m,), action units; may be -inf.
+        action_high: upper limit, likewise.
+        terminal: P_f: "lqr" (the value matrix of the infinite-horizon LQR), "stage" (W), or a (d, d) matrix. A matrix
+            is taken as it stands and belongs to this latent space only; never copy one over from another encoder's.
+
+    Raises:
+        InvalidInput: sizes do not match, a limit is NaN or crossed, or the terminal is not one of the above.
+    """
+
+    dynamics: LinearDynamics
+    cost: QuadraticCost
+    horizon: int = 20
+    action_low: ArrayLike = -1.0
+    action_high: ArrayLike = 1.0
+    terminal: Literal["lqr", "stage"] | ArrayLike = "lqr"
+
+    def __post_init__(self) -> None:
+        check_sizes(self.dynamics, self.cost)
+        object.__setattr__(self, "horizon", positive_int("horizon", self.horizon))
+        for name in ("action_low", "action_high"):
+            object.__setattr__(self, name, self._limit(name, getattr(self, name)))
+        low, high = self.limits
+        if (low > high).any() or np.isposinf(low).any() or np.isneginf(high).any():
+            raise InvalidInput(f"action_low must not lie above action_high, got {low} and {high}")
+        if isinstance(self.terminal, str):
+            if self.terminal not in ("lqr", "stage"):
+                raise InvalidInput(f"terminal must be 'lqr', 'stage' or a matrix, got {self.terminal!r}")
+        else:
+            matrix = semidefinite("terminal", self.terminal)
+            if matrix.shape != self.cost.W.shape:
+                raise InvalidInput(f"terminal must have shape {self.cost.W.shape}, got {matrix.shape}")
+            object.__setattr__(self, "terminal", matrix)
+
+    def _limit(self, name: str, value: ArrayLike) -> Floats:
+        try:
+            limit = np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), (self.dynamics.action_dim,)))
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"{name} must be a number or ({self.dynamics.action_dim},): {error}") from error
+        if np.isnan(limit).any():
+            raise InvalidInput(f"{name} is NaN")
+        limit.flags.writeable = False
+        return limit
+
+    @property
+    def limits(self) -> tuple[Floats, Floats]:
+        """(m,) lowest and (m,) highest action."""
+        return np.asarray(self.action_low), np.asarray(self.action_high)
+
+    @cached_property
+    def solver(self) -> MPCSolver:
+        """The built problem, made once per problem object; `dataclasses.replace` starts afresh."""
+        return build_mpc(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and other processes build their own: OSQP's workspace is a C object that cannot travel.
+        return {name: value for name, value in self.__dict__.items() if name != "solver"}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """An action sequence with its certificate.
+
+    The certificate is computed from the QP's matrices alone. With f the cost as a function of the actions, g its
+    gradient at the plan's u and mu the least eigenvalue of its Hessian, strong convexity gives
+    `f(v) >= f(u) + g'(v - u) + mu/2 |v - u|^2` for every v within the limits. The right side has a closed-form minimum
+    over the box, `f(u) - gap`. So the least cost lies in `[cost - gap, cost]`, and the optimal actions lie within
+    `sqrt(2 gap / mu)` of these.
+
+    Attributes:
+        actions: (N, m) within the limits, action units.
+        states: (N + 1, d) from rolling the actions out, the given state first.
+        cost: stage costs plus terminal cost of this roll-out.
+        status: the solver's word; "sampled" where there is none, only the best of what was drawn (CEM, MPPI).
+        gap: bound on `cost` minus the optimal cost.
+        residual: largest entry of `u - clip(u - g / |H|)`, action units; 0 iff optimal (the KKT conditions of a box).
+        action_error: bound on the Euclidean distance of `actions` to the optimal ones, action units.
+        tolerance: what `certified` asks for, relative in cost or absolute in actions.
+    """
+
+    actions: Floats
+    states: Floats
+    cost: float
+    status: str
+    gap: float
+    residual: float
+    action_error: float
+    tolerance: float = TOLERANCE
+
+    @property
+    def certified(self) -> bool:
+        """Whether the plan is feasible and optimal: to `tolerance` of its cost, or to `tolerance` in its actions."""
+        return self.gap <= self.tolerance * self.cost or self.action_error <= self.tolerance
+
+    @property
+    def shifted(self) -> Floats:
+        """The actions (N, m) of one step later, the last one repeated: where the next plan may start from."""
+        return np.concatenate([self.actions[1:], self.actions[-1:]])
+
+
+@dataclass(eq=False)
+class MPCSolver:
+    """A built `MPCProblem`: minimise `u' H u + 2 q' u` over the box, `q = F_error (x - x_goal) + F_drift drift`.
+
+    `u` stacks the N actions; errors obey `e_{t+1} = A e_t + B u_t + drift`, `drift = (A - I) x_goal + c`.
+
+    Attributes:
+        problem: what it was built from.
+        terminal_weight: (d, d) P_f.
+        qp: H (N m, N m), symmetric positive definite, and what can be done with it.
+        F_error: (N m, d).
+        F_drift: (N m, d).
+        program: the CVXPY problem in `u` with the one parameter `q`, H and q divided by the largest eigenvalue of H, so
+            that OSQP's absolute tolerances are in action units.
+    """
+
+    problem: MPCProblem
+    terminal_weight: Floats
+    qp: BoxQP
+    F_error: Floats
+    F_drift: Floats
+    program: cp.Problem
+    _restart: bool = field(default=False, repr=False)  # after a failure OSQP's iterates are not to be started from
+
+    def linear_term(self, state: ArrayLike, goal: ArrayLike) -> Floats:
+        """`q` (N m,) for a state (d,) and a goal (n,) or (d,).
+
+        Raises:
+            InvalidInput: a shape does not match or an entry is not finite.
+        """
+        x = finite_array("state", state)
+        if x.shape != (self.problem.dynamics.state_dim,):
+            raise InvalidInput(f"state must have shape ({self.problem.dynamics.state_dim},), got {x.shape}")
+        target = self.problem.cost.goal_state(goal)
+        if target.ndim != 1:
+            raise InvalidInput(f"goal must be a single vector, got shape {target.shape}")
+        drift = self.problem.dynamics.step(target, np.zeros(self.problem.dynamics.action_dim)) - target
+        with np.errstate(over="ignore", invalid="ignore"):
+            q = self.F_error @ (x - target) + self.F_drift @ drift
+        # A value that is not finite would stay in OSQP's iterates for good.
+        if not np.isfinite(q).all():
+            raise InvalidInput("state or goal is so large that the problem overflows")
+        return np.asarray(q)
+
+    def roll_out(self, state: ArrayLike, goal: ArrayLike, actions: Floats) -> tuple[Floats, float]:
+        """States (N + 1, d) of actions (N, m), and their cost."""
+        dynamics, cost = self.problem.dynamics, self.problem.cost
+        states = [np.array(state, dtype=np.float64)]
+        for action in actions:
+            states.append(dynamics.step(states[-1], action))
+        errors = np.array(states) - cost.goal_state(goal)
+        stages = quadratic_form(errors[:-1], cost.W) + quadratic_form(actions, cost.R)
+        return np.array(states), float(stages.sum() + quadratic_form(errors[-1], self.terminal_weight))
+
+    def judge(self, state: ArrayLike, goal: ArrayLike, q: Floats, u: Floats, status: str, tolerance: float) -> Plan:
+        """The plan of feasible stacked actions u (N m,), rolled out, with its certificate; q is the linear term."""
+        actions = u.reshape(self.problem.horizon, -1)
+        low, high = (np.tile(limit, self.problem.horizon) for limit in self.problem.limits)
+        gap, residual = self.qp.certificate(q, low, high, u)
+        states, cost = self.roll_out(state, goal, actions)
+        return Plan(actions, states, cost, status, gap, residual, float(np.sqrt(gap / self.qp.convexity)), tolerance)
+
+
+def build_mpc(problem: MPCProblem) -> MPCSolver:
+    """Condense a problem and compile it, for any number of solves.
+
+    Raises:
+        NotStabilizable: `terminal="lqr"` and the system cannot be stabilised.
+        SolverFailed: `terminal="lqr"` and the LQR failed, or the condensed problem overflows or is singular.
+    """
+    A, B, N = problem.dynamics.A, problem.dynamics.B, problem.horizon
+    d, m = B.shape
+    if isinstance(problem.terminal, str):
+        lqr = problem.terminal == "lqr"
+        P_f = solve_lqr(problem.dynamics, problem.cost).value_matrix if lqr else problem.cost.W
+    else:
+        P_f = np.asarray(problem.terminal)
+    # Errors e_1 ... e_N, stacked: from_error e_0 + from_actions u + from_drift drift.
+    from_error, from_drift, from_actions = np.zeros((N, d, d)), np.zeros((N, d, d)), np.zeros((N, d, N, m))
+    power, total = np.eye(d), np.zeros((d, d))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for t in range(N):
+            # Invariant: power = A^t and total = I + A + ... + A^(t-1).
+            impulse = power @ B
+            for s in range(t, N):
+                from_actions[s, :, s - t] = impulse
+            total, power = total + power, A @ power
+            from_error[t], from_drift[t] = power, total
+        weights = np.stack([problem.cost.W] * (N - 1) + [P_f])
+        left = np.einsum("tdsm,tde->smte", from_actions, weights).reshape(N * m, N * d)
+        H = left @ from_actions.reshape(N * d, N * m) + np.kron(np.eye(N), problem.cost.R)
+        H = (H + H.T) / 2
+        F_error, F_drift = left @ from_error.reshape(N * d, d), left @ from_drift.reshape(N * d, d)
+    if not all(np.isfinite(M).all() for M in (H, F_error, F_drift)):
+        raise SolverFailed(
+            "the condensed problem overflows: A grows too fast; shorten the horizon", problem, "overflow"
+        )
+    try:
+        qp = BoxQP(H, least=float(np.linalg.eigvalsh(problem.cost.R)[0]))  # H exceeds kron(I, R) by a semidefinite term
+    except LinAlgError as error:
+        raise SolverFailed(
+            "the condensed problem is not definite in float64; shorten the horizon, or rescale R", problem, "singular"
+        ) from error
+
+    u, q = cp.Variable(N * m, name="u"), cp.Parameter(N * m, name="q")
+    low, high = (np.tile(limit, N) for limit in problem.limits)
+    below, above = np.flatnonzero(np.isfinite(low)), np.flatnonzero(np.isfinite(high))
+    limits = [u[below] >= low[below]] * bool(below.size) + [u[above] <= high[above]] * bool(above.size)
+    program = cp.Problem(cp.Minimize(cp.quad_form(u, cp.psd_wrap(H / qp.scale)) + 2 * (q @ u)), limits)
+    return MPCSolver(problem, P_f, qp, F_error, F_drift, program)
+
+
+def solve_mpc(
+    problem: MPCProblem | MPCSolver,
+    state: ArrayLike,
+    goal: ArrayLike,
+    *,
+    warm_start: bool = True,
+    tolerance: float = TOLERANCE,
+) -> Plan:
+    """Plan from a state to a goal.
+
+    Args:
+        problem: the problem (built on first use and kept with it), or one that `build_mpc` built.
+        state: (d,).
+        goal: (n,) latent position, at rest, or (d,).
+        warm_start: where OSQP is needed, start it from its last solution; the plan differs by no more than `tolerance`.
+        tolerance: what the certificate must reach, relative in cost or absolute in actions.
+
+    Raises:
+        InvalidInput: a shape does not match or an entry is not finite.
+        NotStabilizable: on building, see `build_mpc`.
+        SolverFailed: OSQP did not solve it, or its answer fails the certificate.
+
+    Example:
+        >>> dynamics = LinearDynamics(A=[[1, 1], [0, 1]], B=[[0.5], [1]])
+        >>> problem = MPCProblem(dynamics, QuadraticCost.goal_reaching(1), horizon=8)
+        >>> plan = solve_mpc(problem, state=[0, 0], goal=[5])
+        >>> plan.actions[:3].round(1).tolist()
+        [[1.0], [1.0], [-0.3]]
+        >>> plan.certified
+        True
+    """
+    if not tolerance > 0:
+        raise InvalidInput(f"tolerance must be > 0, got {tolerance}")
+    solver = problem.solver if isinstance(problem, MPCProblem) else problem
+    q = solver.linear_term(state, goal)
+    low, high = (np.tile(limit, solver.problem.horizon) for limit in solver.problem.limits)
+    # Most problems of a closed loop need no iterations: the active set method ends exactly within a few linear solves.
+    u, status = solver.qp.active_set(q, low, high, np.clip(solver.qp.unlimited(q), low, high)), cp.OPTIMAL
+    if solver.qp.certificate(q, low, high, u)[0] >= EXACT**2 * solver.qp.convexity:
+        u, status = _solve_program(solver, q, warm_start)
+        u = solver.qp.active_set(q, low, high, np.clip(u, low, high))
+    plan = solver.judge(state, goal, q, u, status, tolerance)
+    if not plan.certified:
+        raise SolverFailed(
+            f"OSQP says {status}, but the plan may cost {plan.gap:.3g} more than the optimum of about {plan.cost:.3g}: "
+            "the problem is badly scaled or unstable over the horizon; shorten the horizon, or rescale R",
+            solver.problem,
+            status,
+        )
+    return plan
+
+
+def _solve_program(solver: MPCSolver, q: Floats, warm_start: bool) -> tuple[Floats, str]:
+    solver.program.param_dict["q"].value = q / solver.qp.scale
+    u = solver.program.var_dict["u"]
+    warm_start, solver._restart = warm_start and not solver._restart, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an inexact solution is an error below, not a warning
+            solver.program.solve(solver=cp.OSQP, warm_start=warm_start, **OSQP_SETTINGS)
+    except cp.SolverError as error:
+        raise SolverFailed(f"OSQP failed: {error}", solver.problem, "solver_error") from error
+    status = str(solver.program.status)
+    if status != cp.OPTIMAL or u.value is None or not np.isfinite(u.value).all():
+        raise SolverFailed(
+            f"OSQP did not solve the problem (status {status}); shorten the horizon, or rescale R",
+            solver.problem,
+            status,
+        )
+    solver._restart = False
+    return np.array(u.value, dtype=np.float64), status

@@ -1,0 +1,53 @@
+"""Where a result came from, and results as plain JSON values."""
+
+from __future__ import annotations
+
+import math
+import platform
+from dataclasses import fields, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldplan.version import __version__
+
+_PACKAGES = ("numpy", "scipy", "torch", "mujoco", "dm_control", "gymnasium")
+
+
+def provenance(command: str, seed: int) -> dict[str, Any]:
+    """What one needs to get a result again: the command line, the seed and the versions."""
+    versions = {"worldplan": __version__, "python": platform.python_version()}
+    return {"command": command, "seed": seed, "versions": versions | {name: version(name) for name in _PACKAGES}}
+
+
+def processor() -> str:
+    """The model of the CPU, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def plain(value: Any, digits: int = 9) -> Any:
+    """A value as JSON knows it: dataclasses become objects, arrays lists, numbers that are not finite null.
+
+    Args:
+        value: dataclasses, dictionaries, sequences, arrays, numbers, text, paths.
+        digits: significant digits that are kept.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name), digits) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item, digits) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist(), digits)
+    if isinstance(value, list | tuple):
+        return [plain(item, digits) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item(), digits)
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
