@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from worldplan.data.files import atomic_write, read_json, sha256, write_json
-from worldplan.errors import BadFile, InvalidInput, UnknownName
-from worldplan.learning.encoder import ZOO as ENCODERS
+from worldplan.data.cards import ZOO, Cards
+from worldplan.errors import BadFile, InvalidInput
 
 Floats = NDArray[np.float32]
 
-ZOO = ENCODERS.parent / "policies"
-_CARD, _WEIGHTS, _FORMAT, _KIND = "policy.json", "policy.safetensors", 1, "sac-actor"
+CARDS = Cards(
+    "policy",
+    ZOO / "policies",
+    "policy.json",
+    "policy.safetensors",
+    {"format": 1, "kind": "sac-actor"},
+    "fetch or train it again",
+)
 _LOG_STD = (-20.0, 2.0)  # SB3's limits
 
 
@@ -133,26 +138,19 @@ class ActorPolicy:
 
     def save(self, folder: Path | str) -> str:
         """Write weights, then the card that vouches for them, for `load_policy`; returns the weights' SHA-256."""
-        folder = Path(folder)
-        with atomic_write(folder / _WEIGHTS) as stream:
-            stream.write(save({name: np.ascontiguousarray(value) for name, value in self.tensors.items()}))
-        digest = sha256(folder / _WEIGHTS)
-        head = {
-            "format": _FORMAT,
-            "kind": _KIND,
-            "sha256": digest,
+        facts = {
             "hidden": self.hidden,
             "observation_space": _describe(self.observation_space),
             "action_space": _describe(self.action_space),
         }
-        self.card = {**head, **{name: value for name, value in self.card.items() if name not in head}}
-        write_json(folder / _CARD, self.card)
-        return digest
+        weights = save({name: np.ascontiguousarray(value) for name, value in self.tensors.items()})
+        self.card = CARDS.write(Path(folder), weights, {**self.card, **facts})
+        return str(self.card["sha256"])
 
 
 def known_policies() -> list[str]:
     """Names of the policies that ship with worldplan."""
-    return sorted(p.parent.name for p in ZOO.glob(f"*/{_CARD}"))
+    return CARDS.known()
 
 
 def load_policy(name: str | Path, seed: int = 0) -> ActorPolicy:
@@ -166,23 +164,11 @@ def load_policy(name: str | Path, seed: int = 0) -> ActorPolicy:
         UnknownName: neither a shipped name nor a folder.
         BadFile: a file is missing, truncated, altered, or of another kind.
     """
-    folder = ZOO / name if str(name) in known_policies() else Path(name)
-    if not folder.is_dir():
-        raise UnknownName("policy (a shipped name or a folder)", str(name), known_policies())
-    card = read_json(folder / _CARD)
-    if (card.get("kind"), card.get("format")) != (_KIND, _FORMAT):
-        raise BadFile(
-            folder / _CARD,
-            f"is of kind {card.get('kind')!r} and format {card.get('format')!r}, "
-            f"this worldplan reads {_KIND!r}, {_FORMAT}",
-        )
-    path = folder / _WEIGHTS
-    if not path.is_file():
-        raise BadFile(path, f"no such file; a policy's folder holds {_CARD} and {_WEIGHTS}")
-    if sha256(path) != card.get("sha256"):
-        raise BadFile(path, f"does not match the SHA-256 in {_CARD}: truncated or altered; fetch or train it again")
+    folder = CARDS.find(name)
+    card = CARDS.read(folder)
+    weights, path = CARDS.read_weights(folder, card), folder / CARDS.weights
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(weights)
         policy = ActorPolicy(tensors, _space(card["observation_space"]), _space(card["action_space"]), card, seed)
         if policy.hidden != card["hidden"]:
             raise InvalidInput(f"layers of {policy.hidden} units, the card says {card['hidden']}")

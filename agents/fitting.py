@@ -9,54 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.agents.planners import PLANNERS
+from worldplan.agents.config import FitConfig
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.agents.quarter_turns import QuarterTurns, fit_quarter_turns
 from worldplan.arrays import Floats
 from worldplan.data.files import write_json
 from worldplan.data.trajectories import Trajectories
-from worldplan.errors import InvalidInput, UnknownName
+from worldplan.errors import InvalidInput
 from worldplan.learning.encoder import Encoder, PixelEncoder, encode
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import fit_dynamics
 from worldplan.provenance import plain, provenance
 
 FRAME_STRIDE = 12  # frames of an episode so far apart that they show different poses
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How dynamics and cost are made for an encoder.
-
-    Args:
-        episodes: random-torque episodes, from poses drawn N(0, 1) clipped to +-2.4 rad.
-        steps: control steps of 20 ms in each.
-        profile: look of the frames, `dmc` or `fast`.
-        target: target sphere, `hard`, `easy` or `hidden`.
-        control_weight: cost of a squared torque beside a squared radian.
-        velocity_weight: cost of a squared radian per step.
-        scale: radians per latent unit; None takes the world's from the encoder's card.
-        planner: that the saved agent uses unless told otherwise.
-        seed: of poses and torques.
-    """
-
-    episodes: int = 60
-    steps: int = 60
-    profile: str = "dmc"
-    target: str = "hard"
-    control_weight: float = 0.1
-    velocity_weight: float = 0.0
-    scale: float | None = None
-    planner: str = "lqr"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.episodes < 1 or not 5 <= self.steps <= 100:
-            raise InvalidInput(f"need episodes >= 1 of 5 to 100 steps, got {self.episodes} of {self.steps}")
-        if self.scale is not None and not 0 < self.scale < np.inf:
-            raise InvalidInput(f"scale must be a positive angle, got {self.scale}")
-        if self.planner not in PLANNERS:  # before the simulator runs
-            raise UnknownName("planner", self.planner, PLANNERS)
 
 
 @dataclass(frozen=True, eq=False)

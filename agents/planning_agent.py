@@ -12,15 +12,14 @@ from worldplan.agents.latent_controller import LatentController
 from worldplan.agents.planners import Planner
 from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
 from worldplan.arrays import Floats, finite_array
-from worldplan.data.files import read_json, write_json
-from worldplan.errors import BadFile, InvalidInput, UnknownName
-from worldplan.learning.encoder import ZOO as ENCODERS
+from worldplan.data.cards import ZOO, Cards
+from worldplan.data.files import write_json
+from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.encoder import Encoder, PixelEncoder, check_frames, encode, known_encoders, load_encoder
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 
-ZOO = ENCODERS.parent / "agents"  # data files ship inside the package's own folder only
-_FILE, _FORMAT = "agent.json", 1
+CARDS = Cards("agent", ZOO / "agents", "agent.json", "", {"format": 1}, "run `worldplan fit`")
 
 
 class AgentState(NamedTuple):
@@ -196,7 +195,7 @@ class PlanningAgent:
             digest = self.encoder.card["sha256"]
         else:
             name, digest = "encoder", self.encoder.save(folder / "encoder")
-        write_json(folder / _FILE, {"encoder": name, "encoder_sha256": digest, **self.to_dict()})
+        write_json(folder / CARDS.card, {"encoder": name, "encoder_sha256": digest, **self.to_dict()})
         return folder
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,7 +203,7 @@ class PlanningAgent:
         fitted = self.dynamics
         noise = {"process_noise": fitted.process_noise, "observation_noise": fitted.observation_noise}
         return {
-            "format": _FORMAT,
+            **CARDS.head,
             "planner": self.planner,
             "options": self.options,
             "dynamics": {"A": fitted.A.tolist(), "B": fitted.B.tolist(), "intercept": fitted.intercept.tolist()}
@@ -225,7 +224,7 @@ def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
 
 def known_agents() -> list[str]:
     """Names of the agents that ship with worldplan."""
-    return sorted(p.parent.name for p in ZOO.glob(f"*/{_FILE}"))
+    return CARDS.known()
 
 
 def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> PlanningAgent:
@@ -240,14 +239,9 @@ def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> 
         UnknownName: neither a shipped name nor a folder, or no such planner.
         BadFile: a file is missing, damaged, or belongs to another encoder.
     """
-    folder = ZOO / name if str(name) in known_agents() else Path(name)
-    if not folder.is_dir():
-        raise UnknownName("agent (a shipped name or a folder)", str(name), known_agents())
-    path = folder / _FILE
-    saved = read_json(path)
+    folder = CARDS.find(name)
+    path, saved = folder / CARDS.card, CARDS.read(folder)
     try:
-        if saved["format"] != _FORMAT:
-            raise BadFile(path, f"has format {saved['format']!r}, this version reads {_FORMAT}; run `worldplan fit`")
         inside = folder / str(saved["encoder"])
         encoder = load_encoder(inside if inside.is_dir() else str(saved["encoder"]))
         if encoder.card["sha256"] != saved["encoder_sha256"]:

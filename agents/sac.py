@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from worldplan.agents.actor import ActorPolicy, load_policy
-from worldplan.agents.sac_run import Row, Run, SACConfig, actor_tensors
+from worldplan.agents.config import SACConfig
+from worldplan.agents.sac_run import Row, Run, actor_tensors
 from worldplan.data.files import atomic_write
 from worldplan.errors import BadFile, InvalidInput
 

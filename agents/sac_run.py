@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,81 +13,17 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from worldplan.agents.actor import ActorPolicy, flat_box
-from worldplan.checks import checked_seed, positive_int
-from worldplan.data.files import atomic_write, read_json, write_json
+from worldplan.agents.config import SACConfig
+from worldplan.data.files import read_json, write_json
 from worldplan.errors import BadFile, InvalidInput
+from worldplan.learning.checkpoints import load_optimizer, optimizer_tensors, read_tensors, under, write_tensors
 
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _FREE = ("steps", "stop_at")  # may differ when a run is resumed
 
 Row = dict[str, float]
-
-
-@dataclass(frozen=True)
-class SACConfig:
-    """How a policy is trained (Haarnoja et al. 2018, arXiv 1812.05905, with a learned temperature).
-
-    Args:
-        steps: environment steps, over all copies.
-        hidden: units of the hidden layers, of actor and critics.
-        learning_rate: of Adam.
-        gamma: discount.
-        tau: share of the critic that its target takes over in each update.
-        batch: transitions per update.
-        buffer: transitions kept.
-        warmup: random steps before the first update.
-        temperature: at the start.
-        entropy: of the actions, in nats, that the temperature is learned for; the lower, the less the policy counts on
-            its own noise, and the seldomer it stands still beside its goal where actions are deterministic.
-        copies: environments side by side; one step of all is followed by `updates`.
-        updates: gradient steps per step of all copies.
-        episode_steps: training episodes are truncated (not terminated) after so many; None as the environment does.
-        evaluate_every: steps between evaluations; each is followed by a checkpoint.
-        evaluations: episodes of an evaluation, the same each time.
-        tests: episodes of the final test, other ones.
-        stop_at: mean return of an evaluation that ends training.
-        seed: of weights, episodes and noise; training, evaluation and test use different children of it.
-    """
-
-    steps: int = 160_000
-    hidden: tuple[int, ...] = (128, 128)
-    learning_rate: float = 1e-3
-    gamma: float = 0.98
-    tau: float = 0.01
-    batch: int = 256
-    buffer: int = 400_000
-    warmup: int = 5_000
-    temperature: float = 0.1
-    entropy: float = -4.0
-    copies: int = 8
-    updates: int = 2
-    episode_steps: int | None = 250
-    evaluate_every: int = 16_000
-    evaluations: int = 40
-    tests: int = 20
-    stop_at: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "copies", "updates", "evaluate_every", "evaluations", "tests"):
-            positive_int(name, getattr(self, name))
-        positive_int("episode_steps", 1 if self.episode_steps is None else self.episode_steps)
-        if not self.hidden or min(self.hidden) < 1 or self.warmup < 0:
-            raise InvalidInput(f"need layers with units in hidden, got {self.hidden}; warmup >= 0, got {self.warmup}")
-        if not (self.learning_rate > 0 and self.temperature > 0):
-            raise InvalidInput(f"learning_rate ({self.learning_rate}) and temperature ({self.temperature}) must be > 0")
-        if not (0 <= self.gamma < 1 and 0 < self.tau <= 1):
-            raise InvalidInput(f"need gamma in [0, 1), got {self.gamma}, and tau in (0, 1], got {self.tau}")
-        checked_seed(self.seed)
-        if self.evaluate_every % self.copies or self.steps % self.evaluate_every:
-            sizes = f"steps ({self.steps}), evaluate_every ({self.evaluate_every}), copies ({self.copies})"
-            raise InvalidInput(f"{sizes}: each must be a multiple of the next")
-        if self.buffer < max(self.batch, self.copies):
-            raise InvalidInput(f"a buffer of {self.buffer} holds no batch of {self.batch}")
 
 
 class Run:
@@ -206,13 +142,11 @@ class Run:
         tensors = {f"network.{k}": v for k, v in model.policy.state_dict().items()}
         tensors["log_temperature"] = model.log_ent_coef
         for name, optimizer in self._optimizers().items():
-            for i, slots in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{name}.{i}.{k}": v for k, v in slots.items()}
+            tensors |= optimizer_tensors(f"optimizer.{name}.", optimizer)
         tensors |= {f"buffer.{name}": torch.from_numpy(getattr(memory, name)[:filled]) for name in _BUFFER}
         counters = {"steps": self.steps, "updates": model._n_updates, "pos": memory.pos, "full": memory.full}
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        with atomic_write(self.folder / self.CHECKPOINT) as stream:
-            stream.write(save(tensors, metadata={"counters": json.dumps(counters), "curve": json.dumps(curve)}))
+        text = {"counters": json.dumps(counters), "curve": json.dumps(curve)}
+        write_tensors(self.folder / self.CHECKPOINT, tensors, text)
         write_json(self.folder / self.PROGRESS, {"steps": self.steps, "command": self.command, **self._identity()})
 
     def _identity(self) -> dict[str, Any]:
@@ -228,26 +162,18 @@ class Run:
         self.command = str(saved.get("command", self.command))
         model, memory = self.model, self.model.replay_buffer
         assert memory is not None and model.log_ent_coef is not None
-        try:
-            with safe_open(self.folder / self.CHECKPOINT, framework="pt") as file:
-                counters, curve = (json.loads(file.metadata()[name]) for name in ("counters", "curve"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            model.policy.load_state_dict(_under("network.", tensors))
+        with read_tensors(self.folder / self.CHECKPOINT) as (tensors, text):
+            counters, curve = (json.loads(text[name]) for name in ("counters", "curve"))
+            model.policy.load_state_dict(under("network.", tensors))
             with torch.no_grad():
                 model.log_ent_coef.copy_(tensors["log_temperature"])
             for name, optimizer in self._optimizers().items():
-                state = optimizer.state_dict()
-                for key, value in _under(f"optimizer.{name}.", tensors).items():
-                    i, slot = key.split(".")
-                    state["state"].setdefault(int(i), {})[slot] = value
-                optimizer.load_state_dict(state)
+                load_optimizer(optimizer, under(f"optimizer.{name}.", tensors))
             for name in _BUFFER:
                 rows = tensors[f"buffer.{name}"].numpy()
                 getattr(memory, name)[: len(rows)] = rows
             memory.pos, memory.full = int(counters["pos"]), bool(counters["full"])
             model.num_timesteps, model._n_updates = int(counters["steps"]), int(counters["updates"])
-        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise BadFile(self.folder / self.CHECKPOINT, f"cannot be read ({error}); start a new folder") from error
         return curve  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -291,10 +217,6 @@ def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
         return {"id": type(env).__name__}
     limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
     return {"id": spec.id, **spec.kwargs, **limit}
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _summary(returns: NDArray[np.float64]) -> Row:

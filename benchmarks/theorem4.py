@@ -22,8 +22,9 @@ import tyro
 from tqdm import tqdm
 
 from worldplan.data.files import atomic_write, read_json, write_json
+from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import find_entrants
-from worldplan.eval.compare.trial import RHO, SCALE, CompareConfig, build_stage, fit_entrant
+from worldplan.eval.compare.trial import RHO, SCALE, build_stage, fit_entrant
 from worldplan.eval.identifiability.identify import identify_latents
 from worldplan.eval.theorem4.certificate import certify
 from worldplan.learning.encoder import known_encoders

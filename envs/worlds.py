@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import gennorm
 
 from worldplan.arrays import Floats
+from worldplan.data.recipes import GeneralizedNormalOptions, OUOptions
 from worldplan.errors import InvalidInput
 
 JOINT_RANGE = (np.pi, np.deg2rad(160.0))  # radians: an image wraps the shoulder at pi, the wrist stops at 160 degrees
@@ -21,33 +22,19 @@ _LEAST_STEPS = 8  # few large steps would leave many pairs equal, by rejection: 
 
 
 @dataclass(frozen=True)
-class OUWorld:
+class OUWorld(OUOptions):
     """Gaussian joint angles `theta = scale * z`, `z ~ N(0, I)`, views correlated by the Ornstein-Uhlenbeck channel.
 
     `V` views `z_v = sqrt(rho) c + sqrt(1 - rho) e_v`, `c, e_v ~ N(0, I)`: every pair of views has correlation exactly
     rho, and for V = 2 this is the channel `z' = rho z + sqrt(1 - rho^2) eta` of Klindt, LeCun and Balestriero 2026
-    (arXiv 2605.26379). (Views drawn around one `z` would be correlated by rho^2 among each other.)
-
-    Args:
-        rho: correlation of two views, in (0, 1).
-        scale: standard deviation of each joint, radians.
-        views: V, at least 2.
-        truncate: redraw a set of views until all lie within `JOINT_RANGE`: no image is ambiguous then, at the price
-            of a law that is Gaussian only up to the tails cut off.
+    (arXiv 2605.26379). (Views drawn around one `z` would be correlated by rho^2 among each other.) See
+    `OUOptions`.
     """
-
-    rho: float = 0.9
-    scale: tuple[float, float] = (1.0, 1.0)
-    views: int = 2
-    truncate: bool = False
 
     kind: ClassVar[str] = "ou"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.rho < 1.0:
-            raise InvalidInput(f"rho must lie in (0, 1), got {self.rho}")
-        _check_scale(self.scale)
-        _check_views(self.views)
+        super().__post_init__()
         if self.truncate and any(s > 3 * r for s, r in zip(self.scale, JOINT_RANGE, strict=True)):
             raise InvalidInput(f"truncation at {JOINT_RANGE} would reject nearly every draw of scale {self.scale}")
 
@@ -69,7 +56,7 @@ class OUWorld:
 
 
 @dataclass(frozen=True)
-class GeneralizedNormalWorld:
+class GeneralizedNormalWorld(GeneralizedNormalOptions):
     """Non-Gaussian joint angles `theta = scale * z`, whose views are equally distributed and correlated by rho.
 
     The coordinates of z are independent, with density proportional to `exp(-|z / s|^alpha)` and unit variance: alpha 1
@@ -81,29 +68,10 @@ class GeneralizedNormalWorld:
 
     Klindt, LeCun and Balestriero 2026 (arXiv 2605.26379) prove that only for the Gaussian law alignment finds z itself,
     up to rotation. Their sweep over alpha draws `z' = rho z + sqrt(1 - rho^2) eta`, eta of the law of z: for alpha
-    other than 2 its two views have different laws.
-
-    Args:
-        alpha: shape, in [1, 16]: below 1 the drift is infinite at 0, above 16 too steep for the step.
-        rho: correlation of two views, in [.05, .999].
-        scale: standard deviation of each joint, radians.
-        views: V, at least 2.
+    other than 2 its two views have different laws. Options: `GeneralizedNormalOptions`.
     """
 
-    alpha: float = 2.0
-    rho: float = 0.9
-    scale: tuple[float, float] = (1.0, 1.0)
-    views: int = 2
-
     kind: ClassVar[str] = "gennorm"
-
-    def __post_init__(self) -> None:
-        if not 1.0 <= self.alpha <= 16.0:
-            raise InvalidInput(f"alpha must lie in [1, 16], got {self.alpha}")
-        if not 0.05 <= self.rho <= 0.999:
-            raise InvalidInput(f"rho must lie in [.05, .999], got {self.rho}")
-        _check_scale(self.scale)
-        _check_views(self.views)
 
     def sample(self, count: int, rng: np.random.Generator) -> Floats:
         """Draw `count` sets of views: joint angles (count, V, 2), radians."""
@@ -155,13 +123,3 @@ def _correlation(alpha: float, steps: int, step: float) -> float:
     for _ in range(steps):
         f = f + (accept * (CubicSpline(z, f)(proposal) - f[:, None])) @ weights
     return float(density @ np.square(f) / (density @ np.square(z)))
-
-
-def _check_scale(scale: tuple[float, float]) -> None:
-    if len(scale) != 2 or not all(np.isfinite(s) and s > 0 for s in scale):
-        raise InvalidInput(f"scale must be two positive angles, got {scale}")
-
-
-def _check_views(views: int) -> None:
-    if views < 2:
-        raise InvalidInput(f"a positive pair needs at least 2 views, got {views}")

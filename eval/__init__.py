@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 from worldplan.lazy import lazy_names
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _HOMES together
+    from worldplan.eval.compare.config import CompareConfig
     from worldplan.eval.compare.page import write_report
     from worldplan.eval.compare.run import compare_encoders
-    from worldplan.eval.compare.trial import CompareConfig
     from worldplan.eval.control.baselines import StandStill, TrueStateLQR
     from worldplan.eval.control.bench import bench_planners
     from worldplan.eval.control.episodes import evaluate_control, summarise
     from worldplan.eval.control.ledger import cost_ledger
     from worldplan.eval.control.open_loop import open_loop_cost
     from worldplan.eval.identifiability.identify import identify, identify_latents
-    from worldplan.eval.plan.result import PlanConfig
+    from worldplan.eval.plan.config import PlanConfig
     from worldplan.eval.plan.run import plan_to_goals, write_plan
     from worldplan.eval.theorem4.certificate import certify
     from worldplan.eval.theorem4.dose import dose_response
     from worldplan.eval.theorem4.verify import verify_planning
 
 _HOMES = {
-    "CompareConfig": "worldplan.eval.compare.trial",
-    "PlanConfig": "worldplan.eval.plan.result",
+    "CompareConfig": "worldplan.eval.compare.config",
+    "PlanConfig": "worldplan.eval.plan.config",
     "StandStill": "worldplan.eval.control.baselines",
     "TrueStateLQR": "worldplan.eval.control.baselines",
     "bench_planners": "worldplan.eval.control.bench",

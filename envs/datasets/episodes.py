@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.checks import check_name, checked_seed, positive_int
+from worldplan.checks import checked_seed
 from worldplan.data.episodes import FORMAT, STATES, EpisodeDataset
 from worldplan.data.files import read_json
+from worldplan.data.recipes import EpisodeConfig
 from worldplan.data.shards import MANIFEST, UNFINISHED, ShardWriter
 from worldplan.data.trajectories import Trajectories
 from worldplan.envs.parallel import rollout_states
-from worldplan.envs.rendering import TARGET_SIZE
 from worldplan.envs.rollout import Predictor
 from worldplan.errors import InvalidInput
 
@@ -27,38 +27,12 @@ Policy = Callable[[int], Predictor]  # a policy whose drawn actions follow from 
 SHARD = 32  # episodes a file
 
 
-@dataclass(frozen=True)
-class EpisodeConfig:
-    """Which episodes are recorded.
-
-    Args:
-        episodes: how many.
-        steps: length of each; dm_control's own are 1000.
-        task: `easy` or `hard`: where and how large the target is.
-        random_share: probability that an episode has uniformly random torques instead of the policy's.
-        deterministic: the policy's mean action; else one drawn from it.
-        test_share: probability that an episode belongs to the test split.
-    """
-
-    episodes: int = 250
-    steps: int = 200
-    task: str = "easy"
-    random_share: float = 0.0
-    deterministic: bool = True
-    test_share: float = 0.2
-
-    def __post_init__(self) -> None:
-        positive_int("episodes", self.episodes), positive_int("steps", self.steps)
-        check_name("task", self.task, TARGET_SIZE)
-        if not 0.0 <= self.random_share <= 1.0:
-            raise InvalidInput(f"random_share must lie in [0, 1], got {self.random_share}")
-        if not 0.0 <= self.test_share < 1.0:
-            raise InvalidInput(f"test_share must lie in [0, 1), got {self.test_share}")
-
-    def run(self, policy: Policy | None, seed: int, source: Mapping[str, Any] | None) -> dict[str, Any]:
-        """What the manifest records of episodes made in this way, but for the command line."""
-        config = replace(self, random_share=1.0) if policy is None else self
-        return {"seed": seed, "policy": source, **asdict(config)}
+def run_record(
+    config: EpisodeConfig, policy: Policy | None, seed: int, source: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What the manifest records of episodes made in this way, but for the command line."""
+    config = replace(config, random_share=1.0) if policy is None else config
+    return {"seed": seed, "policy": source, **asdict(config)}
 
 
 def record_episodes(
@@ -91,7 +65,7 @@ def record_episodes(
         InvalidInput: the same run appended to itself, or a seed below 0.
     """
     seed, config = checked_seed(seed), config or EpisodeConfig()
-    run = config.run(policy, seed, source)
+    run = run_record(config, policy, seed, source)
     before = EpisodeDataset(folder) if append else None
     runs = before.runs if before else []
     if any({k: v for k, v in r.items() if k != "command"} == run for r in runs):

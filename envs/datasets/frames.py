@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +12,20 @@ from numpy.typing import NDArray
 
 from worldplan.checks import check_name, checked_seed
 from worldplan.data.episodes import FORMAT, EpisodeDataset
+from worldplan.data.recipes import Nuisances
 from worldplan.data.shards import ShardWriter, digest
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.rendering import PROFILES, TARGET_SIZE, frame_stream, sample_targets
-from worldplan.errors import InvalidInput
 
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 
 
-@dataclass(frozen=True)
-class Nuisances:
-    """What differs between the views of a pair beside the arm; drawn independently for each view.
-
-    Args:
-        stock: probability of the `dmc` look (else `fast`).
-        small: probability of the small target (radius .015 m, else .05 m).
-        hidden: probability that the target is not drawn.
-    """
-
-    stock: float = 0.75
-    small: float = 0.75
-    hidden: float = 0.15
-
-    def __post_init__(self) -> None:
-        if not all(0.0 <= p <= 1.0 for p in (self.stock, self.small, self.hidden)):
-            raise InvalidInput(f"nuisance probabilities must lie in [0, 1], got {self}")
-
-    def sample(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], list[str]]:
-        """Draw targets (count, 3) and profile names for `count` views."""
-        targets = sample_targets(count, rng)
-        targets[:, 2] = np.where(rng.random(count) < self.small, TARGET_SIZE["hard"], TARGET_SIZE["easy"])
-        targets[rng.random(count) < self.hidden, 2] = 0.0
-        return targets, list(np.where(rng.random(count) < self.stock, "dmc", "fast"))
+def draw_nuisances(nuisances: Nuisances, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], list[str]]:
+    """Targets (count, 3) and profile names for `count` views."""
+    targets = sample_targets(count, rng)
+    targets[:, 2] = np.where(rng.random(count) < nuisances.small, TARGET_SIZE["hard"], TARGET_SIZE["easy"])
+    targets[rng.random(count) < nuisances.hidden, 2] = 0.0
+    return targets, list(np.where(rng.random(count) < nuisances.stock, "dmc", "fast"))
 
 
 def draw_frames(
@@ -86,7 +68,7 @@ def draw_frames(
         shapes.append((*qpos.shape[:2], 64, 64, 3))
         count = qpos.shape[0] * qpos.shape[1]
         if look == "varied":
-            targets, looks = (nuisances or Nuisances()).sample(count, np.random.default_rng(child))
+            targets, looks = draw_nuisances(nuisances or Nuisances(), count, np.random.default_rng(child))
         else:
             targets, looks = np.repeat(target, qpos.shape[1], axis=0), [look] * count
         batches.append((qpos.reshape(-1, 2), targets, looks))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from worldplan.checks import checked_seed
 from worldplan.data.pairs import FORMAT
+from worldplan.data.recipes import Nuisances
 from worldplan.data.shards import ShardWriter
-from worldplan.envs.datasets.frames import Nuisances
+from worldplan.envs.datasets.frames import draw_nuisances
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.rendering import frame_stream
 from worldplan.errors import InvalidInput
@@ -89,7 +90,7 @@ def collect_pairs(
     for size, child in zip(sizes, np.random.SeedSequence(seed).spawn(len(sizes)), strict=True):
         rng = np.random.default_rng(child)
         angles.append(world.sample(size, rng))
-        batches.append((angles[-1].reshape(-1, 2), *nuisances.sample(size * world.views, rng)))
+        batches.append((angles[-1].reshape(-1, 2), *draw_nuisances(nuisances, size * world.views, rng)))
     todo = slice(writer.done, None)
     with frame_stream(processes) as draw:
         drawn = progress(draw(batches[todo]), len(batches[todo]))

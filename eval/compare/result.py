@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worldplan.arrays import Floats
-from worldplan.eval.compare.trial import CompareConfig
+from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.control.episodes import ControlSummary
 from worldplan.eval.control.open_loop import OpenLoopRow
 from worldplan.eval.statistics.correlation import Correlation

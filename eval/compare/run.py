@@ -18,18 +18,20 @@ from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import TrueStateObservation, sample_tasks
 from worldplan.envs.workers import worker_pool
 from worldplan.errors import RenderingUnavailable
+from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import Entrant, find_entrants
 from worldplan.eval.compare.result import Comparison, ComparisonRow
 from worldplan.eval.compare.trial import (
     RHO,
     SCALE,
-    CompareConfig,
     SharedFrames,
     figure_rows,
     fit_entrant,
     open_loop,
+    open_loop_task,
     shared_frames,
     step_time,
+    torque_data,
 )
 from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL, StandStill, TrueStateLQR
 from worldplan.eval.control.episodes import ControlResult, cost_ratios, evaluate_control, measure, summarise
@@ -91,9 +93,9 @@ def compare_encoders(
         provenance(command, config.seed),
         tuple(rows),
         tuple(summarise(n, r, baselines[0]) for n, r in zip((REFERENCE, RANDOM, STILL), baselines, strict=True)),
-        tuple(config.open_loop.floor()),
+        tuple(open_loop_task(config).floor()),
         _correlation(rows, config.seed),
-        figure_rows(config.torques(pixels=False).info["qpos"]),
+        figure_rows(torque_data(config, pixels=False).info["qpos"]),
         pairs.starts[:PATHS],
         pairs.goals[:PATHS],
         target_spheres(len(shown), config.seed, config.target),

@@ -9,17 +9,17 @@ from time import perf_counter
 
 import numpy as np
 
-from worldplan.agents.fitting import FRAME_STRIDE, FitConfig, build_agent
+from worldplan.agents.config import FitConfig
+from worldplan.agents.fitting import FRAME_STRIDE, build_agent
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.arrays import Floats, Frames
-from worldplan.checks import check_name, checked_seed, positive_int
 from worldplan.data.trajectories import Trajectories
 from worldplan.envs.fingerprint import check_encoder
 from worldplan.envs.parallel import target_spheres
 from worldplan.envs.reacher import CONTROL_WEIGHT
-from worldplan.envs.rendering import PROFILES, TARGET_SIZE
 from worldplan.envs.tasks import Tasks, normal_poses, random_torques, sample_tasks
-from worldplan.errors import EncoderCollapsed, InvalidInput
+from worldplan.errors import EncoderCollapsed
+from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import Entrant, examine
 from worldplan.eval.compare.reduction import LinearReduction, ReducedEncoder, fit_reduction
 from worldplan.eval.control.open_loop import OpenLoopRow, OpenLoopTask, Query, Scene
@@ -28,62 +28,22 @@ from worldplan.learning.encoder import Encoder, encode
 
 JOINTS = 2
 RHO, SCALE = 0.5, 0.7  # of the Gaussian world to judge in: at .7 rad no angle is ambiguous
-FEWEST_PAIRS = 100  # of frames; wide latents, reduced to more than two components, need more
 FIT_STEPS = 60  # of a random-torque episode
 CHECKED = 24  # frames on which an encoder is examined
 _DOTS = 400  # latents of a figure
 
 
-@dataclass(frozen=True)
-class CompareConfig:
-    """What all encoders of a comparison are put through.
+def open_loop_task(config: CompareConfig) -> OpenLoopTask:
+    """Plans to decode: as many pairs as episodes."""
+    return OpenLoopTask(
+        config.episodes, libraries=config.libraries, seed=config.seed, profile=config.profile, target=config.target
+    )
 
-    Args:
-        episodes: paired episodes of 100 steps each.
-        seed: of poses, target places and torques.
-        profile: look of the frames, `dmc` or `fast`.
-        target: target sphere, `hard`, `easy` or `hidden`; a distractor, which most shipped encoders never saw.
-        distribution: of start and goal poses: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's.
-        fit_episodes: random-torque episodes of 60 steps that dynamics are fitted to.
-        frame_pairs: of the Gaussian world in which R2 and Theorem 3 are measured.
-        resamples: bootstrap samples behind the intervals of R2 and Theorem 3.
-        libraries: numbers of frames that open-loop plans are decoded with.
-        processes: encoders on trial at the same time; more than 1 needs an importable `__main__` (spawn).
-    """
 
-    episodes: int = 300
-    seed: int = 0
-    profile: str = "fast"
-    target: str = "hidden"
-    distribution: str = "normal"
-    fit_episodes: int = 60
-    frame_pairs: int = 2000
-    resamples: int = 1000
-    libraries: tuple[int, ...] = (250, 1000, 4000)
-    processes: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("episodes", "fit_episodes", "frame_pairs", "resamples", "processes"):
-            positive_int(name, getattr(self, name))
-        if self.frame_pairs < FEWEST_PAIRS:
-            raise InvalidInput(f"frame_pairs must be at least {FEWEST_PAIRS}, got {self.frame_pairs}")
-        checked_seed(self.seed)
-        check_name("render profile", self.profile, PROFILES)
-        check_name("target", self.target, (*TARGET_SIZE, "hidden"))
-        check_name("distribution of poses", self.distribution, ("normal", "reset"))
-        object.__setattr__(self, "libraries", self.open_loop.libraries)
-
-    @property
-    def open_loop(self) -> OpenLoopTask:
-        """Plans to decode: as many pairs as episodes."""
-        return OpenLoopTask(
-            self.episodes, libraries=self.libraries, seed=self.seed, profile=self.profile, target=self.target
-        )
-
-    def torques(self, pixels: bool = True) -> Trajectories:
-        """The random-torque episodes that dynamics are fitted to, with frames or without."""
-        starts = normal_poses((self.fit_episodes,), np.random.default_rng([self.seed, 0]))
-        return random_torques(starts, FIT_STEPS, self.seed, profile=self.profile, target=self.target, pixels=pixels)
+def torque_data(config: CompareConfig, pixels: bool = True) -> Trajectories:
+    """The random-torque episodes that dynamics are fitted to, with frames or without."""
+    starts = normal_poses((config.fit_episodes,), np.random.default_rng([config.seed, 0]))
+    return random_torques(starts, FIT_STEPS, config.seed, profile=config.profile, target=config.target, pixels=pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +75,7 @@ def shared_frames(config: CompareConfig) -> SharedFrames:
     )
     pairs = sample_tasks(config.episodes, config.seed, config.distribution)
     targets = target_spheres(config.episodes, config.seed, config.target)
-    return SharedFrames(pairs, targets, config.torques(), states, frames, config.open_loop.draw())
+    return SharedFrames(pairs, targets, torque_data(config), states, frames, open_loop_task(config).draw())
 
 
 def figure_rows(episodes: Sequence[Floats]) -> Floats:

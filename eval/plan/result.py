@@ -3,65 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from worldplan.arrays import Floats, Frames
 from worldplan.envs.reacher import QPOS_TOLERANCE, TIP_TOLERANCE
-from worldplan.envs.tasks import Tasks, sample_tasks
 from worldplan.errors import InvalidInput
 from worldplan.eval.control.episodes import ControlSummary
 from worldplan.eval.control.timing import StepTime
+from worldplan.eval.plan.config import PlanConfig
 from worldplan.eval.statistics.estimate import Estimate
 from worldplan.provenance import plain
 
 FEW = 100  # below so many episodes the notes warn
-
-
-@dataclass(frozen=True)
-class PlanConfig:
-    """Which goals to reach, and in which look of the world.
-
-    Args:
-        episodes: pairs of start and goal.
-        seed: of poses, target places and random torques.
-        start_qpos: start of every episode, radians (shoulder, wrist); None draws one each.
-        goal_qpos: goal of every episode, radians; None draws one each.
-        goal_image: PNG of 64 x 64 pixels whose pose is the goal of every episode; its angles stay unknown.
-        distribution: of poses that are drawn: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's.
-        profile: look of the frames, `dmc` or `fast`.
-        target: target sphere, `hard`, `easy` or `hidden`; a distractor.
-        success: `tip` (fingertip within .025 m of the goal pose's) or `qpos` (both joints within .05 rad).
-    """
-
-    episodes: int = 5
-    seed: int = 0
-    start_qpos: tuple[float, float] | None = None
-    goal_qpos: tuple[float, float] | None = None
-    goal_image: Path | None = None
-    distribution: str = "normal"
-    profile: str = "dmc"
-    target: str = "hard"
-    success: str = "tip"
-
-    def __post_init__(self) -> None:
-        if self.goal_image is not None and self.goal_qpos is not None:
-            raise InvalidInput("a goal is an image or a pair of angles; give one of the two")
-
-    def pairs(self) -> Tasks:
-        """Start and goal poses, with the given ones in place of drawn ones."""
-        pairs = sample_tasks(self.episodes, self.seed, self.distribution)
-        for drawn, given in ((pairs.starts, self.start_qpos), (pairs.goals, self.goal_qpos)):
-            if given is not None:
-                drawn[:] = given
-        return pairs
-
-    @property
-    def world(self) -> dict[str, Any]:
-        """Arguments of `ReacherGoal`."""
-        return {"profile": self.profile, "target": self.target, "success": self.success}
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,13 @@ from worldplan.envs.fingerprint import check_encoder
 from worldplan.envs.goal_image import GoalImage, read_goal_image
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
-from worldplan.envs.tasks import Tasks
+from worldplan.envs.tasks import Tasks, sample_tasks
 from worldplan.eval.control.baselines import StandStill, TrueStateLQR
 from worldplan.eval.control.episodes import ControlResult, ControlSummary, evaluate_control, measure, summarise
 from worldplan.eval.control.timing import time_steps
+from worldplan.eval.plan.config import PlanConfig
 from worldplan.eval.plan.figure import draw_film, draw_plan
-from worldplan.eval.plan.result import Episode, LatentSummary, PlanConfig, PlanReport
+from worldplan.eval.plan.result import Episode, LatentSummary, PlanReport
 from worldplan.eval.show.film import encode_video
 from worldplan.eval.statistics.estimate import estimate
 from worldplan.provenance import provenance
@@ -60,7 +61,7 @@ def plan_to_goals(
     goal = None if config.goal_image is None else read_goal_image(config.goal_image)
     card = getattr(agent.encoder, "card", {})
     check_encoder(agent.encoder)
-    pairs = config.pairs()
+    pairs = tasks_of(config)
     env, watched = GoalImage(ReacherGoal(**config.world), goal), _Watched(agent)
     episodes, runs = [], []
     for k in progress(iter(range(config.episodes)), config.episodes):
@@ -86,6 +87,15 @@ def plan_to_goals(
         "options": agent.options,
     }
     return PlanReport(config, about, controls, distances, time, tuple(episodes))
+
+
+def tasks_of(config: PlanConfig) -> Tasks:
+    """Start and goal poses, with the given ones in place of drawn ones."""
+    tasks = sample_tasks(config.episodes, config.seed, config.distribution)
+    for drawn, given in ((tasks.starts, config.start_qpos), (tasks.goals, config.goal_qpos)):
+        if given is not None:
+            drawn[:] = given
+    return tasks
 
 
 def write_plan(report: PlanReport, folder: Path | str, video: str = "gif", command: str = "") -> list[Path]:

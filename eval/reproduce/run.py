@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, Frames
 from worldplan.data.episodes import EpisodeDataset
+from worldplan.envs.datasets.frames import draw_nuisances
 from worldplan.envs.rendering import render_frames
 from worldplan.errors import EncoderCollapsed
 from worldplan.eval.control.open_loop import ORACLE, OpenLoopRow, OpenLoopTask
@@ -122,7 +123,7 @@ def normal_views(scale: Scale, seed: int, processes: int = 1) -> Views:
     """Frames of angles N(0, I), drawn as for training."""
     rng = np.random.default_rng([seed, 1])
     angles = rng.standard_normal((2 * scale.frames, 2))
-    frames = render_frames(angles, *scale.nuisances.sample(len(angles), rng), processes=processes)
+    frames = render_frames(angles, *draw_nuisances(scale.nuisances, len(angles), rng), processes=processes)
     cut = scale.frames
     return Views((frames[:cut], angles[:cut]), (frames[cut:], angles[cut:]), np.arange(cut))
 

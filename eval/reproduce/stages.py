@@ -15,15 +15,17 @@ from worldplan.checks import positive_int
 from worldplan.data.episodes import EpisodeDataset, StridedPairs
 from worldplan.data.files import read_json, write_json
 from worldplan.data.pairs import PairDataset
+from worldplan.data.recipes import EpisodeConfig, Nuisances
 from worldplan.data.shards import MANIFEST, UNFINISHED
-from worldplan.envs.datasets.episodes import EpisodeConfig, interrupted, record_episodes
-from worldplan.envs.datasets.frames import Nuisances, draw_frames
+from worldplan.envs.datasets.episodes import interrupted, record_episodes
+from worldplan.envs.datasets.frames import draw_frames
 from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 from worldplan.learning.encoder import PixelEncoder, load_encoder
 from worldplan.learning.objectives import LeJEPA
-from worldplan.learning.pretraining import PretrainConfig, pretrain
+from worldplan.learning.pretraining import pretrain
+from worldplan.learning.training import PretrainConfig
 from worldplan.provenance import plain
 
 POLICY = "reacher-easy"  # shipped
@@ -102,7 +104,7 @@ SCALES = {
         seeds=1,
         steps=60,
         net=PretrainConfig(
-            LeJEPA(weight=0.9, slices=32), width=2, hidden=16, batch=32, lr=1e-2, validation=64, device="cpu"
+            objective=LeJEPA(weight=0.9, slices=32), width=2, hidden=16, batch=32, lr=1e-2, validation=64, device="cpu"
         ),
         test_share=0.5,
         nuisances=Nuisances(stock=0.0),
@@ -118,7 +120,7 @@ SCALES = {
         strides=(1, 8, 64),
         seeds=3,
         steps=840,
-        net=PretrainConfig(LeJEPA(slices=64), width=8, hidden=64, batch=64, bfloat16=True, half=True),
+        net=PretrainConfig(objective=LeJEPA(slices=64), width=8, hidden=64, batch=64, bfloat16=True, half=True),
         # So small a network learns one look of the arm in this time, not two with a sphere anywhere.
         nuisances=Nuisances(stock=0.0, hidden=1.0),
     ),
@@ -130,7 +132,7 @@ SCALES = {
         strides=(1, 8, 64),
         seeds=3,
         steps=38_700,
-        net=PretrainConfig(LeJEPA(), width=32, batch=256),
+        net=PretrainConfig(objective=LeJEPA(), width=32, batch=256),
         plans=1000,
         libraries=(250, 1000, 4000, 10_000),
         profile="dmc",

@@ -17,8 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import worldplan.envs  # registers the environments
 from worldplan.__main__ import main
 from worldplan.agents.actor import ActorPolicy, known_policies, load_policy
+from worldplan.agents.config import SACConfig
 from worldplan.agents.sac import load_sb3_zip, train_sac
-from worldplan.agents.sac_run import Run, SACConfig, actor_tensors, episode_returns
+from worldplan.agents.sac_run import Run, actor_tensors, episode_returns
 from worldplan.data.files import read_json, sha256, write_json
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 

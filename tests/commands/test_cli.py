@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -15,21 +15,21 @@ from PIL import Image
 from worldplan import commands
 from worldplan.__main__ import main
 from worldplan.agents import load_agent
-from worldplan.agents.fitting import FitConfig
+from worldplan.agents.config import FitConfig, SACConfig
 from worldplan.commands.base import config_of
-from worldplan.commands.collect import CollectGennorm, CollectOU
-from worldplan.commands.collect_episodes import CollectRandom
+from worldplan.commands.collect import CollectGennorm, CollectOU, CollectRandom
 from worldplan.data.pairs import PairDataset, load_labels
+from worldplan.data.recipes import EpisodeOptions, Nuisances
 from worldplan.doctor import Finding
-from worldplan.envs.datasets.episodes import EpisodeConfig
-from worldplan.envs.datasets.frames import Nuisances
 from worldplan.envs.worlds import GeneralizedNormalWorld, OUWorld
 from worldplan.errors import InvalidInput
-from worldplan.eval.plan.result import PlanConfig
+from worldplan.eval.compare.config import CompareConfig
+from worldplan.eval.plan.config import PlanConfig
+from worldplan.learning.config import TrainingOptions
 from worldplan.learning.encoder import load_encoder, save_encoder
 from worldplan.learning.network import ConvEncoder
 from worldplan.learning.objectives import LeJEPA
-from worldplan.learning.pretraining import PretrainConfig
+from worldplan.learning.training import PretrainConfig
 
 VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify"]
 VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench"]
@@ -87,21 +87,29 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("worldplan 0.")
 
 
-def test_options_have_the_defaults_of_the_library():
-    pairs = [
-        (CollectOU, OUWorld),
-        (CollectOU, Nuisances),
-        (CollectGennorm, GeneralizedNormalWorld),
-        (CollectRandom, EpisodeConfig),
-        (commands.Pretrain, PretrainConfig),
-        (commands.Fit, FitConfig),
-        (commands.Plan, PlanConfig),
-    ]
-    for verb, config in pairs:
-        options = {field.name: field.default for field in fields(verb)}
-        for field in fields(config):
-            if field.default is not MISSING and field.name in options:
-                assert options[field.name] == field.default, (verb, field.name)
+CONFIGS = [
+    (CollectOU, OUWorld),
+    (CollectOU, Nuisances),
+    (CollectGennorm, GeneralizedNormalWorld),
+    (CollectRandom, EpisodeOptions),
+    (commands.Pretrain, TrainingOptions),
+    (commands.Fit, FitConfig),
+    (commands.Plan, PlanConfig),
+    (commands.Compare, CompareConfig),
+    (commands.TrainSac, SACConfig),
+]
+
+
+@pytest.mark.parametrize(("verb", "config"), CONFIGS)
+def test_options_are_those_of_the_library(verb, config):
+    options = {field.name: field.default for field in fields(verb)}
+    own = {name for kind in verb.__mro__ if kind.__module__.startswith("worldplan.commands") for name in vars(kind)}
+    for field in fields(config):
+        assert options[field.name] == field.default or field.name == "processes", (verb, field.name)
+        assert field.name not in own - {"processes", "seed"}, f"{verb} has {field.name} a second time"
+
+
+def test_the_objective_of_the_command_is_that_of_the_library():
     assert commands.Pretrain(data="somewhere").objective == PretrainConfig().objective.name
 
 
@@ -227,7 +235,7 @@ def test_plan_to_a_picture(home, tmp_path, capsys):
 
 
 def test_plan_with_an_encoder_fits_an_agent_first(home, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("worldplan.agents.fitting.FitConfig", partial(FitConfig, episodes=12, steps=12))
+    monkeypatch.setattr("worldplan.agents.config.FitConfig", partial(FitConfig, episodes=12, steps=12))
     small = ["--profile", "fast", "--episodes", 1, "--video", "none", "--json", "--target", "hidden"]
     assert run("plan", "--encoder", home / "encoder", *small, "--out", tmp_path / "fitted") == 0
     assert json.loads(capsys.readouterr().out)["agent"]["planner"] == "lqr"

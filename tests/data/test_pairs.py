@@ -10,9 +10,10 @@ import pytest
 
 from worldplan.data.files import sha256
 from worldplan.data.pairs import FORMAT, PairDataset, load_labels
+from worldplan.data.recipes import Nuisances
 from worldplan.data.shards import MANIFEST, ShardWriter
 from worldplan.envs.datasets import pairs as collect
-from worldplan.envs.datasets.frames import Nuisances
+from worldplan.envs.datasets.frames import draw_nuisances
 from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.rendering import TARGET_SIZE, render_frames
@@ -74,7 +75,7 @@ def test_frames_show_the_labels(original):
 
 
 def test_views_have_independent_nuisances_of_the_chosen_frequencies():
-    targets, profiles = Nuisances().sample(4000, np.random.default_rng(0))
+    targets, profiles = draw_nuisances(Nuisances(), 4000, np.random.default_rng(0))
     shown, stock = targets[:, 2] > 0, np.array(profiles) == "dmc"
     assert set(profiles) == {"dmc", "fast"}
     assert set(targets[shown, 2]) == set(TARGET_SIZE.values())

@@ -19,7 +19,7 @@ RHO = 0.9
 
 
 def sample(alpha, rho=RHO, count=N, seed=0, **options):
-    return GeneralizedNormalWorld(alpha, rho, **options).sample(count, np.random.default_rng(seed))
+    return GeneralizedNormalWorld(alpha=alpha, rho=rho, **options).sample(count, np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from worldplan.learning.objectives import (
     objective_to_dict,
     sigreg,
 )
-from worldplan.learning.pretraining import PretrainConfig
+from worldplan.learning.training import PretrainConfig
 
 seeds = st.integers(0, 2**32 - 1)
 EVERY = [*(kind() for kind in OBJECTIVES.values()), *(LeJEPA(slices=32, test=test) for test in TESTS)]

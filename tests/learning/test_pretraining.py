@@ -17,11 +17,12 @@ from worldplan.data.pairs import PairDataset
 from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
-from worldplan.learning import pretraining
+from worldplan.learning import pretraining, training
 from worldplan.learning.encoder import load_encoder
 from worldplan.learning.gaussianity import epps_pulley
 from worldplan.learning.objectives import OBJECTIVES, InfoNCE, LeJEPA, VICReg, Whitening, alignment
-from worldplan.learning.pretraining import PretrainConfig, pretrain
+from worldplan.learning.pretraining import pretrain
+from worldplan.learning.training import PretrainConfig, Run
 
 CONFIG = PretrainConfig(
     objective=LeJEPA(weight=0.1, slices=32),
@@ -138,15 +139,20 @@ def test_labels_are_never_opened(uninterrupted, folder, tmp_path):
     assert made(run) == made(uninterrupted)
 
 
-def test_the_loss_of_the_defaults_is_the_formula_step_by_step(data, monkeypatch):
+class Remembering(Run):
+    """A run that keeps what the network embedded."""
+
+    def embed(self, index):
+        self.seen = super().embed(index)
+        return self.seen
+
+
+def test_the_loss_of_the_defaults_is_the_formula_step_by_step(data):
     """LeJEPA's terms on what the network embeds, with the directions of (seed, step): as before there was a choice."""
-    run = pretraining._Run(data, replace(CONFIG, objective=LeJEPA()))
-    seen = []
-    embed = run._embed
-    monkeypatch.setattr(run, "_embed", lambda batch: seen.append(embed(batch)) or seen[-1])
+    run = Remembering(data, replace(CONFIG, objective=LeJEPA()))
     for step in range(3):
         row = run.step(step)
-        h = seen[-1].detach()
+        h = run.seen.detach()
         seed = int(np.random.SeedSequence([CONFIG.seed, 2, step]).generate_state(1)[0])
         directions = torch.randn(2, 256, generator=torch.Generator().manual_seed(seed))
         directions = directions / directions.norm(dim=0, keepdim=True)
@@ -270,7 +276,7 @@ def test_without_the_optimisers_state_resuming_would_differ(interrupted, uninter
 
 def test_a_crash_between_the_two_files_of_a_checkpoint_does_no_harm(uninterrupted, data, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    write = pretraining.write_json
+    write = training.write_json
 
     def crash_at_20(path, value):
         if value["step"] == 20:
@@ -278,7 +284,7 @@ def test_a_crash_between_the_two_files_of_a_checkpoint_does_no_harm(uninterrupte
         write(path, value)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pretraining, "write_json", crash_at_20)
+        patch.setattr(training, "write_json", crash_at_20)
         pretrain(data, folder, CONFIG)
     assert json.loads((folder / "checkpoint.json").read_text())["step"] == 10
     pretrain(data, folder, CONFIG, resume=True, command="worldplan pretrain")
@@ -299,12 +305,12 @@ def test_the_log_of_a_resumed_run_has_every_row_once(data, tmp_path):
 
 def test_the_log_keeps_whole_rows_up_to_the_checkpoint(tmp_path):
     log = tmp_path / "log.jsonl"
-    assert pretraining._rows_until(200, log) == []
+    assert training._rows_until(200, log) == []
     rows = [b'{"step": 100}\n', b'{"step": 200}\n', b'{"step": 300}\n']
     log.write_bytes(b"".join(rows) + b'{"st')  # torn by a power cut
-    assert pretraining._rows_until(200, log) == rows[:2]
-    assert pretraining._rows_until(400, log) == rows
-    assert pretraining._rows_until(0, log) == []
+    assert training._rows_until(200, log) == rows[:2]
+    assert training._rows_until(400, log) == rows
+    assert training._rows_until(0, log) == []
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The supervised reference: it learns the angles it is told, reproducibly, and not from labels that say nothing."""
 
 import json
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +8,14 @@ import pytest
 import torch
 
 from worldplan.data.pairs import PairDataset, load_labels
-from worldplan.envs.datasets.frames import Nuisances
+from worldplan.data.recipes import Nuisances
 from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
 from worldplan.learning.encoder import load_encoder
-from worldplan.learning.pretraining import PretrainConfig, _Run, pretrain
-from worldplan.learning.supervised import train_supervised
+from worldplan.learning.pretraining import PretrainRun
+from worldplan.learning.supervised import SupervisedRun, train_supervised
+from worldplan.learning.training import PretrainConfig
 
 SCALE = (0.7, 0.8)
 PAIRS, HELD_OUT = 260, 60
@@ -120,27 +120,31 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(data, labels, t
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_batches_order_and_schedule_are_those_of_pretraining(data, labels, tmp_path, monkeypatch):
+class Recorded:
+    """What a run was shown, batch by batch, and at which learning rate."""
+
+    def embed(self, index):
+        self.__dict__.setdefault("seen", []).append((index.tolist(), self.optimizer.param_groups[0]["lr"]))
+        return super().embed(index)
+
+
+def test_batches_order_and_schedule_are_those_of_pretraining(data, labels):
     """The reference differs by its loss alone."""
-    seen, embed = {}, _Run._embed
-
-    def record(run, index):
-        seen.setdefault(name, []).append((index.tolist(), run.optimizer.param_groups[0]["lr"]))
-        return embed(run, index)
-
-    monkeypatch.setattr(_Run, "_embed", record)
     short = replace(CONFIG, epochs=1)
-    name = "pretrained"
-    with suppress(EncoderCollapsed):  # judged at the end of a run, which is too short here
-        pretrain(data, tmp_path / name, short)
-    name = "supervised"
-    train_supervised(data, labels, tmp_path / name, short)
+    targets = np.zeros((PAIRS, 2, 2), dtype=np.float32)
+    pretrained = type("Pretrained", (Recorded, PretrainRun), {})(data, short)
+    supervised = type("Supervised", (Recorded, SupervisedRun), {})(data, short, targets)
+    seen = {"pretrained": pretrained, "supervised": supervised}
+    for name, run in seen.items():
+        for step in range(run.steps):
+            run.step(step)
+        seen[name] = run.seen
     steps = (PAIRS - HELD_OUT) // CONFIG.batch
     assert seen["pretrained"][:steps] == seen["supervised"][:steps]
 
 
 def test_a_loss_that_is_not_finite_stops_it(data, labels, tmp_path):
-    with pytest.raises(EncoderCollapsed, match="lower lr"):
+    with pytest.raises(EncoderCollapsed, match="lower --lr"):
         train_supervised(data, labels, tmp_path / "run", replace(CONFIG, lr=1e30))
     assert not (tmp_path / "run" / "encoder.json").exists()
 

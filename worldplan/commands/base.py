@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -21,9 +21,6 @@ from worldplan.errors import BadFile, InvalidInput
 
 Config = TypeVar("Config")
 
-Profile = Literal["dmc", "fast"]
-Target = Literal["hard", "easy", "hidden"]
-Angles = Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="SHOULDER WRIST")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")]
 Planner = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
@@ -41,8 +38,13 @@ class Verb:
     seed: int = 0
     json: bool = False
 
+    def __post_init__(self) -> None:
+        """Nothing: a verb has the fields of a configuration, but is checked when that is made, after parsing."""
+
     def check(self) -> None:
-        """Refuse what no verb can use; in `__post_init__`, tyro would take it for wrong usage and say so.
+        """Check the options that all verbs share, after parsing.
+
+        (In `__post_init__`, tyro would report the error as a usage error.)
 
         Raises:
             InvalidInput: a seed that NumPy or torch does not take.

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from worldplan.commands.base import Profile, Target, Verb, bar, config_of, set_threads, writable_folder
+from worldplan.commands.base import Verb, bar, config_of, set_threads, writable_folder
+from worldplan.eval.compare.config import CompareConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Verb):
+class Compare(Verb, CompareConfig):
     """Rank encoders by what control from their latents costs, on the same paired episodes.
 
     Writes compare.json and the page compare.html; prints a table. An encoder that fails gets a row that says why.
@@ -21,25 +22,10 @@ class Compare(Verb):
     Args:
         encoders: any mix of shipped names, `oracle` (the true joint angles), `untrained` (random weights), folders, and
             `module:object` (your own: an object with latent_dim that maps uint8 (T, 64, 64, 3) to (T, m)).
-        episodes: pairs of start and goal.
-        profile: look of the frames.
-        target: the target sphere, a distractor.
-        distribution: of poses: N(0, 1) clipped to 2.4 rad, or dm_control's reset.
-        fit_episodes: random-torque episodes that dynamics are fitted to.
-        frame_pairs: pairs of frames by which R2 and Theorem 3 are judged.
-        libraries: numbers of frames that open-loop plans are decoded with.
-        processes: encoders on trial at the same time.
         out: folder for what is written; an earlier run's files are replaced.
     """
 
     encoders: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENCODER...")]]
-    episodes: int = 300
-    profile: Profile = "fast"
-    target: Target = "hidden"
-    distribution: Literal["normal", "reset"] = "normal"
-    fit_episodes: int = 60
-    frame_pairs: int = 2000
-    libraries: tuple[int, ...] = (250, 1000, 4000)
     processes: int = os.cpu_count() or 1
     out: Path = Path("runs/compare")
 
@@ -49,7 +35,6 @@ class Compare(Verb):
         from worldplan.eval.compare.page import write_report
         from worldplan.eval.compare.run import compare_encoders
         from worldplan.eval.compare.table import COLUMNS, notes, table, title
-        from worldplan.eval.compare.trial import CompareConfig
 
         writable_folder(self.out)
         set_threads(1)

@@ -6,27 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from worldplan.agents.config import FitConfig
 from worldplan.commands.base import (
-    Angles,
-    File,
     Name,
     Planner,
-    Profile,
-    Target,
     Verb,
     bar,
     config_of,
     set_threads,
     writable_folder,
 )
+from worldplan.eval.plan.config import PlanConfig
 
 if TYPE_CHECKING:
-    from worldplan.agents.fitting import FitConfig
     from worldplan.agents.planning_agent import PlanningAgent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Verb):
+class Plan(Verb, PlanConfig):
     """Reach goals from pixels; writes plan.json, plan.png and a film, and prints a table.
 
     Start and goal poses are drawn, or given as angles (radians: shoulder, wrist) or, for the goal, as a picture.
@@ -36,14 +33,6 @@ class Plan(Verb):
         encoder: in place of --agent: a name or folder of an encoder; dynamics are fitted to it first, unless an agent
             of that name or in that folder is there.
         planner: lqr, mpc, cem or mppi; by default as the agent was saved.
-        episodes: how many pairs of start and goal.
-        start_qpos: start of every episode.
-        goal_qpos: goal of every episode.
-        goal_image: PNG of 64 x 64 pixels, goal of every episode.
-        distribution: of poses that are drawn: N(0, 1) clipped to 2.4 rad, or dm_control's reset.
-        profile: look of the frames.
-        target: the target sphere, a distractor.
-        success: fingertip within .025 m of the goal's, or both joints within .05 rad.
         threads: threads of torch on the CPU; more than one slow single frames down.
         video: kind of film; mp4 needs the `video` extra.
         out: folder for what is written; an earlier run's files are replaced.
@@ -52,22 +41,12 @@ class Plan(Verb):
     agent: Name = None
     encoder: Name = None
     planner: Planner = None
-    episodes: int = 5
-    start_qpos: Angles = None
-    goal_qpos: Angles = None
-    goal_image: File = None
-    distribution: Literal["normal", "reset"] = "normal"
-    profile: Profile = "dmc"
-    target: Target = "hard"
-    success: Literal["tip", "qpos"] = "tip"
     threads: int = 1
     video: Literal["gif", "mp4", "none"] = "gif"
     out: Path = Path("runs/plan")
 
     def run(self, command: str) -> int:
         """Exit status 0, whether or not the goals were reached."""
-        from worldplan.agents.fitting import FitConfig
-        from worldplan.eval.plan.result import PlanConfig
         from worldplan.eval.plan.run import plan_to_goals, write_plan
         from worldplan.eval.show.film import require_video
 

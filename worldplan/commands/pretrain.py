@@ -12,10 +12,11 @@ import tyro
 from tqdm import tqdm
 
 from worldplan.commands.base import Verb, config_of, set_threads, without_resume, writable_folder
+from worldplan.learning.config import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(Verb):
+class Pretrain(Verb, TrainingOptions):
     """Train an encoder on positive pairs: alignment of the views, and a term against collapse.
 
     Args:
@@ -31,20 +32,6 @@ class Pretrain(Verb):
             cramer-von-mises, watson, anderson-darling. Others than the default ask for another weight.
         covariance: vicreg: weight of the covariances relative to that of the variances; by default 1.
         sigma: infonce: width of the kernel, which sets the scale of the embedding; by default .5.
-        latent_dim: size of the embedding.
-        width: channels of the first convolution.
-        hidden: units of the head.
-        half: store the weights in half precision, in half the space.
-        mirror: average the trained encoder over the mirror image, for scenes in which that shows the state -z.
-        batch: pairs per step.
-        epochs: passes over the pairs; the last may be a part of one.
-        lr: peak learning rate.
-        weight_decay: weight decay of AdamW.
-        clip: largest gradient norm.
-        validation: pairs held out for the label-free loss.
-        device: auto takes a GPU when there is one.
-        bfloat16: run the network in bfloat16; by default on a GPU only.
-        checkpoint_every: steps between checkpoints.
         threads: threads of torch on the CPU; by default torch's own choice.
         resume: continue an interrupted run in the folder --out.
         out: folder for the encoder and its log; must not hold one yet.
@@ -58,20 +45,6 @@ class Pretrain(Verb):
     test: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     covariance: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     sigma: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
-    latent_dim: int = 2
-    width: int = 16
-    hidden: int = 256
-    half: bool = False
-    mirror: bool = False
-    batch: int = 128
-    epochs: float = 20
-    lr: float = 4e-3
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    validation: int = 1024
-    device: str = "auto"
-    bfloat16: Annotated[bool | None, tyro.conf.arg(metavar="True|False")] = None
-    checkpoint_every: int = 500
     threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     resume: bool = False
     out: Path = Path("runs/encoder")
@@ -83,8 +56,9 @@ class Pretrain(Verb):
         from worldplan.data.pairs import PairDataset, load_labels
         from worldplan.errors import InvalidInput
         from worldplan.learning.objectives import LeJEPA, objective_from_dict
-        from worldplan.learning.pretraining import PretrainConfig, pretrain
+        from worldplan.learning.pretraining import pretrain
         from worldplan.learning.supervised import train_supervised
+        from worldplan.learning.training import PretrainConfig
 
         writable_folder(self.out)
         set_threads(self.threads)

@@ -7,62 +7,29 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tyro
 from tqdm import tqdm
 
+from worldplan.agents.config import SACConfig
 from worldplan.commands.base import Verb, config_of, set_threads, without_resume, writable_folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSac(Verb):
+class TrainSac(Verb, SACConfig):
     """Train a policy on dm_control's Reacher, from its true state, with Stable-Baselines3's SAC.
 
     The folder receives the best actor (safetensors and JSON, no pickle), its learning curve, and a log for TensorBoard.
 
     Args:
         task: easy (target of radius .05 m) or hard (.015 m).
-        steps: environment steps, over all copies.
-        hidden: units of the hidden layers, of actor and critics.
-        learning_rate: of Adam.
-        gamma: discount.
-        tau: share of the critic that its target takes over in each update.
-        batch: transitions per update.
-        buffer: transitions kept.
-        warmup: random steps before the first update.
-        temperature: at the start; it is learned.
-        entropy: of the actions, in nats, that the temperature is learned for.
-        copies: environments side by side.
-        updates: gradient steps per step of all copies.
-        episode_steps: training episodes are cut after so many steps; None leaves dm_control's 1000.
-        evaluate_every: steps between evaluations; each is followed by a checkpoint.
-        evaluations: episodes of an evaluation.
-        tests: episodes of the final test.
-        stop_at: mean return of an evaluation that ends training.
         threads: threads of torch; more than one is slower with such small networks.
         resume: continue an interrupted run in the folder --out; --steps and --stop-at may have changed.
         out: folder for the policy; must not hold one yet.
     """
 
     task: tyro.conf.Positional[Literal["easy", "hard"]] = "easy"
-    steps: int = 160_000
-    hidden: tuple[int, ...] = (128, 128)
-    learning_rate: float = 1e-3
-    gamma: float = 0.98
-    tau: float = 0.01
-    batch: int = 256
-    buffer: int = 400_000
-    warmup: int = 5_000
-    temperature: float = 0.1
-    entropy: float = -4.0
-    copies: int = 8
-    updates: int = 2
-    episode_steps: Annotated[int | None, tyro.conf.arg(metavar="INT|None")] = 250
-    evaluate_every: int = 16_000
-    evaluations: int = 40
-    tests: int = 20
-    stop_at: Annotated[float | None, tyro.conf.arg(metavar="RETURN")] = None
     threads: int = 1
     resume: bool = False
     out: Path = Path("runs/sac")
@@ -73,7 +40,6 @@ class TrainSac(Verb):
 
         import worldplan.envs  # registers the environments  # noqa: F401
         from worldplan.agents.sac import train_sac
-        from worldplan.agents.sac_run import SACConfig
         from worldplan.data.files import read_json
 
         writable_folder(self.out)

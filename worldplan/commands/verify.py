@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worldplan.commands.base import File, Name, Profile, Verb, bar, set_threads, writable_file
+from worldplan.choices import Profile
+from worldplan.commands.base import File, Name, Verb, bar, set_threads, writable_file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,19 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from worldplan.arrays import Floats, Frames, finite_array
-from worldplan.data.files import atomic_write, read_json, sha256, write_json
-from worldplan.errors import BadFile, InvalidInput, UnknownName
+from worldplan.data.cards import ZOO, Cards
+from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.network import ConvEncoder, MirrorOdd, to_input
 
-ZOO = Path(__file__).parents[1] / "zoo" / "encoders"
 FRAME = (64, 64, 3)
-_CARD, _WEIGHTS, _FORMAT = "encoder.json", "encoder.safetensors", 1
+CARDS = Cards(
+    "encoder",
+    ZOO / "encoders",
+    "encoder.json",
+    "encoder.safetensors",
+    {"format": 1},
+    "fetch or train it again",
+)
 _BATCH = 256  # frames a forward pass: bounds memory
 
 
@@ -135,20 +141,12 @@ def load_encoder(name: str | Path) -> PixelEncoder:
         UnknownName: neither a shipped name nor a folder.
         BadFile: a file is missing, truncated, altered, or no safetensors file.
     """
-    folder = ZOO / name if str(name) in known_encoders() else Path(name)
-    if not folder.is_dir():
-        raise UnknownName("encoder (a shipped name or a folder)", str(name), known_encoders())
-    card = read_json(folder / _CARD)
-    if card.get("format") != _FORMAT:
-        raise BadFile(folder / _CARD, f"is of format {card.get('format')!r}, this worldplan reads {_FORMAT}")
-    path = folder / _WEIGHTS
-    if not path.is_file():
-        raise BadFile(path, "no such file; an encoder's folder holds encoder.json and encoder.safetensors")
-    if sha256(path) != card.get("sha256"):
-        raise BadFile(path, f"does not match the SHA-256 in {_CARD}: truncated or altered; fetch or train it again")
+    folder = CARDS.find(name)
+    card = CARDS.read(folder)
+    weights, path = CARDS.read_weights(folder, card), folder / CARDS.weights
     try:
         network = ConvEncoder(**card["network"])
-        network.load_state_dict(load(path.read_bytes()))
+        network.load_state_dict(load(weights))
     except (SafetensorError, KeyError, TypeError, RuntimeError, InvalidInput) as error:
         raise BadFile(path, f"holds no weights of this network ({error}); train the encoder again") from error
     if not all(bool(v.isfinite().all()) for v in network.state_dict().values()):
@@ -158,7 +156,7 @@ def load_encoder(name: str | Path) -> PixelEncoder:
 
 def known_encoders() -> list[str]:
     """Names of the encoders that ship with worldplan."""
-    return sorted(p.parent.name for p in ZOO.glob(f"*/{_CARD}"))
+    return CARDS.known()
 
 
 def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any], half: bool = False) -> str:
@@ -170,15 +168,11 @@ def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any],
         card: provenance.
         half: store floating-point numbers as float16, which moves the latents by some 1e-3; loading gives float32.
     """
-    folder = Path(folder)
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    with atomic_write(folder / _WEIGHTS) as stream:
-        stream.write(save(tensors))
-    digest = sha256(folder / _WEIGHTS)
-    write_json(folder / _CARD, {**card, "format": _FORMAT, "network": network.config, "sha256": digest})
-    return digest
+    written = CARDS.write(Path(folder), save(tensors), {**card, "network": network.config})
+    return str(written["sha256"])
 
 
 def _fuse(network: ConvEncoder) -> nn.Module:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,11 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from worldplan.data.files import atomic_write
 from worldplan.data.pairs import PairDataset
-from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
-from worldplan.learning.encoder import save_encoder
-from worldplan.learning.pretraining import PretrainConfig, _Run
+from worldplan.errors import BadFile, InvalidInput
+from worldplan.learning.training import PretrainConfig, Report, Run, Watch, train_encoder, unreported, unwatched
 
 
 @dataclass(frozen=True)
@@ -41,8 +37,8 @@ def train_supervised(
     *,
     scale: tuple[float, ...] = (1.0, 1.0),
     command: str = "",
-    progress: Callable[[Iterator[int], int, int], Iterator[int]] = lambda steps, start, total: steps,
-    report: Callable[[dict[str, float]], None] = lambda row: None,
+    progress: Watch = unwatched,
+    report: Report = unreported,
 ) -> Path:
     """Train an encoder to tell `z = wrapped angles / scale`, and save it in the form that `load_encoder` reads.
 
@@ -74,46 +70,22 @@ def train_supervised(
     config, folder = replace(config or PretrainConfig(), objective=SquaredError()), Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise BadFile(folder, "is not empty; choose another folder")
-    if len(data) < config.validation + config.batch:
-        wanted = f"{config.validation} held out and batches of {config.batch}"
-        raise InvalidInput(f"{len(data)} pairs are too few for {wanted}; collect more or lower both")
-    run = _SupervisedRun(data, config, _targets(labels, scale, (len(data), data.views, config.latent_dim)))
-    rows = []
-    for step in progress(iter(range(run.steps)), 0, run.steps):
-        row, done = run.step(step), step + 1
-        if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient"])):
-            raise EncoderCollapsed(f"loss {row['loss']} at step {done}; lower lr")
-        if done % 100 == 0 or done == run.steps:
-            rows.append({"step": done, **row})
-            report(rows[-1])
-    with atomic_write(folder / "log.jsonl") as stream:
-        stream.writelines(json.dumps(row).encode() + b"\n" for row in rows)
-    save_encoder(
-        run.network,
-        folder,
-        card={
-            "kind": SquaredError.name,
-            "command": command,
-            "mirror": config.mirror,
-            "config": config.to_dict(),
-            "scale": list(scale),
-            "data": {"sha256": data.manifest_sha256, **data.provenance},
-            "validation": run.validate(),
-        },
-        half=config.half,
-    )
-    return folder
+    targets = _targets(labels, scale, (len(data), data.views, config.latent_dim))
+    facts = {"kind": SquaredError.name, "command": command, "scale": list(scale)}
+    run = SupervisedRun(data, config, targets)
+    return train_encoder(run, folder, facts, checkpoints=False, progress=progress, report=report)
 
 
-class _SupervisedRun(_Run):
+class SupervisedRun(Run):
     """A run of pretraining whose loss sees embedding - target instead of the embedding."""
 
     def __init__(self, data: PairDataset, config: PretrainConfig, targets: NDArray[np.float32]) -> None:
         super().__init__(data, config)
         self._targets = targets
 
-    def _embed(self, index: NDArray[np.intp]) -> Tensor:
-        return super()._embed(index) - torch.from_numpy(self._targets[index]).to(self.device)
+    def embed(self, index: NDArray[np.intp]) -> Tensor:
+        """Errors of the embedding (len(index), V, n)."""
+        return super().embed(index) - torch.from_numpy(self._targets[index]).to(self.device)
 
 
 def _targets(labels: ArrayLike, scale: tuple[float, ...], shape: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -15,7 +15,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr, spearmanr
 
 from worldplan.__main__ import main
-from worldplan.agents.fitting import FitConfig, fit_agent
+from worldplan.agents.config import FitConfig
+from worldplan.agents.fitting import fit_agent
 from worldplan.commands.compare import Compare
 from worldplan.commands.fit import torque_data
 from worldplan.envs.fingerprint import render_fingerprint
@@ -28,9 +29,10 @@ from worldplan.envs.workers import worker_pool
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.compare import page as report
 from worldplan.eval.compare import run as compare
+from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import AngleReader, Entrant, angle_frames, find_entrants, untrained_encoder
 from worldplan.eval.compare.result import ComparisonRow
-from worldplan.eval.compare.run import CompareConfig, compare_encoders
+from worldplan.eval.compare.run import compare_encoders
 from worldplan.eval.compare.table import COLUMNS, notes, significance, table, title, totals
 from worldplan.eval.compare.trial import fit_entrant, open_loop, shared_frames
 from worldplan.eval.control.baselines import TrueStateLQR

@@ -21,9 +21,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from worldplan.errors import InvalidInput
 from worldplan.eval.compare import figure as compare_figures
 from worldplan.eval.compare import page as report
+from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.page import write_report
 from worldplan.eval.compare.result import Comparison, ComparisonRow
-from worldplan.eval.compare.trial import CompareConfig
 from worldplan.eval.control.baselines import REFERENCE
 from worldplan.eval.control.episodes import ControlResult, summarise
 from worldplan.eval.control.open_loop import OpenLoopRow

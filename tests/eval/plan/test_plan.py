@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from worldplan.agents import PlanningAgent
-from worldplan.agents.fitting import FitConfig, fit_agent, world_scale
+from worldplan.agents.config import FitConfig
+from worldplan.agents.fitting import fit_agent, world_scale
 from worldplan.commands.fit import torque_data
 from worldplan.envs.goal_image import read_goal_image
 from worldplan.envs.reacher import fingertip
@@ -20,9 +21,10 @@ from worldplan.errors import BadFile, FingerprintMismatch, InvalidInput, Missing
 from worldplan.eval.control.baselines import AGENT, RANDOM, REFERENCE, STILL, StandStill
 from worldplan.eval.control.episodes import evaluate_control, summarise
 from worldplan.eval.control.timing import StepTime, time_steps
+from worldplan.eval.plan.config import PlanConfig
 from worldplan.eval.plan.figure import draw_film, draw_plan
-from worldplan.eval.plan.result import Episode, LatentSummary, PlanConfig, PlanReport
-from worldplan.eval.plan.run import plan_to_goals, write_plan
+from worldplan.eval.plan.result import Episode, LatentSummary, PlanReport
+from worldplan.eval.plan.run import plan_to_goals, tasks_of, write_plan
 from worldplan.eval.show import film as films
 from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.learning.encoder import PixelEncoder
@@ -242,19 +244,19 @@ def report(agent):
 
 def test_every_controller_runs_the_same_pairs(report, agent):
     assert [row.name for row in report.controls] == [AGENT, REFERENCE, RANDOM, STILL]
-    alone = evaluate_control(agent, report.config.pairs(), profile="fast")
+    alone = evaluate_control(agent, tasks_of(report.config), profile="fast")
     assert [row.episodes for row in report.controls] == [2] * 4
     assert report.controls[0].tip_error_mean.value == pytest.approx(alone.tip_error.mean())
     assert report.controls[1].cost_ratio_mean.value == 1.0
     assert report.controls[1].reach.value == 1.0
-    still = evaluate_control(StandStill(), report.config.pairs(), pixels=False)
+    still = evaluate_control(StandStill(), tasks_of(report.config), pixels=False)
     ratios = [e.cost_ratio for e in report.episodes]
     assert report.controls[0].cost_ratio_mean.value == pytest.approx(np.mean(ratios))
     assert report.controls[3].tip_error_mean.value == pytest.approx(still.tip_error.mean())
 
 
 def test_episodes_are_what_happened(report, agent):
-    pairs = report.config.pairs()
+    pairs = tasks_of(report.config)
     for k, episode in enumerate(report.episodes):
         assert np.array_equal(episode.start_qpos, pairs.starts[k])
         assert np.array_equal(episode.goal_qpos, pairs.goals[k])

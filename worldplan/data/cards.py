@@ -1,0 +1,85 @@
+"""Folders with a card: a JSON file that says what lies there and vouches for the weights beside it by their SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.errors import BadFile, UnknownName
+
+ZOO = Path(__file__).parents[1] / "zoo"
+
+
+@dataclass(frozen=True)
+class Cards:
+    """One kind of such folder, and the shelf of the zoo on which some of them ship.
+
+    Attributes:
+        what: the kind, in a word.
+        shelf: folder of the shipped ones.
+        card: name of the JSON file.
+        weights: name of the safetensors file; empty where there is none.
+        head: entries that every card of this kind has, such as its format.
+        remedy: what to do about a damaged one.
+    """
+
+    what: str
+    shelf: Path
+    card: str
+    weights: str
+    head: Mapping[str, Any]
+    remedy: str
+
+    def known(self) -> list[str]:
+        """Names of those that ship with worldplan."""
+        return sorted(path.parent.name for path in self.shelf.glob(f"*/{self.card}"))
+
+    def find(self, name: str | Path) -> Path:
+        """The folder of a shipped name, or the folder itself.
+
+        Raises:
+            UnknownName: neither.
+        """
+        folder = self.shelf / name if str(name) in self.known() else Path(name)
+        if not folder.is_dir():
+            raise UnknownName(f"{self.what} (a shipped name or a folder)", str(name), self.known())
+        return folder
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """The card.
+
+        Raises:
+            BadFile: it is missing, no JSON, or of another format.
+        """
+        card = read_json(folder / self.card)
+        for name, value in self.head.items():
+            if card.get(name) != value:
+                raise BadFile(
+                    folder / self.card,
+                    f"is of {name} {card.get(name)!r}, this worldplan reads {value!r}; {self.remedy}",
+                )
+        return card
+
+    def read_weights(self, folder: Path, card: Mapping[str, Any]) -> bytes:
+        """The weights, as the card vouches for them.
+
+        Raises:
+            BadFile: they are missing, or were altered.
+        """
+        path = folder / self.weights
+        if not path.is_file():
+            raise BadFile(path, f"no such file; the folder of such a thing holds {self.card} and {self.weights}")
+        if sha256(path) != card.get("sha256"):
+            raise BadFile(path, f"does not match the SHA-256 in {self.card}: truncated or altered; {self.remedy}")
+        return path.read_bytes()
+
+    def write(self, folder: Path, weights: bytes, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Write weights, then the card that vouches for them; returns the card."""
+        with atomic_write(folder / self.weights) as stream:
+            stream.write(weights)
+        card = {**facts, **self.head, "sha256": sha256(folder / self.weights)}
+        write_json(folder / self.card, card)
+        return card

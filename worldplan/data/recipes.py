@@ -1,0 +1,124 @@
+"""What datasets are made of: the options of `worldplan collect`. Needs no NumPy: the command line reads them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from worldplan.checks import positive_int
+from worldplan.choices import Task, check_choice
+from worldplan.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Nuisances:
+    """What differs between the views of a pair beside the arm; drawn independently for each view.
+
+    Args:
+        stock: probability of the `dmc` look (else `fast`).
+        small: probability of the small target (radius .015 m, else .05 m).
+        hidden: probability that the target is not drawn.
+    """
+
+    stock: float = 0.75
+    small: float = 0.75
+    hidden: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not all(0.0 <= p <= 1.0 for p in (self.stock, self.small, self.hidden)):
+            raise InvalidInput(f"nuisance probabilities must lie in [0, 1], got {self}")
+
+
+@dataclass(frozen=True)
+class EpisodeOptions:
+    """Which episodes are recorded, whoever acts.
+
+    Args:
+        episodes: how many.
+        steps: length of each; dm_control's own are 1000.
+        task: `easy` or `hard`: where and how large the target is.
+        test_share: probability that an episode belongs to the test split.
+    """
+
+    episodes: int = 250
+    steps: int = 200
+    task: Task = "easy"
+    test_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive_int("episodes", self.episodes), positive_int("steps", self.steps)
+        check_choice("task", self.task, Task)
+        if not 0.0 <= self.test_share < 1.0:
+            raise InvalidInput(f"test_share must lie in [0, 1), got {self.test_share}")
+
+
+@dataclass(frozen=True)
+class EpisodeConfig(EpisodeOptions):
+    """Which episodes are recorded, and who acts.
+
+    Args:
+        random_share: probability that an episode has uniformly random torques instead of the policy's.
+        deterministic: the policy's mean action; else one drawn from it.
+    """
+
+    random_share: float = 0.0
+    deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.random_share <= 1.0:
+            raise InvalidInput(f"random_share must lie in [0, 1], got {self.random_share}")
+
+
+@dataclass(frozen=True)
+class WorldOptions:
+    """What all latent worlds have.
+
+    Args:
+        rho: correlation of two views, in (0, 1).
+        scale: standard deviation of each joint, radians.
+        views: frames in a set of views, at least 2.
+    """
+
+    rho: float = 0.9
+    scale: tuple[float, float] = (1.0, 1.0)
+    views: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.rho < 1.0:
+            raise InvalidInput(f"rho must lie in (0, 1), got {self.rho}")
+        if len(self.scale) != 2 or not all(math.isfinite(s) and s > 0 for s in self.scale):
+            raise InvalidInput(f"scale must be two positive angles, got {self.scale}")
+        if self.views < 2:
+            raise InvalidInput(f"a positive pair needs at least 2 views, got {self.views}")
+
+
+@dataclass(frozen=True)
+class OUOptions(WorldOptions):
+    """The Gaussian world.
+
+    Args:
+        truncate: redraw a set of views until all lie within the joints' range: no image is ambiguous then, at the
+            price of a law that is Gaussian only up to the tails cut off.
+    """
+
+    truncate: bool = False
+
+
+@dataclass(frozen=True)
+class GeneralizedNormalOptions(WorldOptions):
+    """The generalised-normal world.
+
+    Args:
+        alpha: shape, in [1, 16]: 1 is Laplace's law, 2 Gauss's, large nearly uniform. Below 1 the drift is infinite
+            at 0, above 16 too steep for the step.
+    """
+
+    alpha: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1.0 <= self.alpha <= 16.0:
+            raise InvalidInput(f"alpha must lie in [1, 16], got {self.alpha}")
+        if not 0.05 <= self.rho <= 0.999:
+            raise InvalidInput(f"rho must lie in [.05, .999], got {self.rho}")

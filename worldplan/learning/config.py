@@ -1,0 +1,62 @@
+"""The options of training. Needs no NumPy and no torch: the command line reads them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from worldplan.checks import checked_seed
+from worldplan.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How an encoder is trained, whatever the objective. These are also options of `worldplan pretrain`.
+
+    Args:
+        latent_dim: n, width of the embedding.
+        width: channels of the first convolution.
+        hidden: units of the head.
+        half: the weights are stored as float16; they are computed with in float32.
+        mirror: the saved encoder is made odd by averaging over the mirror image (`MirrorOdd`); training is not touched.
+        batch: pairs (sets of views) per step.
+        epochs: passes over the training pairs; the last may be a part of one.
+        lr: peak learning rate (AdamW; linear warm-up over a tenth of the steps, then cosine to 0).
+        weight_decay: AdamW's.
+        clip: largest gradient norm.
+        validation: pairs held out to report the label-free loss.
+        seed: of weights, order and directions.
+        device: "auto" takes a GPU when there is one.
+        bfloat16: autocast the network; None: on a GPU only.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    latent_dim: int = 2
+    width: int = 16
+    hidden: int = 256
+    half: bool = False
+    mirror: bool = False
+    batch: int = 128
+    epochs: float = 20
+    lr: float = 4e-3
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    validation: int = 1024
+    seed: int = 0
+    device: str = "auto"
+    bfloat16: Annotated[bool | None, tyro.conf.arg(metavar="True|False")] = None
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        sizes = ("latent_dim", "width", "hidden", "batch", "validation", "checkpoint_every")
+        for name in (*sizes, "epochs", "lr", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidInput(f"{name} must be positive and finite, got {getattr(self, name)}")
+        checked_seed(self.seed)
+        if self.batch < 2 or not 0 <= self.weight_decay < math.inf:
+            raise InvalidInput(
+                f"weight_decay must be positive or 0, got {self.weight_decay}; batch at least 2, got {self.batch}"
+            )

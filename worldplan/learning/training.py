@@ -1,0 +1,235 @@
+"""The one training loop: network, optimiser, an order of data that the seed decides, a log, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldplan.data.files import atomic_write, read_json, write_json
+from worldplan.data.pairs import Pairs
+from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, WorldplanError
+from worldplan.learning.checkpoints import load_optimizer, optimizer_tensors, read_tensors, under, write_tensors
+from worldplan.learning.config import TrainingOptions
+from worldplan.learning.encoder import save_encoder
+from worldplan.learning.network import ConvEncoder, to_input
+from worldplan.learning.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
+
+CHECKPOINT, PROGRESS, LOG = "checkpoint.safetensors", "checkpoint.json", "log.jsonl"
+LOG_EVERY = 100  # steps
+
+Watch = Callable[[Iterator[int], int, int], Iterator[int]]
+"""Wraps the iterator of steps (start and total given), for a progress bar."""
+Report = Callable[[dict[str, float]], None]
+
+
+def unwatched(steps: Iterator[int], start: int, total: int) -> Iterator[int]:
+    """No progress bar."""
+    return steps
+
+
+def unreported(row: dict[str, float]) -> None:
+    """Nobody reads the rows of the log."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig(TrainingOptions):
+    """How an encoder is trained.
+
+    Args:
+        objective: the loss.
+    """
+
+    objective: Objective = field(default_factory=LeJEPA)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, the objective with its name."""
+        return {**asdict(self), "objective": objective_to_dict(self.objective)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> PretrainConfig:
+        """Undo `to_dict`; what an older record lacks has its default."""
+        return cls(**{**record, "objective": objective_from_dict(record["objective"])})
+
+
+class Run:
+    """State of one training run: network, optimiser, and an order of data that is a function of (seed, step).
+
+    Args:
+        data: positive pairs.
+        config: how to train.
+
+    Raises:
+        InvalidInput: too few pairs.
+    """
+
+    def __init__(self, data: Pairs, config: PretrainConfig) -> None:
+        if len(data) < config.validation + config.batch:
+            wanted = f"{config.validation} held out and batches of {config.batch}"
+            raise InvalidInput(f"{len(data)} pairs are too few for {wanted}; collect more or lower both")
+        self.data, self.config = data, config
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(wanted if config.device == "auto" else config.device)
+        self.autocast = self.device.type == "cuda" if config.bfloat16 is None else config.bfloat16
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            network = ConvEncoder(config.latent_dim, config.width, config.hidden)
+        self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.held_out, self.train = data.split(config.validation, np.random.default_rng([config.seed, 0]))
+        self.per_epoch = len(self.train) // config.batch
+        self.steps = max(1, round(self.per_epoch * config.epochs))
+        self._epoch, self._order = -1, self.train
+
+    def step(self, step: int) -> dict[str, float]:
+        """One optimiser step; everything random is a function of the seed and the step's number."""
+        epoch, k = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(self.train)
+        batch = self._order[k * self.config.batch : (k + 1) * self.config.batch]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * schedule(step / self.steps)
+        self.network.train()
+        seed = int(np.random.SeedSequence([self.config.seed, 2, step]).generate_state(1)[0])
+        terms = self.config.objective(self.embed(batch), torch.Generator().manual_seed(seed))
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimizer.step()
+        return {k: float(v.detach()) for k, v in terms.items()} | {"gradient": float(norm)}
+
+    def validate(self) -> dict[str, float]:
+        """Loss on the held-out pairs, always with the same directions."""
+        terms = self.config.objective(self._embeddings(self.held_out), torch.Generator().manual_seed(0))
+        return {k: float(v) for k, v in terms.items()}
+
+    def spread(self, pairs: NDArray[np.intp]) -> list[float]:
+        """Standard deviations of the embedding of these pairs along its principal axes, ascending."""
+        h = self._embeddings(pairs).flatten(0, 1).double()
+        if not h.isfinite().all():
+            return [math.nan] * h.shape[1]
+        variances: Tensor = torch.linalg.eigvalsh(torch.cov(h.T).reshape(h.shape[1], h.shape[1]))
+        return [math.sqrt(max(v, 0.0)) for v in variances.tolist()]
+
+    def finish(self) -> dict[str, Any]:
+        """After the last step: what else the card is to say; may refuse the encoder."""
+        return {}
+
+    def _embeddings(self, pairs: NDArray[np.intp]) -> Tensor:
+        self.network.eval()
+        with torch.no_grad():
+            parts = np.array_split(pairs, -(-len(pairs) // 128))
+            return torch.cat([self.embed(part) for part in parts])
+
+    def embed(self, index: NDArray[np.intp]) -> Tensor:
+        """What the objective is asked about: embeddings (len(index), V, n)."""
+        frames = torch.from_numpy(self.data[index]).to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            h = self.network(to_input(frames.flatten(0, 1)))
+        return h.float().unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
+
+    def checkpoint(self, folder: Path, done: int) -> None:
+        """Write weights, optimiser state and step in one file; the JSON beside it says whose they are."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        write_tensors(
+            folder / CHECKPOINT, tensors | optimizer_tensors("optimizer.", self.optimizer), {"step": str(done)}
+        )
+        progress = {"step": done, "config": self.config.to_dict(), "data": self.data.manifest_sha256}
+        write_json(folder / PROGRESS, progress)
+
+    def restore(self, folder: Path) -> int:
+        """Load the folder's checkpoint and return the number of steps done.
+
+        The step is the one inside the weight file: a crash may leave a JSON older than the weights.
+
+        Raises:
+            BadFile: it belongs to another configuration or dataset, or cannot be read.
+        """
+        saved = read_json(folder / PROGRESS)
+        try:
+            same = PretrainConfig.from_dict(saved["config"]) == self.config
+        except (KeyError, TypeError, ValueError, WorldplanError):
+            same = False
+        if not same or saved.get("data") != self.data.manifest_sha256:
+            raise BadFile(folder / PROGRESS, "belongs to another configuration or dataset; start a new folder")
+        with read_tensors(folder / CHECKPOINT) as (tensors, metadata):
+            self.network.load_state_dict(under("network.", tensors))
+            load_optimizer(self.optimizer, under("optimizer.", tensors))
+            return int(metadata["step"])
+
+
+def train_encoder(
+    run: Run,
+    folder: Path,
+    facts: Mapping[str, Any],
+    *,
+    start: int = 0,
+    checkpoints: bool = True,
+    progress: Watch = unwatched,
+    report: Report = unreported,
+) -> Path:
+    """Run the steps from `start` on, log them, and save the encoder with its card.
+
+    Args:
+        run: the state.
+        folder: receives `encoder.json`, `encoder.safetensors` and `log.jsonl`.
+        facts: of the card, beside configuration, data and validation.
+        start: steps that a checkpoint holds already.
+        checkpoints: write one every `checkpoint_every` steps, with the loss on held-out pairs in the log.
+        progress: wraps the iterator of steps.
+        report: receives each logged row.
+
+    Raises:
+        EncoderCollapsed: the loss is not finite, or the embedding has (nearly) lost a dimension.
+    """
+    config = run.config
+    with atomic_write(folder / LOG) as stream:  # rows past the checkpoint will be written again
+        stream.writelines(_rows_until(start, folder / LOG))
+    with open(folder / LOG, "a", encoding="utf-8") as log:
+        for step in progress(iter(range(start, run.steps)), start, run.steps):
+            row, done = run.step(step), step + 1
+            if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient"])):
+                raise EncoderCollapsed(
+                    f"loss {row['loss']} and gradient {row['gradient']} at step {done}; lower --lr and start anew"
+                )
+            if done % LOG_EVERY == 0 or done == run.steps:
+                if checkpoints and (done % config.checkpoint_every == 0 or done == run.steps):
+                    row |= {f"validation_{k}": v for k, v in run.validate().items()}
+                log.write(json.dumps({"step": done, **row}) + "\n")
+                log.flush()
+                report({"step": done, **row})
+            if checkpoints and done % config.checkpoint_every == 0 and done < run.steps:
+                run.checkpoint(folder, done)
+    data = {"sha256": run.data.manifest_sha256, **run.data.provenance}
+    judged = run.finish()
+    about = {"mirror": config.mirror, "config": config.to_dict(), "data": data, "validation": run.validate()}
+    save_encoder(run.network, folder, {**facts, **about, **judged}, half=config.half)
+    return folder
+
+
+def schedule(t: float) -> float:
+    """Learning rate at the fraction t of the run, over its peak."""
+    return t / 0.1 if t < 0.1 else 0.5 * (1.0 + math.cos(math.pi * (t - 0.1) / 0.9))
+
+
+def _rows_until(step: int, log: Path) -> list[bytes]:
+    """Lines of a log up to a step; the rest, perhaps torn by a crash, belongs to work that was lost."""
+    rows = log.read_bytes().splitlines(keepends=True) if step and log.exists() else []
+    kept = []
+    for row in rows:
+        try:
+            if json.loads(row)["step"] > step:
+                break
+        except ValueError:
+            break
+        kept.append(row)
+    return kept
