@@ -1,4 +1,4 @@
-"""Things with `predict`: planners in the loop, and policies that SAC learned."""
+"""Agents with `predict`: planners in the loop, and policies that SAC learned."""
 
 from __future__ import annotations
 

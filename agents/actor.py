@@ -31,15 +31,15 @@ _LOG_STD = (-20.0, 2.0)  # SB3's limits
 class ActorPolicy:
     """The squashed Gaussian policy of SAC (Haarnoja et al. 2018, arXiv 1812.05905): `a = tanh(mu(o) + sigma(o) xi)`.
 
-    mu and log sigma are linear in the last layer of a ReLU network; a in [-1, 1] is then stretched to the action
-    space. `xi = 0` where the policy is deterministic, else N(0, I) from `rng`. `card` tells how it was trained.
+    mu and log sigma are linear in the last layer of a ReLU network. a in [-1, 1] is then stretched to the action space.
+    `xi` is 0 for deterministic actions, else N(0, I) from `rng`. `card` records how the policy was trained.
 
     Args:
         tensors: `hidden.i.weight` (out, in) and `.bias`, `mean.*`, `log_std.*`, float32.
         observation_space: a flat `Box` (d,).
         action_space: a bounded `Box` (m,).
         card: how it was made.
-        seed: of actions that are drawn.
+        seed: seed for actions that are drawn.
 
     Raises:
         InvalidInput: tensors that do not fit the spaces or each other, or are not finite.
@@ -75,17 +75,14 @@ class ActorPolicy:
         deterministic: bool = True,
         rng: np.random.Generator | None = None,
     ) -> tuple[Any, tuple[NDArray[Any], ...] | None]:
-        """Action for one observation (d,), or for N of them (N, d).
+        """Actions (m,) or (N, m), float32 within the action space, for observations (d,) or (N, d); and `state`.
 
         Args:
-            observation: array, or torch tensor.
-            state: handed through; the policy has none.
-            episode_start: no matter.
+            observation: array, or torch tensor; the actions are of the same kind.
+            state: returned unchanged; the policy has none.
+            episode_start: ignored.
             deterministic: False draws the action.
-            rng: draws it; None takes the policy's own.
-
-        Returns:
-            Actions (m,) or (N, m) float32 within the action space, tensors for tensors; and `state`.
+            rng: generator of drawn actions; None takes the policy's own.
 
         Raises:
             InvalidInput: another shape, or values that are no finite numbers.
@@ -122,22 +119,18 @@ class ActorPolicy:
 
     @property
     def environment(self) -> str:
-        """Name of the environment it was trained in."""
+        """Name of the environment that the policy was trained in."""
         return str(self.card.get("environment", {}).get("id", "its environment"))
 
     def check_env(self, env: Any) -> None:
-        """Refuse an environment with other spaces than the policy was trained in.
-
-        Raises:
-            InvalidInput: it has.
-        """
+        """Raise InvalidInput if an environment has other spaces than the policy was trained in."""
         for name in ("observation_space", "action_space"):
             ours, theirs = getattr(self, name), getattr(env, name)
             if not isinstance(theirs, spaces.Box) or ours != theirs:
                 raise InvalidInput(f"the policy was trained in {self.environment} with {name} {ours}, got {theirs}")
 
     def save(self, folder: Path | str) -> str:
-        """Write weights, then the card that vouches for them, for `load_policy`; returns the weights' SHA-256."""
+        """Write weights, then the card with their SHA-256, for `load_policy`; returns that SHA-256."""
         facts = {
             "hidden": self.hidden,
             "observation_space": _describe(self.observation_space),
@@ -158,7 +151,7 @@ def load_policy(name: str | Path, seed: int = 0) -> ActorPolicy:
 
     Args:
         name: a shipped name (`known_policies()`), or a folder that `worldplan train-sac` wrote.
-        seed: of actions that are drawn (`predict(..., deterministic=False)`).
+        seed: seed for actions that are drawn (`predict(..., deterministic=False)`).
 
     Raises:
         UnknownName: neither a shipped name nor a folder.
@@ -178,11 +171,7 @@ def load_policy(name: str | Path, seed: int = 0) -> ActorPolicy:
 
 
 def flat_box(space: spaces.Space[Any]) -> spaces.Box:
-    """The space, if it is a `Box` of floating-point vectors.
-
-    Raises:
-        InvalidInput: it is not; pictures and dictionaries need other networks.
-    """
+    """The space, if it is a `Box` of floating-point vectors. Raises InvalidInput if not: images need other networks."""
     if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.dtype is None or space.dtype.kind != "f":
         raise InvalidInput(f"need a flat Box of floats, such as that of worldplan/Reacher-v0, got {space}")
     return space

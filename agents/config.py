@@ -1,4 +1,4 @@
-"""The options of fitting and of SAC. Needs no NumPy and no torch: the command line reads them."""
+"""The options of fitting and of SAC. Imports no NumPy and no torch, because the command line reads them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class FitConfig:
 
     Args:
         episodes: random-torque episodes, from poses drawn N(0, 1) clipped to +-2.4 rad.
-        steps: control steps of 20 ms in each.
+        steps: control steps of 20 ms in each episode.
         profile: look of the frames, `dmc` or `fast`.
         target: target sphere, `hard`, `easy` or `hidden`.
-        control_weight: cost of a squared torque beside a squared radian.
-        velocity_weight: cost of a squared radian per step.
+        control_weight: cost of a squared torque, relative to a squared radian.
+        velocity_weight: cost of a squared radian per step, relative to a squared radian.
         scale: radians per latent unit; None takes the world's from the encoder's card.
-        planner: that the saved agent uses unless told otherwise.
-        seed: of poses and torques.
+        planner: planner that the saved agent uses unless told otherwise.
+        seed: seed for poses and torques.
     """
 
     episodes: int = 60
@@ -56,23 +56,23 @@ class SACConfig:
     Args:
         steps: environment steps, over all copies.
         hidden: units of the hidden layers, of actor and critics.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         gamma: discount.
         tau: share of the critic that its target takes over in each update.
         batch: transitions per update.
         buffer: transitions kept.
         warmup: random steps before the first update.
-        temperature: at the start.
-        entropy: of the actions, in nats, that the temperature is learned for; the lower, the less the policy counts on
-            its own noise, and the seldomer it stands still beside its goal where actions are deterministic.
+        temperature: initial temperature.
+        entropy: target entropy of the actions, in nats. A lower value gives a less random policy, which less often
+            stops short of the goal when run without noise.
         copies: environments side by side; one step of all is followed by `updates`.
         updates: gradient steps per step of all copies.
-        episode_steps: training episodes are truncated (not terminated) after so many; None as the environment does.
+        episode_steps: steps after which training episodes are truncated (not terminated); None as the environment does.
         evaluate_every: steps between evaluations; each is followed by a checkpoint.
         evaluations: episodes of an evaluation, the same each time.
-        tests: episodes of the final test, other ones.
+        tests: episodes of the final test, other than those of the evaluations.
         stop_at: mean return of an evaluation that ends training.
-        seed: of weights, episodes and noise; training, evaluation and test use different children of it.
+        seed: seed for weights, episodes and noise; training, evaluation and test use different children of it.
     """
 
     steps: int = 160_000

@@ -29,11 +29,9 @@ class FitReport:
     """A fitted agent and the numbers that say whether to trust it.
 
     Attributes:
-        agent: ready to use or to save.
-        config: how it was made.
         scale: radians per latent unit that the cost used.
-        scale_source: where that came from, as a sentence.
-        environment_steps: simulator steps that were seen.
+        scale_source: origin of `scale`, as a sentence.
+        environment_steps: number of simulator steps in the data.
     """
 
     agent: PlanningAgent
@@ -44,12 +42,12 @@ class FitReport:
 
     @property
     def gain(self) -> Floats:
-        """(m, d) of the LQR, torque per latent unit."""
+        """Gain (m, d) of the LQR, torque per latent unit."""
         return self.agent.controller.lqr.gain
 
     @property
     def radius(self) -> float:
-        """Of the closed loop of the fitted model; below 1 is stable."""
+        """Spectral radius of the fitted model's closed loop; below 1 is stable."""
         return self.agent.controller.lqr.radius
 
     @property
@@ -82,7 +80,7 @@ class FitReport:
         return plain(facts)  # type: ignore[no-any-return]
 
     def rows(self) -> list[tuple[str, str]]:
-        """The same for a reader: what, and how much."""
+        """The same numbers as text, in pairs of name and value."""
         charts = self.agent.charts
         noise = [(f"{name} noise, standard deviations", _numbers(std)) for name, std in self.noise.items()]
         return [
@@ -106,13 +104,13 @@ class FitReport:
 
 
 def fit_agent(encoder: PixelEncoder, data: Trajectories, config: FitConfig | None = None) -> FitReport:
-    """Fit linear dynamics to what an encoder sees of random torques, and put a planner on top.
+    """Fit linear dynamics to an encoder's latents of random-torque episodes, and put a planner on top.
 
-    No reward and no joint angle is read. The cost is `|h - g|^2 + (control_weight / scale^2) |u|^2`: one latent unit
-    is `scale` radians, so both terms keep the ratio that they have in radians.
+    No reward and no joint angle is read. The cost is `|h - g|^2 + (control_weight / scale^2) |u|^2`, plus the term of
+    `velocity_weight`. One latent unit is `scale` radians, so the terms keep the ratio that they have in radians.
 
     Args:
-        encoder: frozen.
+        encoder: a frozen encoder.
         data: random-torque episodes with frames (`worldplan.envs.tasks.random_torques`).
         config: None for the defaults.
 
@@ -128,17 +126,13 @@ def fit_agent(encoder: PixelEncoder, data: Trajectories, config: FitConfig | Non
 
 
 def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, config: FitConfig) -> PlanningAgent:
-    """Put dynamics, charts, cost and planner on top of an encoder.
+    """Put dynamics, charts, cost and planner on top of an encoder. Raises as `fit_agent`.
 
     Args:
-        encoder: frozen.
-        latents: E arrays (T + 1, n), what it makes of the frames of `data`.
+        encoder: a frozen encoder.
+        latents: E arrays (T + 1, n), the encoder's output on the frames of `data`.
         data: random-torque episodes, with frames.
         config: cost, its scale (None is 1) and planner.
-
-    Raises:
-        InvalidInput: the episodes do not identify the dynamics.
-        NotStabilizable: no feedback stabilises what was fitted.
     """
     dynamics = fit_dynamics(latents, data.actions, order=2)
     scale = 1.0 if config.scale is None else config.scale
@@ -150,7 +144,7 @@ def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, con
 
 
 def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
-    """Quarter turns of the image as charts, or None where they do not shift this encoder's latent."""
+    """Quarter turns of the image as charts, or None if they do not shift this encoder's latent."""
     try:
         return fit_quarter_turns(encoder, frames)
     except InvalidInput:
@@ -158,7 +152,7 @@ def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
 
 
 def world_scale(encoder: Any) -> tuple[float, str]:
-    """Radians per latent unit, by the card of an encoder, and where that came from."""
+    """Radians per latent unit, from an encoder's card, and a sentence that says where they came from."""
     data = _card(encoder).get("data", {})
     recorded = data.get("summary", {}).get("angle_deviation")
     if recorded:

@@ -1,4 +1,4 @@
-"""Filter and planner on latents: the part of an agent that needs no picture."""
+"""Filter and planner on latents: the part of an agent that needs no image."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from worldplan.planning.lqr import solve_lqr
 class LatentController:
     """`m_t = filter(m_{t-1}, u_{t-1}, h_t)` and `u_t = clip(pi(m_t, g), low, high)`.
 
+    `estimator` is the filter; `lqr` is the infinite-horizon LQR of dynamics and cost.
+
     Args:
-        dynamics: on (n,) or (2 n,) states.
-        cost: of the same state.
+        dynamics: dynamics on (n,) or (2 n,) states.
+        cost: cost on the same states.
         latent_dim: n.
         planner: pi: a name in `PLANNERS`, or your own `Planner`.
         low: lowest action.
         high: highest action.
-        **options: of the planner.
-
-    Attributes:
-        lqr: the infinite-horizon LQR of dynamics and cost.
-        estimator: the filter.
+        **options: options of the planner.
 
     Raises:
         InvalidInput: sizes that do not fit together, or an option that the planner does not take.
@@ -65,7 +63,7 @@ class LatentController:
             raise InvalidInput(f"planner {planner!r}: {error}") from error
 
     def start(self, latents: Floats) -> Floats:
-        """Estimates (N, d): at rest at the latents (N, n)."""
+        """Estimates (N, d) at rest at the latents (N, n)."""
         return self.estimator.start(latents)
 
     def observe(self, means: Floats, actions: Floats, latents: Floats) -> Floats:
@@ -73,19 +71,16 @@ class LatentController:
         return self.estimator.update(means, actions, latents)
 
     def act(self, means: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        """Actions (N, m) for estimates (N, d) and goals (N, n), and which rows had to fall back to clipped LQR."""
+        """Actions (N, m) for estimates (N, d) and goals (N, n), and the rows that fell back to clipped LQR."""
         return self._policy(means, goals)
 
     def replay(self, latents: Floats, goals: Floats, actions: Floats) -> Floats:
-        """What it would have done in episodes that others steered.
+        """The actions (E, T, m) that it would have taken in episodes that others controlled.
 
         Args:
             latents: (E, T, n) or more rows, of which the first T count.
             goals: (E, n).
             actions: (E, T, m) as they were applied.
-
-        Returns:
-            (E, T, m) its own actions.
         """
         means, planned = self.start(latents[:, 0]), []
         for t in range(actions.shape[1]):

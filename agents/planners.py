@@ -1,4 +1,4 @@
-"""The planners that an agent can act by: a state estimate and a goal in, an action within the limits out."""
+"""Planners that an agent can act by: they map a state estimate and a goal to an action within the limits."""
 
 from __future__ import annotations
 
@@ -20,20 +20,12 @@ from worldplan.planning.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve
 from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
 
 Policy = Callable[[Floats, Floats], tuple[Floats, NDArray[np.bool_]]]
-"""States (N, d) and goals (N, n) to actions (N, m), and which rows had to fall back to clipped LQR."""
+"""Maps states (N, d) and goals (N, n) to actions (N, m) and the rows that fell back to clipped LQR."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a planner is built for.
-
-    Attributes:
-        dynamics: the model.
-        cost: on its states.
-        lqr: their infinite-horizon LQR.
-        low: lowest action.
-        high: highest action.
-    """
+    """What a planner is built for: dynamics, cost, their infinite-horizon LQR, lowest and highest action."""
 
     dynamics: LinearDynamics
     cost: QuadraticCost
@@ -43,7 +35,7 @@ class Setting:
 
 
 Planner = Callable[..., Policy]
-"""A `Setting` and options to a policy."""
+"""Maps a `Setting` and options to a policy."""
 
 
 def clipped_lqr(setting: Setting) -> Policy:
@@ -58,15 +50,10 @@ def clipped_lqr(setting: Setting) -> Policy:
 
 
 def receding(setting: Setting, solve: Callable[[MPCSolver, Floats, Floats], Plan], horizon: int = 20) -> Policy:
-    """Plan anew at every step and act by the first action.
+    """Plan `horizon` steps anew at every step and take the first action.
 
-    Nothing is carried from step to step: a row's action is a function of its own estimate and goal, whatever the other
-    rows are and whatever was planned before.
-
-    Args:
-        setting: what to plan for.
-        solve: built problem, state and goal to a plan.
-        horizon: steps of a plan.
+    `solve` maps the built problem, a state and a goal to a plan. Nothing is carried from step to step: a row's action
+    depends only on its own estimate and goal.
     """
     solver = build_mpc(MPCProblem(setting.dynamics, setting.cost, horizon, setting.low, setting.high))
     backup = clipped_lqr(setting)
@@ -88,7 +75,7 @@ def _mpc(setting: Setting, horizon: int = 20) -> Policy:
 
 
 def _cem(setting: Setting, horizon: int = 20, seed: int = 0, **options: Any) -> Policy:
-    # The same draws for every row and step (common random numbers); a generator would carry from one to the next.
+    # A seed: the same draws for every row and step (common random numbers). A generator would carry over to the next.
     return receding(setting, partial(solve_cem, config=CEMConfig(**options), rng=checked_seed(seed)), horizon)
 
 

@@ -30,7 +30,7 @@ class AgentState(NamedTuple):
         action: (N, m) last action.
         turns: (N,) quarter turn of the image in which the episode is planned.
         goal: (N, n) encoded goal.
-        fallbacks: (N,) steps of the episode at which the planner failed and clipped LQR acted.
+        fallbacks: (N,) number of the episode's steps at which the planner failed and clipped LQR acted.
         shown: (N, ...) the goal as it was given.
     """
 
@@ -45,29 +45,28 @@ class AgentState(NamedTuple):
 class PlanningAgent:
     """Reaches goal images: encode, estimate (position, velocity), plan, act.
 
-    `u_t = clip(pi(m_t, g), low, high)`: `g` the encoded goal, `m_t` the estimate of `[h; v]` from all frames so far,
-    pi the planner. With an encoder that is the true state up to a rotation and an invariant cost, torques are those
-    that planning on the true state gives (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379, Theorem 4).
+    `u_t = clip(pi(m_t, g), low, high)`: `g` is the encoded goal, `m_t` the estimate of `[h; v]` from all frames so far,
+    pi the planner; `controller` holds filter and planner. Let the encoder be the true state up to a rotation, and the
+    cost invariant. Then the torques are those that planning on the true state gives (Theorem 4 of Klindt, LeCun and
+    Balestriero 2026, arXiv 2605.26379).
 
     Args:
-        encoder: frames to latents (T, n), with `latent_dim`.
-        dynamics: on (n,) or (2 n,) states.
-        cost: of the same state.
+        encoder: map of frames to latents (T, n), with `latent_dim`.
+        dynamics: dynamics on (n,) or (2 n,) states.
+        cost: cost on the same states.
         planner: a name in `PLANNERS`, or your own `Planner`; only an agent with a name can be saved.
         action_low: lowest action.
         action_high: highest action.
         charts: plan each episode in the quarter turn of the image in which start and goal lie nearest the centre; None
             for scenes without that symmetry. Goals that are given as latents are upright.
-        **options: of the planner. `mpc`: `horizon`; `cem` and `mppi`: `horizon`, `seed`, and the fields of `CEMConfig`
-            and `MPPIConfig`. They start every search from zeros with the same draws: more `iterations` buy precision.
+        **options: options of the planner. `mpc`: `horizon`; `cem` and `mppi`: `horizon`, `seed`, and the fields of
+            `CEMConfig` and `MPPIConfig`. Every search starts from zeros with the same draws; more `iterations` add
+            precision.
 
     Raises:
         InvalidInput: sizes that do not fit together.
         UnknownName: no such planner.
         NotStabilizable: the dynamics cannot be stabilised.
-
-    Attributes:
-        controller: filter and planner on latents.
     """
 
     def __init__(
@@ -100,21 +99,17 @@ class PlanningAgent:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], AgentState]:
-        """Torques for one observation, or for N of them.
+        """Torques (m,) or (N, m), float32, for one observation or N of them, and the state.
 
         Args:
-            observation: dictionary of `observation`, uint8 (64, 64, 3), and `desired_goal`, an image alike or a latent
+            observation: dictionary of `observation`, uint8 (64, 64, 3), and `desired_goal`, such an image or a latent
                 (n,) of floats; or both with a leading N.
             state: what the last call returned, left as it is; None starts anew.
-            episode_start: (N,); True resets that row. Where all are True, N may differ from the last call's.
-            deterministic: no matter; what `cem` and `mppi` draw is the same at every step.
-
-        Returns:
-            Actions (m,) or (N, m) float32, and the state.
+            episode_start: (N,); True resets that row. If all are True, N may differ from the last call's.
+            deterministic: ignored; what `cem` and `mppi` draw is the same at every step.
 
         Raises:
-            InvalidInput: an observation without these keys, of wrong dtype or shape, or a state or `episode_start` of
-                another N.
+            InvalidInput: a key is missing, a dtype or shape is wrong, or `state` or `episode_start` has another N.
         """
         frames, goals, single = self._checked(observation)
         fresh = np.zeros(len(frames), dtype=bool) if episode_start is None else np.ravel(episode_start).astype(bool)
@@ -177,13 +172,10 @@ class PlanningAgent:
         return frames, goals, single
 
     def save(self, folder: Path | str) -> Path:
-        """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads.
+        """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads; returns the folder.
 
-        An encoder that ships with worldplan is written by name and SHA-256, any other with its weights.
-
-        Raises:
-            InvalidInput: the encoder is not worldplan's own, so its weights cannot be written; or the planner has no
-                name.
+        An encoder that ships with worldplan is written by name and SHA-256, any other with its weights. Raises
+        InvalidInput if the planner has no name, or the encoder is not worldplan's own: its weights cannot be written.
         """
         folder = Path(folder)
         if not isinstance(self.planner, str):
@@ -233,7 +225,7 @@ def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> 
     Args:
         name: a shipped name (`known_agents()`), or a folder that `PlanningAgent.save` or `worldplan fit` wrote.
         planner: a name in `PLANNERS`; None takes the saved one.
-        **options: of the planner, over the saved ones.
+        **options: options of the planner, over the saved ones.
 
     Raises:
         UnknownName: neither a shipped name nor a folder, or no such planner.

@@ -1,9 +1,9 @@
-"""Quarter turns of the image as charts of the latent: where one chart is near its seam, another is near its centre.
+"""Quarter turns of the image as charts of the latent: an angle near one chart's seam is near another's centre.
 
-The Reacher seen from above looks the same after a quarter turn of the camera, but for the shoulder, which stands a
-quarter turn further. So one encoder gives four charts of the circle of shoulder angles. A continuous encoder of an
-angle has a seam, where it runs through all its values, and errs most beside it; planning in the chart in which both
-start and goal lie nearest the centre stays away from there, and goes the shorter way round.
+The Reacher seen from above looks the same after a quarter turn of the camera, except that the shoulder is a quarter
+turn further. So one encoder gives four charts of the circle of shoulder angles. A continuous encoder of an angle has a
+seam, where it runs through all its values, and errs most beside it. We plan in the chart in which start and goal lie
+nearest the centre. This avoids the seam, and goes the shorter way round.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worldplan.learning.encoder import Encoder, encode
 Charts = NDArray[np.int64]
 
 TURNS = 4
-_KEEP = 0.1  # quarter turns by which another chart must be better than the upright one
+_KEEP = 0.1  # quarter turns by which another chart must beat the upright one
 
 
 def turn(frames: Frames, charts: Charts) -> Frames:
@@ -46,12 +46,8 @@ def encode_turned(encoder: Encoder, frames: Frames) -> Floats:
 class QuarterTurns:
     """What a quarter turn does to the latent: `h -> h + shift`, away from the seam.
 
-    Args:
-        shift: (n,) latent units.
-        centre: (n,) latent in the middle of the charts.
-
-    Raises:
-        InvalidInput: shapes differ, or values are not finite or the shift is zero.
+    `shift` and `centre` are (n,), in latent units; `centre` is the latent in the middle of the charts. Raises
+    InvalidInput if their shapes differ, a value is not finite or the shift is zero.
     """
 
     shift: Floats
@@ -67,9 +63,9 @@ class QuarterTurns:
     def positions(self, latents: Floats) -> Floats:
         """Positions (N, 4) along the circle, in quarter turns from each chart's centre, of latents (N, 4, n).
 
-        A chart beside its seam may say anything, so the four vote: each one's word, carried over to the others,
-        is a hypothesis, and the one nearest to all words wins: squared, since the two middle ones of four would tie in
-        absolute value, and no chart counting more than a quarter turn.
+        Near its seam a chart's reading is unreliable. Each of the four readings predicts the other three. We keep the
+        predictions with the smallest sum of squared errors, each error capped at one quarter turn. (Absolute errors
+        would tie the two middle readings.)
         """
         said = (latents - self.centre) @ self.shift / (self.shift @ self.shift)  # (N, 4)
         steps = np.arange(TURNS)
@@ -79,7 +75,7 @@ class QuarterTurns:
         return np.asarray(believed[np.arange(len(said)), doubt.argmin(axis=1)])
 
     def choose(self, starts: Floats, goals: Floats) -> Charts:
-        """The charts (N,) in which the farther one of start and goal, latents (N, 4, n), lies nearest the centre."""
+        """The chart (N,) in which the farther one of start and goal, latents (N, 4, n), lies nearest the centre."""
         far = np.maximum(np.abs(self.positions(starts)), np.abs(self.positions(goals)))
         far[:, 0] -= _KEEP
         return np.asarray(far.argmin(axis=1), dtype=np.int64)
@@ -88,12 +84,10 @@ class QuarterTurns:
 def fit_quarter_turns(encoder: Encoder, frames: Frames) -> QuarterTurns:
     """Find what a quarter turn does to the latents of some frames (N, H, W, 3) of the world; no label is read.
 
-    The shift is the geometric median of the differences of consecutive charts (three of four are the shift, one jumps
-    back over the seam): unlike medians of coordinates it turns with the latent.
+    The shift is the geometric median of the differences of consecutive charts. Three of four differences are the shift;
+    one jumps back over the seam. Unlike medians of coordinates, it turns with the latent.
 
-    Raises:
-        InvalidInput: a quarter turn has no such effect: the scene has no fourfold symmetry, or the encoder does not
-            see it.
+    Raises InvalidInput if a turn has no such effect: the scene lacks fourfold symmetry, or the encoder misses it.
     """
     latents = encode_turned(encoder, frames)
     steps = (np.roll(latents, -1, axis=1) - latents).reshape(-1, latents.shape[-1])

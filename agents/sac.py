@@ -1,7 +1,7 @@
-"""Stable-Baselines3's SAC: a resumable training run that leaves the actor alone, as `load_policy` reads it.
+"""Stable-Baselines3's SAC: a resumable training run that saves the actor alone, as `load_policy` reads it.
 
-SB3's own files hold pickles, which run code when they are read. A run here keeps everything it needs to go on in
-safetensors; a zip of SB3 is read by `load_sb3_zip(..., trust=True)` only.
+SB3's own files hold pickles, which run code when they are read. A run here keeps its state in safetensors. Only
+`load_sb3_zip(..., trust=True)` reads a zip of SB3.
 """
 
 from __future__ import annotations
@@ -36,24 +36,20 @@ def train_sac(
     progress: Callable[[int, int], object] = lambda done, total: None,
     report: Callable[[Row], object] = lambda row: None,
 ) -> Path:
-    """Train a policy with SB3's SAC and save the best actor to `folder`, in the form that `load_policy` reads.
+    """Train a policy with SB3's SAC, save the best actor to `folder` as `load_policy` reads it, and return the folder.
 
-    Training goes in rounds of `evaluate_every` steps. Each starts from fresh episodes and a seed of its own, and ends
-    with an evaluation (deterministic actions, always the same episodes) and a checkpoint: so a resumed run ends with
-    the bytes of one that was never interrupted. The best actor so far is in the folder at any time.
+    Training goes in rounds of `evaluate_every` steps. Each starts from fresh episodes and its own seed. Each ends with
+    an evaluation (deterministic actions, always the same episodes) and a checkpoint. So a resumed run ends with the
+    bytes of one that was never interrupted. The best actor so far is in the folder at any time.
 
     Args:
         make_env: builds an environment with flat observations and bounded actions.
-        folder: receives `policy.json`, `policy.safetensors`, `learning_curve.jsonl`, `tb/` (TensorBoard), and
-            checkpoints on the way.
+        folder: receives `policy.json`, `policy.safetensors`, `learning_curve.jsonl`, `tb/` (TensorBoard), checkpoints.
         config: None for the defaults.
         resume: continue from the folder's checkpoint; `steps` and `stop_at` may have changed.
         command: provenance, stored in the card; a resumed run keeps its first one.
         progress: called with the steps done and their total.
         report: receives a row per evaluation.
-
-    Returns:
-        The folder.
 
     Raises:
         BadFile: nothing to resume, a checkpoint of another configuration or environment, or a finished run in the way.
@@ -98,10 +94,10 @@ def load_sb3_zip(path: Path | str, *, trust: bool = False) -> ActorPolicy:
 
     Args:
         path: the zip.
-        trust: such a zip holds pickles, which can run any code: pass True for one that you made, or trust as much.
+        trust: such a zip holds pickles, which can run any code: pass True only for one that you made or trust as much.
 
     Raises:
-        InvalidInput: `trust` is not True, or it is the policy of pictures or dictionaries.
+        InvalidInput: `trust` is not True, or the policy takes images or dictionaries.
         BadFile: no such file, or no SAC of SB3.
     """
     if trust is not True:
@@ -130,7 +126,7 @@ def _write_curve(folder: Path, curve: list[Row]) -> None:
 
 @contextmanager
 def _own_randomness() -> Iterator[None]:
-    """SB3 seeds and draws from all global generators: give them back as they were."""
+    """Restore all global generators, because SB3 seeds and draws from them."""
     legacy, plain = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=[]):

@@ -27,13 +27,9 @@ Row = dict[str, float]
 
 
 class Run:
-    """State of one training run: SB3's model, its environments, and how many steps were made.
+    """State of one training run: SB3's model, its environments, and the number of steps made.
 
-    Args:
-        make_env: builds an environment.
-        config: how to train.
-        folder: receives checkpoints and the log for TensorBoard.
-        command: provenance.
+    `folder` receives checkpoints and the log for TensorBoard; `command` is provenance.
     """
 
     CHECKPOINT, PROGRESS = "checkpoint.safetensors", "checkpoint.json"
@@ -105,7 +101,7 @@ class Run:
         return row
 
     def test(self, policy: ActorPolicy) -> dict[str, Any]:
-        """Returns of the saved policy on episodes that nothing was chosen by."""
+        """Returns of the saved policy on episodes that no choice depended on."""
         envs = [self._make_env() for _ in range(self.config.tests)]
         returns = episode_returns(policy, envs, self._seed(3))
         for env in envs:
@@ -185,7 +181,7 @@ class Run:
 
 
 def episode_returns(policy: Any, envs: Sequence[gym.Env[Any, Any]], seed: int | Sequence[int]) -> NDArray[np.float64]:
-    """Return of one whole episode in each environment, with deterministic actions; all in step, for speed."""
+    """Return of one whole episode in each environment, with deterministic actions; all in parallel, for speed."""
     seeds = np.random.SeedSequence(seed).generate_state(len(envs))
     observations = np.stack([env.reset(seed=int(s))[0] for env, s in zip(envs, seeds, strict=True)])
     totals, running = np.zeros(len(envs)), np.ones(len(envs), dtype=bool)

@@ -25,7 +25,7 @@ from worldplan.envs.tasks import sample_tasks
 from worldplan.eval.control.baselines import StandStill, TrueStateLQR
 from worldplan.eval.control.episodes import ControlSummary, evaluate_control, summarise
 from worldplan.eval.control.timing import StepTime, time_steps
-from worldplan.eval.identifiability.identify import gaussian_fit
+from worldplan.eval.identifiability.identify import identify
 from worldplan.provenance import processor
 
 
@@ -80,7 +80,7 @@ def main(options: Options) -> None:
         "machine": {"processor": processor(), "cores": os.cpu_count(), "load": [started, os.getloadavg()]},
         "options": {**asdict(options), "out": str(options.out)},
         "control": [row.to_dict() for row in rows],
-        "r2_normal_0.7": asdict(gaussian_fit(encoder)),
+        "r2_normal_0.7": identify(encoder, count=2000, resamples=100).labels["unwrapped"].to_dict(),
         "step": {p: asdict(t) | {"ratio": t.ratio} for p, t in times.items()},
     }
     text = table(report, rows)
@@ -111,10 +111,11 @@ def table(report: dict[str, Any], rows: list[ControlSummary]) -> str:
         cells = [row.reach, *millimetres, row.cost_ratio_median, row.cost_ratio_mean, row.cost_ratio_p95]
         lines.append(f"| {row.name} | {row.episodes} | " + " | ".join(str(c) for c in cells) + " |")
     r2 = report["r2_normal_0.7"]
-    joints = " / ".join(f"{r:.4f}" for r in r2["per_joint"])
+    joints = " / ".join(f"{r['value']:.4f}" for r in r2["per_joint"])
     lines += ["", "| measure | value |", "|---|---|"]
-    lines += [f"| R2(h -> z), angles N(0, .7^2), stock frames | {r2['latent_to_state']:.4f} (per joint {joints}) |"]
-    lines += [f"| R2(z -> h), the same | {r2['state_to_latent']:.4f} |"]
+    forward = f"{r2['latent_to_state']['value']:.4f} (per joint {joints})"
+    lines += [f"| R2(h -> z), angles N(0, .7^2), stock frames | {forward} |"]
+    lines += [f"| R2(z -> h), the same | {r2['state_to_latent']['value']:.4f} |"]
     for planner, t in report["step"].items():
         cells = f"{t['predict_ms']:.2f} ms / {t['forward_ms']:.2f} ms = {t['ratio']:.2f} |"
         lines.append(f"| control step without rendering, {planner}, over the bare forward pass | {cells}")

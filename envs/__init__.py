@@ -1,4 +1,4 @@
-"""Worlds that can be looked at: the Reacher, its frames, latent processes; importing registers the environments."""
+"""The Reacher, its frames, and latent worlds; importing this registers the Gymnasium environments."""
 
 from __future__ import annotations
 

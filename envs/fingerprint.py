@@ -1,4 +1,4 @@
-"""Render fingerprints: what frames look like here, to notice a driver or a MuJoCo that draws them otherwise."""
+"""Render fingerprints: what frames look like here, to detect a driver or a MuJoCo that draws them differently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worldplan.errors import FingerprintMismatch
 
 @cache
 def render_fingerprint() -> dict[str, str]:
-    """What the frames of this machine look like: MuJoCo's version and, per profile, a hash and 8 x 8 block means."""
+    """What this machine's frames look like: MuJoCo's version and, per profile, a hash and 8 x 8 block means."""
     renderer = shared_renderer()
     mark = {"mujoco": version("mujoco")}
     for name in PROFILES:
@@ -29,23 +29,16 @@ def render_fingerprint() -> dict[str, str]:
 
 
 def check_encoder(encoder: Any) -> bool:
-    """Warn if an encoder was trained on frames that look otherwise than those drawn here (`check_fingerprint`).
-
-    Returns:
-        Whether they agree; True where the encoder has no card that would tell.
-    """
+    """Whether frames drawn here look like an encoder's training frames (True if its card has none); warns if not."""
     data = getattr(encoder, "card", {}).get("data", {})
     recorded = data.get("render") or (data.get("frames") or {}).get("render")
     return recorded is None or check_fingerprint(recorded, f"encoder {getattr(encoder, 'name', '')!r}")
 
 
 def check_fingerprint(recorded: dict[str, str], what: str) -> bool:
-    """Warn if frames drawn here differ visibly from those that `what` was made with.
+    """Whether frames drawn here agree with those that `what` was made with; warns if they differ visibly.
 
-    Two drivers may differ in a last bit, so the block means decide (mean difference over 1/255), not the hash.
-
-    Returns:
-        Whether they agree.
+    Two drivers may differ in the last bit, so the block means decide (mean difference over 1/255), not the hash.
     """
     here = render_fingerprint()
     for name in PROFILES:

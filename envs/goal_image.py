@@ -1,4 +1,4 @@
-"""Goals that come as a picture."""
+"""Goals given as images."""
 
 from __future__ import annotations
 
@@ -38,11 +38,9 @@ def read_goal_image(path: Path | str) -> Frames:
 
 
 class GoalImage(gym.ObservationWrapper[Any, Any, Any]):
-    """Shows an agent one goal image in place of the environment's own, and remembers what was shown.
+    """Shows an agent `image` (64, 64, 3), or for None the environment's own goal; `shown` is the last one shown.
 
-    Args:
-        env: with observations `{"observation", "desired_goal"}`.
-        image: (64, 64, 3); None keeps the environment's own.
+    The observations of `env` are `{"observation", "desired_goal"}`.
     """
 
     def __init__(self, env: gym.Env[Any, Any], image: Frames | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Many Reachers in step: physics in MuJoCo's own C++ loop, one agent that acts for all of them."""
+"""Many Reachers in parallel: physics in MuJoCo's own C++ loop, one agent that acts for all of them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from worldplan.envs.tasks import Tasks
 from worldplan.errors import InvalidInput
 
 Act = Callable[[int, Floats, Floats], Any]
-"""Step, joint angles (N, 2) and velocities (N, 2) to actions (N, 2)."""
+"""Maps a step, joint angles (N, 2) and velocities (N, 2) to actions (N, 2)."""
 Draw = Callable[[Floats, Floats], Frames]
-"""Joint angles (N, 2) and target spheres (N, 3) to frames (N, 64, 64, 3)."""
+"""Maps joint angles (N, 2) and target spheres (N, 3) to frames (N, 64, 64, 3)."""
 
 
 def simulate(starts: Floats, steps: int, act: Act) -> tuple[Floats, Floats, Floats]:
@@ -39,13 +39,13 @@ def simulate(starts: Floats, steps: int, act: Act) -> tuple[Floats, Floats, Floa
     Args:
         starts: (N, 2) joint angles, radians.
         steps: T.
-        act: what torques to apply; they are clipped to [-1, 1].
+        act: gives the torques, which are clipped to [-1, 1].
 
     Returns:
         Joint angles (N, T + 1, 2), velocities (N, T + 1, 2), and actions (N, T, 2) as applied.
 
     Raises:
-        InvalidInput: other than N finite actions (N, 2).
+        InvalidInput: the actions are not finite or not (N, 2).
     """
     from mujoco import MjData, rollout
 
@@ -66,7 +66,7 @@ def simulate(starts: Floats, steps: int, act: Act) -> tuple[Floats, Floats, Floa
 
 
 def _acting(agent: Predictor, show: Callable[[Floats, Floats], Any], count: int, deterministic: bool = True) -> Act:
-    """The agent as an `Act`: shown the arms by `show`, it keeps its state from step to step."""
+    """The agent as an `Act`: `show` makes its observations, and it keeps its state from step to step."""
     state: tuple[NDArray[Any], ...] | None = None
 
     def act(t: int, qpos: Floats, qvel: Floats) -> Any:
@@ -88,27 +88,27 @@ def rollout_states(
     batch: int = 256,
     progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
 ) -> Trajectories:
-    """Run episodes of dm_control's Reacher side by side: what `rollout` gives on `worldplan/Reacher-v0`, but faster.
+    """Run episodes of dm_control's Reacher in parallel, faster than `rollout` on `worldplan/Reacher-v0`.
 
-    Starts, targets and random torques are the same as there for the same seed; so is the physics, to rounding. Frames
-    can be drawn from `qpos` and `target` later (`worldplan.envs.rendering.render_frames`).
+    The same seed gives the same starts, targets and random torques as `rollout`, and the same physics to rounding.
+    Frames can be drawn from `qpos` and `target` later (`worldplan.envs.rendering.render_frames`).
 
     Args:
-        agent: anything with `predict` that takes N observations; None draws torques uniformly at random.
-        episodes: how many.
-        seed: of resets and random torques; episode k is the same whatever the others are.
+        agent: an object with `predict` for N observations; None draws torques uniformly at random.
+        episodes: number of episodes.
+        seed: seed for resets and random torques; episode k does not depend on the others.
         task: `easy` or `hard`.
         steps: length of the episodes.
-        deterministic: handed to the agent; an agent that draws its actions does so from its own generator.
-        batch: episodes side by side.
+        deterministic: passed to the agent; an agent that draws its actions uses its own generator.
+        batch: episodes simulated at a time.
         progress: wraps the iterator of batches, for a progress bar.
 
     Returns:
-        Trajectories: observations (T + 1, 7) as frames, actions as applied, rewards, and in `info` qpos, qvel, target,
-        tip_distance and is_success, (T + 1, ...) each.
+        Trajectories: observations (T + 1, 7) as frames, actions as applied, rewards. `info` holds qpos, qvel, target,
+            tip_distance and is_success, (T + 1, ...) each.
 
     Raises:
-        InvalidInput: no episodes, no steps, or an agent that gives other than N finite actions (N, 2).
+        InvalidInput: no episodes, no steps, or actions that are not finite or not (N, 2).
         UnknownName: no such task.
     """
     positive_int("episodes", episodes), positive_int("steps", steps), positive_int("batch", batch)
@@ -136,7 +136,7 @@ def _task_episodes(
         return state_vector(qpos, qvel, target[:, :2] - fingertip(qpos))
 
     if agent is None:
-        # Drawn before anything else, as the same generator gives them one by one.
+        # All steps at once: `rollout` draws the same numbers one step at a time.
         drawn = np.stack([g.uniform(-1.0, 1.0, (steps, 2)) for g in generators])
         qpos, qvel, actions = simulate(begin, steps, lambda t, *_: drawn[:, t])
     else:
@@ -161,7 +161,7 @@ def target_spheres(count: int, seed: int, target: str) -> Floats:
     for k, place in enumerate(places):
         draw = np.random.default_rng(np.random.SeedSequence(seed + k).spawn(1)[0])
         world, _ = np_random(int(draw.integers(2**31)))
-        sample_qpos(world), sample_qpos(world)  # the environment draws start and goal first, whether it needs them
+        sample_qpos(world), sample_qpos(world)  # the environment draws start and goal first, needed or not
         place[:] = sample_targets(1, world, "hard" if target == "hidden" else target)[0]
     if target == "hidden":
         places[:, 2] = 0.0
@@ -169,19 +169,19 @@ def target_spheres(count: int, seed: int, target: str) -> Floats:
 
 
 def rollout_goals(agent: Predictor, tasks: Tasks, targets: Floats, draw: Draw) -> Trajectories:
-    """Run one episode of `ReacherGoal` per task, all in step; frames are drawn and encoded together.
+    """Run one episode of `ReacherGoal` per task, all in parallel; frames are drawn and encoded together.
 
     Args:
-        agent: anything with `predict` that takes N observations.
+        agent: an object with `predict` for N observations.
         tasks: poses (N, 2); goals may lie whole turns of the shoulder away.
         targets: (N, 3) target spheres.
-        draw: what the agent is shown.
+        draw: makes the frames that the agent sees.
 
     Returns:
-        Trajectories: joint angles (T + 1, 2) in place of frames; in `info` tip_distance and is_success (T + 1,).
+        Trajectories: joint angles (T + 1, 2) in place of frames; `info` holds tip_distance and is_success (T + 1,).
 
     Raises:
-        InvalidInput: poses that the arm cannot take, or an agent that gives other than N finite actions (N, 2).
+        InvalidInput: poses that the arm cannot take, or actions that are not finite or not (N, 2).
     """
     for start, goal in zip(tasks.starts, tasks.goals, strict=True):
         checked_qpos("a start", start), checked_qpos("a goal", goal)

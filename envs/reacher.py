@@ -20,11 +20,11 @@ TIP_TOLERANCE = 0.025  # metres
 QPOS_TOLERANCE = 0.05  # radians
 EPISODE_STEPS = 100
 STEP_SECONDS = 0.02
-CONTROL_WEIGHT = 0.1  # of a squared torque, beside a squared radian, in the reward
+CONTROL_WEIGHT = 0.1  # weight of a squared torque in the reward, where a squared radian has weight 1
 
 
 def fingertip(qpos: Floats) -> Floats:
-    """Place of the fingertip (..., 2), metres, at joint angles (..., 2), radians."""
+    """Position of the fingertip (..., 2), metres, at joint angles (..., 2), radians."""
     qpos = np.asarray(qpos, dtype=np.float64)
     shoulder, elbow = qpos[..., 0], qpos[..., 0] + qpos[..., 1]
     return LINK * np.stack([np.cos(shoulder) + np.cos(elbow), np.sin(shoulder) + np.sin(elbow)], axis=-1)
@@ -45,8 +45,8 @@ def sample_qpos(rng: np.random.Generator) -> Floats:
 class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
     """What all Reacher environments share: the arm, torques, the target sphere, frames.
 
-    Action `Box(-1, 1, (2,))`: torques of shoulder and wrist over their range. A step is 20 ms; an episode is truncated
-    after `episode_steps` and never terminates.
+    Action `Box(-1, 1, (2,))`: torques of shoulder and wrist, relative to their range. A step is 20 ms. An episode is
+    truncated after `episode_steps` and never terminates.
 
     Args:
         episode_steps: length of an episode.
@@ -66,7 +66,7 @@ class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
         self._steps = 0
 
     def _start(self, qpos: Floats) -> None:
-        """Put the arm there, at rest."""
+        """Put the arm at `qpos`, at rest."""
         with self._physics.reset_context():
             self._physics.data.qpos[:] = qpos
         self._steps = 0
@@ -87,11 +87,7 @@ class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
 
 
 def checked_torque(action: Any) -> Floats:
-    """Torques (2,), clipped to [-1, 1].
-
-    Raises:
-        InvalidInput: wrong shape or values that are not finite.
-    """
+    """Torques (2,), clipped to [-1, 1]. Raises InvalidInput for a wrong shape or values that are not finite."""
     torque = finite_array("an action", action)
     if torque.shape != (2,):
         raise InvalidInput(f"an action is two torques, got shape {torque.shape}")
@@ -101,13 +97,11 @@ def checked_torque(action: Any) -> Floats:
 class ReacherGoal(ReacherBase):
     """Reach the pose of a goal image: `worldplan/ReacherGoal-v0`.
 
-    Observation `Dict(observation, desired_goal)`, both uint8 (64, 64, 3). Action `Box(-1, 1, (2,))`: torques of
-    shoulder and wrist over their range. A step is 20 ms; the episode is truncated after 100 steps and never
-    terminates. Reward `-(|dtheta|^2 + .1 |u|^2)` in radians, shoulder wrapped.
+    Observation `Dict(observation, desired_goal)`, both uint8 (64, 64, 3). Action and step as in `ReacherBase`;
+    truncated after 100 steps, never terminated. Reward `-(|dtheta|^2 + .1 |u|^2)` in radians, shoulder wrapped.
 
-    `reset(options=...)` takes `qpos` and `goal_qpos`, (2,) radians each; otherwise both come from dm_control's reset
-    distribution. Velocity starts at zero. The target sphere is a distractor: at a random place, the same in both
-    images.
+    `reset(options=...)` takes `qpos` and `goal_qpos`, (2,) radians each; by default both come from dm_control's reset
+    distribution. Velocity starts at zero. The target sphere is a distractor at a random place, the same in both images.
 
     Args:
         profile: look of the frames, `dmc` or `fast`.
@@ -160,11 +154,7 @@ class ReacherGoal(ReacherBase):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray[np.uint8]], float, bool, bool, dict[str, Any]]:
-        """Apply torques (2,), clipped to [-1, 1], for 20 ms.
-
-        Raises:
-            InvalidInput: wrong shape or values that are not finite.
-        """
+        """Apply torques (2,), clipped to [-1, 1], for 20 ms. Raises InvalidInput unless they are 2 finite numbers."""
         torque = checked_torque(action)
         error = angle_error(self._physics.data.qpos, self._goal_qpos)
         reward = -float(error @ error + CONTROL_WEIGHT * torque @ torque)
@@ -180,7 +170,7 @@ class ReacherGoal(ReacherBase):
         return super()._draw(qpos)
 
     def info(self) -> dict[str, Any]:
-        """The true state and how far it is from the goal: for evaluation, not for agents."""
+        """The true state and its distance to the goal: for evaluation, not for agents."""
         qpos = self._physics.data.qpos.copy()
         distance = float(np.linalg.norm(fingertip(qpos) - fingertip(self._goal_qpos)))
         joints = bool((np.abs(angle_error(qpos, self._goal_qpos)) <= QPOS_TOLERANCE).all())
@@ -194,11 +184,7 @@ class ReacherGoal(ReacherBase):
 
 
 def checked_qpos(name: str, value: Any) -> Floats:
-    """Joint angles (2,), radians.
-
-    Raises:
-        InvalidInput: not two finite numbers, or a wrist beyond its limit.
-    """
+    """Joint angles (2,), radians. Raises InvalidInput unless they are 2 finite numbers, the wrist in its limits."""
     qpos = finite_array(name, value)
     if qpos.shape != (2,):
         raise InvalidInput(f"{name} must be two angles in radians, got shape {qpos.shape}")

@@ -32,8 +32,8 @@ def state_vector(qpos: Floats, qvel: Floats, to_target: Floats) -> NDArray[np.fl
 
     Args:
         qpos: (..., 2) angles of shoulder and wrist, radians.
-        qvel: (..., 2) their velocities, rad/s.
-        to_target: (..., 2) from fingertip to target, metres.
+        qvel: (..., 2) velocities of shoulder and wrist, rad/s.
+        to_target: (..., 2) vector from fingertip to target, metres.
 
     Returns:
         Cosine and sine of the shoulder, wrist over its limit, `to_target / .24 m`, `qvel / (10 rad/s)`.
@@ -46,10 +46,11 @@ def state_vector(qpos: Floats, qvel: Floats, to_target: Floats) -> NDArray[np.fl
 class ReacherTask(ReacherBase):
     """Hold the fingertip in the target: `worldplan/Reacher-v0`, from state.
 
-    Observation `Box((7,), float32)`: see `state_vector`. Action, step and physics as in `dm_control.suite`'s reacher,
-    and its reward: 1 while the sphere at the fingertip touches the target, else 0. Truncated after 1000 steps.
+    Observation `Box((7,), float32)`: see `state_vector`. Action, step, physics and reward are those of
+    `dm_control.suite`'s reacher. The reward is 1 while the sphere at the fingertip touches the target, else 0.
+    Truncated after 1000 steps.
 
-    `reset(options=...)` takes `qpos`, (2,) radians, and `target`, (2,) metres; otherwise both come from dm_control's
+    `reset(options=...)` takes `qpos`, (2,) radians, and `target`, (2,) metres; by default both come from dm_control's
     reset distribution. Velocity starts at zero.
 
     Args:
@@ -89,11 +90,7 @@ class ReacherTask(ReacherBase):
         return self._observation(), self.info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        """Apply torques (2,), clipped to [-1, 1], for 20 ms.
-
-        Raises:
-            InvalidInput: wrong shape or values that are not finite.
-        """
+        """Apply torques (2,), clipped to [-1, 1], for 20 ms. Raises InvalidInput unless they are 2 finite numbers."""
         over = self._advance(checked_torque(action))
         info = self.info()
         return self._observation(), float(info["is_success"]), False, over, info
@@ -108,7 +105,7 @@ class ReacherTask(ReacherBase):
         return vector
 
     def info(self) -> dict[str, Any]:
-        """The true state, the target (x, y, radius), and how far away it is: for evaluation, not for agents."""
+        """The true state, the target (x, y, radius) and its distance: for evaluation, not for agents."""
         distance = float(np.linalg.norm(self._to_target()))
         return {
             "qpos": self._physics.data.qpos.copy(),
@@ -120,14 +117,9 @@ class ReacherTask(ReacherBase):
 
 
 class ReacherPixels(ReacherTask):
-    """The same task from pixels: `worldplan/ReacherPixels-v0`.
+    """The task of `ReacherTask` from pixels: `worldplan/ReacherPixels-v0`.
 
-    Observation uint8 (64, 64, 3), target in the picture; everything else as in `ReacherTask`.
-
-    Args:
-        task: `easy` or `hard`.
-        profile: look of the frames, `dmc` or `fast`.
-        render_mode: `rgb_array` or None.
+    Observation uint8 (64, 64, 3), with the target in the image. Everything else, options included, as in `ReacherTask`.
     """
 
     def __init__(self, task: str = "easy", profile: str = "dmc", render_mode: str | None = None) -> None:

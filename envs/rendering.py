@@ -1,7 +1,7 @@
-"""Frames of dm_control's Reacher at given joint angles: two looks, and a back-end choice.
+"""Frames of dm_control's Reacher at given joint angles, in two looks.
 
-Drawing goes through dm_control's own camera: a second OpenGL context made beside dm_control's (`mujoco.Renderer`)
-corrupts the frames of whoever renders next, and users have stock environments in the same process.
+Drawing uses dm_control's own camera. A second OpenGL context beside dm_control's (`mujoco.Renderer`) corrupts the next
+frames that anyone renders, and users have stock environments in the same process.
 """
 
 from __future__ import annotations
@@ -41,11 +41,7 @@ PROFILES = {
 
 
 def load_physics() -> Any:
-    """A fresh `dm_control.suite.reacher.Physics`, after the back end has been chosen.
-
-    Raises:
-        RenderingUnavailable: the back end cannot be imported.
-    """
+    """Choose a back end and make `dm_control.suite.reacher.Physics`. Raises RenderingUnavailable if that fails."""
     select_backend()
     try:
         from dm_control.suite import reacher
@@ -57,8 +53,8 @@ def load_physics() -> Any:
 class ReacherRenderer:
     """Draws Reacher frames, (64, 64, 3) uint8, from camera 0.
 
-    One sample a pixel and a 256 x 256 shadow map: stock dm_control frames change by .6/255 on average and come about
-    six times as fast. One context serves all profiles, which differ in scene flags only.
+    One sample a pixel and a 256 x 256 shadow map change stock dm_control frames by .6/255 on average. They make drawing
+    about six times as fast. One context serves all profiles, which differ only in scene flags.
 
     Raises:
         RenderingUnavailable: no OpenGL context can be made here.
@@ -80,15 +76,12 @@ class ReacherRenderer:
             raise _unavailable(error) from error
 
     def render(self, qpos: Floats, target: Floats | None = None, profile: str = "dmc") -> Frames:
-        """Draw one frame.
+        """Draw one frame, (64, 64, 3) uint8.
 
         Args:
             qpos: (2,) angles of shoulder and wrist, radians.
             target: (3,) x, y and radius of the target sphere, metres; None or radius 0 hides it.
             profile: a name in `PROFILES`.
-
-        Returns:
-            (64, 64, 3) uint8.
 
         Raises:
             InvalidInput: wrong shape or values that are not finite.
@@ -117,10 +110,10 @@ class ReacherRenderer:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Hold back the cyclic garbage collector.
+    """Pause the cyclic garbage collector.
 
-    Were a stock environment collected between the moment dm_control makes our context current and the drawing, its
-    finaliser would leave no context current: the frame would be an old one, or the process would die.
+    Suppose it collects a stock environment after dm_control has made our context current, and before the drawing. The
+    environment's finaliser then leaves no context current: the frame is an old one, or the process dies.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -145,16 +138,13 @@ def shared_renderer() -> ReacherRenderer:
 def render_frames(
     qpos: Floats, targets: Floats | None = None, profiles: str | Iterable[str] = "dmc", processes: int = 1
 ) -> Frames:
-    """Draw many frames, in this process or in several spawned ones.
+    """Draw many frames, (N, 64, 64, 3) uint8, in this process or in several spawned ones with the same result.
 
     Args:
         qpos: (N, 2) joint angles, radians.
         targets: (N, 3) or (3,) target spheres as in `ReacherRenderer.render`; None hides the target.
         profiles: one name, or N of them.
         processes: worker processes; more than 1 needs an importable `__main__` (spawn).
-
-    Returns:
-        (N, 64, 64, 3) uint8, equal for any number of processes.
     """
     with frame_stream(processes) as draw:
         frames: Frames = next(draw([(qpos, targets, profiles)]))
@@ -166,7 +156,7 @@ Batch = tuple[Floats, Floats | None, "str | Iterable[str]"]
 
 @contextmanager
 def frame_stream(processes: int = 1) -> Iterator[Any]:
-    """Context manager giving `draw(batches) -> iterator of frames` over one pool of renderer processes."""
+    """Context manager that gives `draw(batches) -> iterator of frames`, over one pool of renderer processes."""
     if processes < 1:
         raise InvalidInput(f"processes must be at least 1, got {processes}")
     if processes == 1:
@@ -206,7 +196,7 @@ def _profile(name: str) -> RenderProfile:
 
 
 def sample_targets(count: int, rng: np.random.Generator, task: str = "hard") -> Floats:
-    """Target spheres (count, 3) placed as dm_control's reset places them, with the size of `task`."""
+    """Target spheres (count, 3) with the places of dm_control's reset and the size of `task`."""
     if task not in TARGET_SIZE:
         raise UnknownName("task", task, TARGET_SIZE)
     angle, radius = rng.uniform(0, 2 * np.pi, count), rng.uniform(*TARGET_RADIUS, count)

@@ -1,4 +1,4 @@
-"""The one loop in which an agent and an environment meet."""
+"""The loop in which an agent acts in an environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worldplan.errors import InvalidInput
 
 
 class Predictor(Protocol):
-    """Anything with SB3's `predict`."""
+    """Any object with SB3's `predict`."""
 
     def predict(
         self,
@@ -41,18 +41,17 @@ def rollout(
     """Run whole episodes and record them.
 
     Args:
-        env: a Gymnasium environment with a `Box` action space, a bounded one where the torques are random.
-        agent: anything with `predict`; None draws torques uniformly at random.
-        episodes: how many.
-        seed: of resets and random torques; episode k is the same whatever the others are.
-        steps: cut every episode after so many actions; None waits for the environment.
-        options: per-episode `reset` options.
+        env: a Gymnasium environment with a `Box` action space, which must be bounded for random torques.
+        agent: an object with `predict`; None draws torques uniformly at random.
+        episodes: number of episodes.
+        seed: seed for resets and random torques; episode k does not depend on the others.
+        steps: cut every episode after this many actions; None waits for the environment.
+        options: `reset` options, one dictionary per episode.
         progress: wraps the iterator of episodes, for a progress bar.
 
     Returns:
-        Trajectories: T + 1 frames for T actions, the actions as applied: clipped to the action space. Of dictionary
-        observations the entry `observation` is kept; `info` entries that are numeric and there at every step are
-        kept as (T + 1, ...) arrays.
+        Trajectories: T + 1 frames, the entry `observation` of dictionary observations, and T actions as applied
+            (clipped to the action space). `info` has the numeric entries that are there at every step, (T + 1, ...).
 
     Raises:
         InvalidInput: no episode asked for, another number of options, or an action space that is no (bounded) `Box`.

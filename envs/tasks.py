@@ -1,4 +1,4 @@
-"""What agents are asked to do: starts and goals, the view of the true state, and random torques to learn from."""
+"""Tasks of agents: starts and goals, a view of the true state, and random torques to learn from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sample_tasks(count: int, seed: int = 0, distribution: str = "normal") -> Tas
 
     Args:
         count: N.
-        seed: of the draw.
+        seed: seed of the draw.
         distribution: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's uniform reset distribution.
 
     Raises:
@@ -59,7 +59,7 @@ def sample_tasks(count: int, seed: int = 0, distribution: str = "normal") -> Tas
 
 
 class TrueStateObservation(gym.ObservationWrapper[Any, Any, Any]):
-    """Shows an agent what pixels hide: `observation` = (qpos, qvel), `desired_goal` = goal angles."""
+    """Shows an agent the true state: `observation` = (qpos, qvel), `desired_goal` = goal angles."""
 
     def __init__(self, env: ReacherGoal) -> None:
         super().__init__(env)
@@ -79,14 +79,14 @@ def random_torques(
     progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
     **env: Any,
 ) -> Trajectories:
-    """Episodes of random torques, from which dynamics are identified.
+    """Record episodes of random torques, from which dynamics are identified.
 
     Args:
         starts: (E, 2) poses at which the episodes start, radians.
         steps: control steps of 20 ms in each.
-        seed: of the torques and the target's places.
+        seed: seed for the torques and the target's places.
         progress: wraps the iterator of episodes.
-        **env: of `ReacherGoal` (`profile`, `target`, `pixels`).
+        **env: arguments of `ReacherGoal` (`profile`, `target`, `pixels`).
     """
     options = [{"qpos": start} for start in starts]
     return rollout(ReacherGoal(**env), None, len(starts), seed=seed, steps=steps, options=options, progress=progress)

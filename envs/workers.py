@@ -1,4 +1,4 @@
-"""Processes that draw with software OpenGL, and the choice of an OpenGL back end."""
+"""Worker processes that draw with software OpenGL, and the choice of an OpenGL back end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,9 @@ APT_LINE = "apt-get install -y libegl1 libgl1 libgl1-mesa-dri"
 
 
 def select_backend() -> str:
-    """Choose a headless OpenGL back end (EGL, then OSMesa) before MuJoCo is imported; keeps `MUJOCO_GL` if set.
+    """Choose a headless OpenGL back end (EGL, then OSMesa) before MuJoCo is imported; return its name.
 
-    Returns:
-        The name in force.
-
-    Raises:
-        RenderingUnavailable: neither library is installed.
+    `MUJOCO_GL` is kept if it is set. Raises RenderingUnavailable if neither library is installed.
     """
     chosen = os.environ.get("MUJOCO_GL")
     if not chosen:
@@ -41,12 +37,7 @@ def select_backend() -> str:
 
 @contextmanager
 def spawned_pool(processes: int, begin: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
-    """A pool of spawned processes, each drawing with one thread; what has not begun at the end is given up.
-
-    Args:
-        processes: how many.
-        begin: run first in each of them.
-    """
+    """A pool of spawned processes that run `begin` first and draw with one thread; the exit cancels pending work."""
     select_backend()
     before = os.environ.get("LP_NUM_THREADS")
     os.environ["LP_NUM_THREADS"] = "1"  # inherited: software GL must not fight over the cores
@@ -60,13 +51,10 @@ def spawned_pool(processes: int, begin: Callable[[], None] | None = None) -> Ite
 
 @contextmanager
 def worker_pool(processes: int) -> Iterator[Start]:
-    """Context manager giving `start(function, *arguments) -> result`; `result()` waits for what the function returns.
+    """Context manager that gives `start(function, *arguments) -> result`; `result()` waits for the function's value.
 
-    With one process the work is done in this one, when it is asked for. More are spawned (`__main__` must be
-    importable), each with one thread for torch.
-
-    Raises:
-        InvalidInput: `processes` is not an integer >= 1.
+    A single process is this one, and works when `result` is called. More are spawned (`__main__` must be importable),
+    with one torch thread each. Raises InvalidInput if `processes` is not an integer >= 1.
     """
     if positive_int("processes", processes) == 1:
         yield partial
@@ -76,7 +64,7 @@ def worker_pool(processes: int) -> Iterator[Start]:
 
 
 def end_with_parent() -> None:
-    """Make this worker end when its parent dies: a killed parent cannot tell it to, and it would wait for ever."""
+    """End this worker when its parent dies: a killed parent cannot stop it, and it would wait forever."""
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -1,4 +1,7 @@
-"""Latent worlds: stationary processes of joint angles whose positive pairs an encoder learns from."""
+"""Latent worlds: stationary processes of joint angles that give an encoder its positive pairs.
+
+Theory: Klindt, LeCun and Balestriero 2026 (arXiv 2605.26379).
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,9 @@ _LEAST_STEPS = 8  # few large steps would leave many pairs equal, by rejection: 
 class OUWorld(OUOptions):
     """Gaussian joint angles `theta = scale * z`, `z ~ N(0, I)`, views correlated by the Ornstein-Uhlenbeck channel.
 
-    `V` views `z_v = sqrt(rho) c + sqrt(1 - rho) e_v`, `c, e_v ~ N(0, I)`: every pair of views has correlation exactly
-    rho, and for V = 2 this is the channel `z' = rho z + sqrt(1 - rho^2) eta` of Klindt, LeCun and Balestriero 2026
-    (arXiv 2605.26379). (Views drawn around one `z` would be correlated by rho^2 among each other.) See
-    `OUOptions`.
+    The `V` views are `z_v = sqrt(rho) c + sqrt(1 - rho) e_v` with `c, e_v ~ N(0, I)`. Every pair has correlation
+    exactly rho. For V = 2 this is the paper's channel `z' = rho z + sqrt(1 - rho^2) eta`. (Views drawn around one `z`
+    would be correlated by rho^2 among each other.) Options: `OUOptions`.
     """
 
     kind: ClassVar[str] = "ou"
@@ -59,16 +61,15 @@ class OUWorld(OUOptions):
 class GeneralizedNormalWorld(GeneralizedNormalOptions):
     """Non-Gaussian joint angles `theta = scale * z`, whose views are equally distributed and correlated by rho.
 
-    The coordinates of z are independent, with density proportional to `exp(-|z / s|^alpha)` and unit variance: alpha 1
-    is Laplace, 2 Gaussian, 8 nearly uniform. From one centre, V chains of the Metropolis-adjusted Langevin algorithm
-    (Roberts and Tweedie 1996) run to the V views, for each coordinate by itself. The chain leaves the density exactly
-    as it is, and is reversible: from one view back to the centre and on to another it is one chain of twice the
-    length, whose lag correlation is rho. It is near the diffusion `dz = (log p)'(z) dt + sqrt(2) dW`; for alpha 2 that
-    is the channel of `OUWorld`.
+    The coordinates of z are independent, with unit variance and density proportional to `exp(-|z / s|^alpha)`. Alpha 1
+    is Laplace, 2 Gaussian, 8 nearly uniform. For each coordinate, V Metropolis-adjusted Langevin chains (Roberts and
+    Tweedie 1996) run from one centre to the V views. The chain is reversible and leaves the density exactly as it is.
+    So the way from one view to the centre and on to another is one chain of twice the length; rho is its lag
+    correlation. It is near the diffusion `dz = (log p)'(z) dt + sqrt(2) dW`, for alpha 2 the channel of `OUWorld`.
 
-    Klindt, LeCun and Balestriero 2026 (arXiv 2605.26379) prove that only for the Gaussian law alignment finds z itself,
-    up to rotation. Their sweep over alpha draws `z' = rho z + sqrt(1 - rho^2) eta`, eta of the law of z: for alpha
-    other than 2 its two views have different laws. Options: `GeneralizedNormalOptions`.
+    The paper proves that alignment finds z itself, up to rotation, only for the Gaussian law. Its sweep over alpha
+    draws `z' = rho z + sqrt(1 - rho^2) eta` with eta of the law of z. For alpha other than 2 the two views then have
+    different laws. Options: `GeneralizedNormalOptions`.
     """
 
     kind: ClassVar[str] = "gennorm"
@@ -108,10 +109,9 @@ def _calibrate(alpha: float, rho: float) -> tuple[int, float]:
 
 
 def _correlation(alpha: float, steps: int, step: float) -> float:
-    """Correlation of two views that are `steps` steps from their centre each, by quadrature.
+    """Correlation of two views, each `steps` steps from their centre: `E[(P^steps id)(z)^2]`.
 
-    It is `E[(P^steps id)(z)^2]`, P the transition operator. P averages over the noise (Gauss-Hermite); between the
-    points of a grid a function is a spline.
+    The transition operator P averages over the noise (Gauss-Hermite); between grid points a function is a spline.
     """
     noise, weights = hermegauss(32)
     weights /= weights.sum()

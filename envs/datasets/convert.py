@@ -1,4 +1,4 @@
-"""Datasets of episodes to and from what others read: HDF5 files and Minari's datasets."""
+"""Convert datasets of episodes to and from HDF5 files and Minari's datasets."""
 
 from __future__ import annotations
 
@@ -21,17 +21,14 @@ _MINARI = "minari:"
 def convert_episodes(
     source: str | Path, target: str | Path, *, frames: bool = False, test_share: float = 0.2, seed: int = 0
 ) -> str:
-    """Export a folder of episodes, or import into one.
+    """Export a folder of episodes, or import into one; returns where the result is.
 
     Args:
         source: a folder, a file `*.hdf5` or `minari:<id>`.
         target: one of the other two kinds if the source is a folder, otherwise a new folder.
         frames: export the frames as observations, in place of the state vectors of `worldplan/Reacher-v0`.
-        test_share: import: probability that an episode belongs to the test split; the file does not tell.
-        seed: import: of the split.
-
-    Returns:
-        Where it is.
+        test_share: for imports, the probability that an episode belongs to the test split; the file does not tell.
+        seed: for imports, the seed of the split.
 
     Raises:
         InvalidInput: none or two of the ends are folders, or what is imported lacks qpos, qvel, target or rewards.

@@ -30,7 +30,7 @@ SHARD = 32  # episodes a file
 def run_record(
     config: EpisodeConfig, policy: Policy | None, seed: int, source: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """What the manifest records of episodes made in this way, but for the command line."""
+    """What the manifest records of episodes made in this way, except the command line."""
     config = replace(config, random_share=1.0) if policy is None else config
     return {"seed": seed, "policy": source, **asdict(config)}
 
@@ -53,11 +53,11 @@ def record_episodes(
         policy: gives the policy for a seed; None for random torques only.
         folder: a folder without a dataset; with `append`, one with a dataset that gets longer.
         config: None for the defaults.
-        seed: of starts, targets, torques and splits.
+        seed: seed for starts, targets, torques and splits.
         source: provenance of the policy (name, SHA-256).
         command: provenance, the command line that asked for this.
-        append: add to the dataset in the folder, which must have no frames yet or gets them by `draw_frames` anew.
-        resume: go on after an interruption.
+        append: add to the folder's dataset; if it has frames, `draw_frames` must draw all anew.
+        resume: continue after an interruption.
         progress: wraps the iterator of shards.
 
     Raises:
@@ -119,7 +119,7 @@ def save_episodes(
         data: needs `qpos`, `qvel` and `target` in its `info`, 2, 2 and 3 wide, torques 2 wide, and rewards.
         folder: a folder without a dataset.
         test_share: probability that an episode belongs to the test split.
-        seed: of the split.
+        seed: seed of the split.
         source: provenance.
 
     Raises:
@@ -175,7 +175,7 @@ def _facts(data: Trajectories, test: NDArray[np.bool_], random: NDArray[np.bool_
 
 
 def _finish(writer: ShardWriter, runs: list[dict[str, Any]]) -> None:
-    """Write the manifest with what the episodes have in common."""
+    """Write the manifest, with a summary of all episodes."""
     weights = np.array([s["episodes"] * (s["steps"] + 1) for s in writer.shards], dtype=np.float64)
     sums = np.sum([s["angle_sums"] for s in writer.shards], axis=0) / weights.sum()
 
@@ -197,7 +197,7 @@ def _finish(writer: ShardWriter, runs: list[dict[str, Any]]) -> None:
 
 
 def interrupted(folder: Path | str) -> str:
-    """Where recording into a folder stopped: while it made `episodes` or `frames`, `between` the two, or `nothing`."""
+    """Where recording into a folder stopped: while making `episodes` or `frames`, `between` the two, or `nothing`."""
     folder = Path(folder)
     if (folder / UNFINISHED).exists():
         return "frames" if "frames" in read_json(folder / UNFINISHED).get("recipe", {}) else "episodes"

@@ -1,4 +1,4 @@
-"""The frames of a dataset: what differs between them beside the arm, and drawing those of recorded episodes."""
+"""Frames of a dataset: draw those of recorded episodes, and the nuisances that differ between frames beside the arm."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def draw_frames(
 
     Args:
         folder: a dataset of episodes.
-        look: `dmc` or `fast`, with the target where it was; or `varied`: look and target drawn anew for each frame, so
-            that an encoder of pairs does not learn the target, which stays where it is for a whole episode.
-        seed: of `varied`.
-        nuisances: of `varied`; None for the defaults.
+        look: `dmc` or `fast`, with the recorded target; or `varied`, look and target drawn anew for each frame. The
+            target stays in place for a whole episode: `varied` keeps an encoder of pairs from learning it.
+        seed: seed for `varied`.
+        nuisances: nuisances for `varied`; None for the defaults.
         processes: renderer processes.
-        resume: go on after an interruption.
+        resume: continue after an interruption.
         progress: wraps the iterator of shards.
 
     Raises:
@@ -85,5 +85,5 @@ def draw_frames(
 
 
 def frame_recipe(look: str, seed: int, nuisances: Nuisances | None) -> dict[str, Any]:
-    """What the manifest records of how frames were drawn, but for the renderer."""
+    """What the manifest records of how frames were drawn, except the renderer."""
     return {"look": look, "seed": seed, "nuisances": asdict(nuisances or Nuisances()) if look == "varied" else None}

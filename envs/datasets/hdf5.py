@@ -1,4 +1,4 @@
-"""Episodes for other programs, and from them: plain HDF5 files, and what every such format has in common."""
+"""Episodes to and from plain HDF5 files, and what all such formats share."""
 
 from __future__ import annotations
 
@@ -25,19 +25,16 @@ UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, Attribu
 
 
 def export_hdf5(data: Trajectories, path: Path | str, *, provenance: Mapping[str, Any] | None = None) -> Path:
-    """Write episodes to a new HDF5 file, every array in its own type.
+    """Write episodes to a new HDF5 file, every array in its own type; returns the path.
 
     Group `episode_<k>` holds `observations` (T + 1, ...), `actions` (T, m), `rewards` (T,) if there are any, and
-    `infos/<name>` (T + 1, ...): the names that Minari uses too. Compressed by gzip, with checksums. Attributes of the
-    file: `format`, `episodes` (how many) and `provenance` (JSON text). The same data give the same bytes.
+    `infos/<name>` (T + 1, ...). Minari uses the same names. Arrays are compressed by gzip, with checksums. The file has
+    the attributes `format`, `episodes` (how many) and `provenance` (JSON text). The same data give the same bytes.
 
     Args:
         data: the episodes; they may differ in length.
         path: a file that does not exist yet; it appears whole or not at all.
-        provenance: where the data came from, in values that JSON knows.
-
-    Returns:
-        The path.
+        provenance: where the data came from, in JSON values.
 
     Raises:
         BadFile: the file exists.
@@ -64,8 +61,7 @@ def export_hdf5(data: Trajectories, path: Path | str, *, provenance: Mapping[str
 def import_hdf5(path: Path | str) -> tuple[Trajectories, dict[str, Any]]:
     """Read what `export_hdf5` wrote: the episodes, bit by bit, and their provenance.
 
-    Raises:
-        BadFile: no such file, cut off, damaged, of another layout, or with data that are not numbers in this file.
+    Raises BadFile if there is no such file, or it is damaged, of another layout, or has other data than numbers in it.
     """
     import h5py
 
@@ -98,7 +94,7 @@ def flat_episodes(data: Trajectories) -> Iterator[Arrays]:
 
 
 def join_episodes(episodes: list[Arrays]) -> Trajectories:
-    """The inverse of `flat_episodes`; what does not fit together is an InvalidInput."""
+    """The inverse of `flat_episodes`. Raises InvalidInput if the episodes do not fit together."""
     names = set(episodes[0]) if episodes else set()
     for k, episode in enumerate(episodes):
         if set(episode) != names or not {"observations", "actions"} <= names:
@@ -113,7 +109,7 @@ def join_episodes(episodes: list[Arrays]) -> Trajectories:
 
 
 def json_text(provenance: Mapping[str, Any] | None) -> str:
-    """Provenance as JSON; what JSON cannot hold is an InvalidInput."""
+    """Provenance as JSON. Raises InvalidInput for values that JSON cannot hold."""
     try:
         return json.dumps(dict(provenance or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -121,7 +117,7 @@ def json_text(provenance: Mapping[str, Any] | None) -> str:
 
 
 def _read_group(group: Any) -> Arrays:
-    """The arrays of an episode's group, none of which is read before it is known to be numbers kept in this file."""
+    """The arrays of an episode's group, read only after a check that they are numbers kept in this file."""
     items = {name: group[name] for name in ("observations", "actions", "rewards") if name in group}
     items |= {f"infos/{name}": item for name, item in group.get("infos", {}).items()}
     for name, item in items.items():

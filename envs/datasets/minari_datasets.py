@@ -34,31 +34,28 @@ def export_minari(
     author_email: str | None = None,
     code_permalink: str | None = None,
 ) -> Path:
-    """Write episodes as a new local Minari dataset, which `minari.load_dataset(dataset_id)` opens.
+    """Write a new local Minari dataset, which `minari.load_dataset(dataset_id)` opens; returns its folder.
 
-    Every episode ends by truncation. Observations and actions are stored in the types of their spaces, if that loses
-    nothing; images as they are, not as JPEG, which is Minari's default. Minari keeps its datasets under
-    `MINARI_DATASETS_PATH`, or else in `~/.minari/datasets`.
+    Every episode ends by truncation. Observations and actions get the types of their spaces, if that loses nothing.
+    Images are stored as they are, not as JPEG, which is Minari's default. Minari keeps its datasets under
+    `MINARI_DATASETS_PATH`, by default `~/.minari/datasets`.
 
     Args:
         data: the episodes, with rewards and one action or more each; they may differ in length.
-        dataset_id: as Minari wants it, such as `reacher/random-v0`; must not exist yet.
-        env: where the episodes were collected (made with arguments, such as `task="hard"`, or by name): its spaces
-            are the dataset's, and `recover_environment` makes it again. None for unbounded spaces of the data's types.
-        provenance: where the data came from, in values that JSON knows: `dataset.storage.metadata["provenance"]`.
-        description: for Minari's metadata, as are the following.
+        dataset_id: a name as Minari wants it, such as `reacher/random-v0`; must not exist yet.
+        env: where the episodes were collected, by name or made with arguments such as `task="hard"`. The dataset takes
+            its spaces from it, and `recover_environment` makes it again. None for unbounded spaces of the data's types.
+        provenance: where the data came from, in JSON values: `dataset.storage.metadata["provenance"]`.
+        description: description for Minari's metadata, as are the following.
         algorithm_name: what chose the actions.
         author: who collected the data.
         author_email: how to reach them.
         code_permalink: the code that collected the data.
 
-    Returns:
-        The dataset's folder.
-
     Raises:
         BadFile: the dataset exists.
-        InvalidInput: a malformed id, data outside the spaces of `env`, an `env` with other than Box spaces, episodes
-            without rewards or actions, arrays of other than numbers, or provenance beyond JSON.
+        InvalidInput: a malformed id, data outside the spaces of `env`, spaces other than Box, episodes without rewards
+            or actions, arrays of other than numbers, or provenance beyond JSON.
         OSError: it cannot be written, for example because the disk is full; nothing is left behind.
     """
     from minari import create_dataset_from_buffers
@@ -122,15 +119,11 @@ def import_minari(dataset_id: str) -> Trajectories:
     """Read a local Minari dataset, by worldplan or by others.
 
     Observations, rewards and infos keep their types; actions become float64, as in all trajectories. Whether an episode
-    was terminated or truncated is not kept.
-
-    Args:
-        dataset_id: such as `reacher/random-v0`; `MINARI_DATASETS_PATH` says where to look, as for Minari.
+    was terminated or truncated is not kept. `MINARI_DATASETS_PATH` says where to look, as for Minari.
 
     Raises:
         InvalidInput: a malformed id.
-        BadFile: no such dataset, damaged, not stored as HDF5, with other than Box spaces, or with infos that are not
-            T + 1 rows of numbers for T actions.
+        BadFile: no such dataset, damaged, not HDF5, not Box spaces, or infos that are not T + 1 rows of numbers.
     """
     from minari import load_dataset
 
@@ -177,7 +170,7 @@ def _unbounded(rows: NDArray[Any]) -> spaces.Box:
 
 
 def _rows_of(space: spaces.Space[Any], name: str, k: int, rows: NDArray[Any]) -> NDArray[Any]:
-    """The rows in a space's type, if they lie in it and lose nothing by that."""
+    """The rows in a space's type, if they lie in the space and lose nothing by the cast."""
     if not isinstance(space, spaces.Box):
         raise InvalidInput(f"{name} of env are {space}; needed is one array a step, a gymnasium.spaces.Box")
     with np.errstate(over="ignore", invalid="ignore"):  # what changes is refused below

@@ -51,24 +51,21 @@ def collect_pairs(
     resume: bool = False,
     progress: Callable[[Iterator[NDArray[np.uint8]], int], Iterator[NDArray[np.uint8]]] = lambda items, total: items,
 ) -> Path:
-    """Sample `pairs` sets of views from `world`, draw them, write the dataset.
+    """Sample `pairs` sets of views from `world`, draw them, write the dataset, and return its folder.
 
     The bytes depend on the arguments and `seed` alone, not on `processes`.
 
     Args:
         world: the latent process.
-        pairs: how many positive pairs.
+        pairs: number of positive pairs.
         folder: a folder without a dataset.
-        seed: every shard draws from its own child of `SeedSequence(seed)`.
+        seed: seed; every shard draws from its own child of `SeedSequence(seed)`.
         nuisances: None for the defaults.
         with_labels: also store the joint angles (for evaluation; training cannot open them).
         processes: renderer processes.
         command: provenance, the command line that asked for this.
-        resume: go on with a dataset that was interrupted.
+        resume: continue a dataset that was interrupted.
         progress: wraps the iterator of shards, for a progress bar.
-
-    Returns:
-        The folder.
 
     Raises:
         InvalidInput: no pairs, or a seed below 0.

@@ -1,34 +1,153 @@
-"""A comparison of encoders as a table of text."""
+"""A comparison of encoders as one table: for the terminal, the README and the HTML page."""
 
 from __future__ import annotations
 
-from worldplan.eval.compare.result import Comparison
+from worldplan.eval.compare.result import Comparison, ComparisonRow
 from worldplan.eval.compare.trial import RHO, SCALE
+from worldplan.eval.control.baselines import REFERENCE
 from worldplan.eval.control.episodes import ControlSummary
 from worldplan.eval.control.open_loop import largest
+from worldplan.eval.show.table import NONE, Cell, Column, Table, number
 from worldplan.eval.statistics.correlation import FEWEST
-from worldplan.eval.statistics.estimate import Estimate
 from worldplan.eval.statistics.paired_test import LEVEL
 
 COLUMNS = (
-    "encoder",
-    "cost\nratio,\nmean",
-    "cost\nratio,\nmedian",
-    "cost\nratio,\n95th\npct",
-    "reach,\n%",
-    "R2\nh → z",
-    "R2\nz → h",
-    "orth.\nerror",
-    "Thm 3,\nerror ≤\nbound",
-    "open\nloop",
-    "ms per\nstep",
+    Column("Rank", "By mean cost ratio, lowest first. Encoders that failed, and the baselines, have none.", ""),
+    Column("Encoder", "Its name, and where it comes from.", named=True),
+    Column(
+        "Cost, mean",
+        "Closed-loop cost of an episode (squared joint errors + .1 squared torque, over 100 steps) divided by that of "
+        "the true-state clipped LQR from the same start to the same goal: the mean over all episodes.",
+        "cost\nratio,\nmean",
+    ),
+    Column(
+        "Cost, median",
+        "The median of the same ratios: what a usual episode costs. Medians hide failures.",
+        "cost\nratio,\nmedian",
+    ),
+    Column("Cost, 95th", "Their 95th percentile: what the bad episodes cost.", "cost\nratio,\n95th\npct"),
+    Column(
+        "Cost, total",
+        "All episodes' costs over all of the reference's. The mean of ratios hangs on episodes that start near their "
+        "goal, where the reference pays next to nothing: trust this one more where an encoder fails.",
+        "",
+    ),
+    Column(
+        "Reached",
+        "Share of episodes that end with the fingertip within .025 m of where the goal pose has it.",
+        "reached",
+    ),
+    Column(
+        "p against first",
+        "p-value of no difference in mean cost from the first, by random flips of the paired episodes' differences; "
+        "above .05 the order may be chance.",
+        "",
+    ),
+    Column(
+        "R² h→z",
+        "Joint angles regressed on the latent, out of sample, angles N(0, .7²): is the state there?",
+        "R2\nh → z",
+    ),
+    Column("R² z→h", "The latent regressed on the joint angles, likewise: is there nothing else?", "R2\nz → h"),
+    Column(
+        "Orth. error", "Orthogonality error of the linear map from state to latent; 0 for a rotation.", "orth.\nerror"
+    ),
+    Column(
+        "Thm 3 error",
+        "Measured E‖h − Qz‖²: distance of the latent from the best rotation of the state.",
+        "Thm 3\nerror",
+    ),
+    Column(
+        "Thm 3 bound",
+        "Upper bound of that distance by Theorem 3 of Klindt, LeCun and Balestriero (2026).",
+        "",
+    ),
+    Column(
+        "Open loop",
+        "The straight line in the latent, decoded as published with the largest library, over the cheapest path.",
+        "open\nloop",
+    ),
+    Column("Width", "Dimensions of the latent → principal components planned in (share of variance dropped).", ""),
+    Column(
+        "ms a step", "Median milliseconds of a control step: encode a frame, estimate the state, plan.", "ms per\nstep"
+    ),
 )
-_NONE = "–"
-_ROUNDING = 1e-9
 
 
-def title(comparison: Comparison) -> str:
-    """Who is first, in a line."""
+def table(comparison: Comparison) -> Table:
+    """Encoders by rank, then the baselines."""
+    return Table(_title(comparison), COLUMNS, _rows(comparison), _notes(comparison))
+
+
+NOT_IN_README = ("Rank", "p against first", "Width", "ms a step")
+
+
+def markdown(comparison: Comparison) -> str:
+    """The table of the README: fewer columns, and the interval of the first alone."""
+    kept = [k for k, column in enumerate(COLUMNS) if column.head not in NOT_IN_README]
+    rows = [
+        [row[k] if COLUMNS[k].head == "Cost, mean" else Cell(row[k].text) for k in kept] for row in _rows(comparison)
+    ]
+    return Table(_title(comparison), [COLUMNS[k] for k in kept], rows).markdown()
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What stands below each name in a page: where the encoder comes from or why it failed, and its warnings."""
+    told = [" ".join((row.kind if row.ok else row.reason, *row.notes)) for row in comparison.rows]
+    return told + [
+        "what costs are divided by" if line.name == REFERENCE else "baseline" for line in comparison.baselines
+    ]
+
+
+def _rows(comparison: Comparison) -> list[list[Cell]]:
+    rows = [_cells(rank, row) for rank, row in enumerate(comparison.rows, 1)]
+    empty = [NONE] * (len(COLUMNS) - 7)
+    return rows + [[NONE, _name(line.name), *_control(line), *empty] for line in comparison.baselines]
+
+
+def _cells(rank: int, row: ComparisonRow) -> list[Cell]:
+    first = Cell(str(rank), order=str(rank)) if row.ok else Cell("failed")
+    estimates = (
+        row.latent_to_state,
+        row.state_to_latent,
+        row.orthogonality_error,
+        row.theorem3_error,
+        row.theorem3_bound,
+        largest(row.open_loop, "line").to_optimum.total if row.open_loop else None,
+    )
+    control = [Cell("failed"), *[NONE] * 4] if row.control is None else _control(row.control)
+    return [
+        first,
+        _name(row.name),
+        *control,
+        number(row.p_first),
+        *map(number, estimates),
+        _width(row),
+        NONE if row.step_ms is None else Cell(f"{row.step_ms:.2f}", order=str(row.step_ms)),
+    ]
+
+
+def _name(name: str) -> Cell:
+    return Cell(name, order=name)
+
+
+def _control(control: ControlSummary) -> list[Cell]:
+    costs = (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95, control.cost_ratio_total)
+    reach = control.reach
+    share = Cell(f"{100 * reach.value:.0f}%", f"{100 * reach.low:.0f}, {100 * reach.high:.0f}", str(reach.value))
+    return [*map(number, costs), share]
+
+
+def _width(row: ComparisonRow) -> Cell:
+    if row.latent_dim is None:
+        return NONE
+    text = str(row.latent_dim)
+    if row.reduced_dim is not None and row.reduced_dim < row.latent_dim:
+        text += f" → {row.reduced_dim}" + ("" if row.dropped is None else f" ({100 * row.dropped:.1f}%)")
+    return Cell(text, order=str(row.latent_dim))
+
+
+def _title(comparison: Comparison) -> str:
     rows, done = comparison.rows, [row for row in comparison.rows if row.ok]
     if not done:
         return f"All {len(rows)} encoders failed"
@@ -36,22 +155,7 @@ def title(comparison: Comparison) -> str:
     return f"{what}; least cost: {done[0].name}"
 
 
-def table(comparison: Comparison) -> list[list[str]]:
-    """Rows under `COLUMNS`: encoders by rank, then the baselines."""
-    rows = []
-    for row in comparison.rows:
-        costs = _costs(row.control) if row.control is not None else ["failed", *[_NONE] * 3]
-        fits = [_cell(x) for x in (row.latent_to_state, row.state_to_latent, row.orthogonality_error)]
-        bound = _NONE
-        if row.theorem3_error is not None and row.theorem3_bound is not None:
-            bound = f"{_seen(row.theorem3_error.value):.2g} ≤\n{_seen(row.theorem3_bound.value):.2g}"
-        plan = f"{largest(row.open_loop, 'line').to_optimum.total.value:.3g}" if row.open_loop else _NONE
-        rows.append([row.name, *costs, *fits, bound, plan, _NONE if row.step_ms is None else f"{row.step_ms:.2f}"])
-    return rows + [[line.name, *_costs(line), *[_NONE] * 6] for line in comparison.baselines]
-
-
-def notes(comparison: Comparison) -> list[str]:
-    """What a reader of the table has to know, a sentence each."""
+def _notes(comparison: Comparison) -> list[str]:
     told = [
         "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's, unreached "
         "episodes included. Brackets: 95% intervals.",
@@ -63,7 +167,7 @@ def notes(comparison: Comparison) -> list[str]:
             f"Open loop: the straight line in the latent, decoded with {floor.library:,} frames, over the cheapest "
             f"path; the true angles get {floor.to_optimum.total}."
         )
-    told += [totals(comparison), *significance(comparison)]
+    told += [_totals(comparison), *significance(comparison)]
     correlation = comparison.correlation
     if correlation.n >= FEWEST:
         told.append(
@@ -80,7 +184,7 @@ def notes(comparison: Comparison) -> list[str]:
     return told
 
 
-def totals(comparison: Comparison) -> str:
+def _totals(comparison: Comparison) -> str:
     """Costs of all episodes over the reference's, beside which the mean of ratios can be read."""
     lines = [*(row.control for row in comparison.rows if row.control is not None), *comparison.baselines]
     told = ", ".join(f"{line.name} {line.cost_ratio_total.value:.3g}" for line in lines)
@@ -91,7 +195,7 @@ def totals(comparison: Comparison) -> str:
 
 
 def significance(comparison: Comparison) -> list[str]:
-    """Which ranks may be chance, and how often the test tells an encoder from itself; a sentence each."""
+    """Which ranks may be chance, and how often the test finds a difference where there is none; a sentence each."""
     told, done = [], [row for row in comparison.rows if row.ok]
     tested = [(row.name, row.p_first) for row in done if row.p_first is not None]
     if tested:
@@ -105,25 +209,8 @@ def significance(comparison: Comparison) -> list[str]:
         name, null = max(nulls, key=lambda pair: pair[1].rate.value)
         rate = null.rate
         told.append(
-            f"That test tells an encoder from itself, by halves of its episodes, in {rate.value:.1%} "
-            f"[{rate.low:.1%}, {rate.high:.1%}] of {null.resamples} splits (worst: {name}; {LEVEL:.0%} allowed)."
+            "As a check, random halves of one encoder's own episodes: the test finds a difference in "
+            f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}] of {null.resamples} splits "
+            f"(worst: {name}; chance alone gives {LEVEL:.0%})."
         )
     return told
-
-
-def _costs(control: ControlSummary) -> list[str]:
-    reach = Estimate(*(round(100 * x) for x in (control.reach.value, control.reach.low, control.reach.high)))
-    return [_cell(x) for x in (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95, reach)]
-
-
-def _cell(estimate: Estimate | None) -> str:
-    """Value over interval, in lines as short as can be: eleven columns have to fit a terminal."""
-    if estimate is None:
-        return _NONE
-    shown = Estimate(*map(_seen, (estimate.value, estimate.low, estimate.high)))
-    return str(shown).replace(" ", "\n")
-
-
-def _seen(value: float) -> float:
-    """The value, or 0 where it is rounding."""
-    return 0.0 if abs(value) < _ROUNDING else value

@@ -26,13 +26,7 @@ class TrueStateLQR:
     def __init__(self) -> None:
         self.gain = solve_lqr(true_dynamics(), QuadraticCost.goal_reaching(2, CONTROL_WEIGHT)).gain
 
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], None]:
+    def predict(self, observation: Any, *state: Any, **more: Any) -> tuple[NDArray[np.float32], None]:
         """Torques (2,) for the observation of `TrueStateObservation`."""
         qpos, qvel = observation["observation"][:2], observation["observation"][2:]
         error = np.concatenate([angle_error(qpos, observation["desired_goal"]), STEP_SECONDS * qvel])
@@ -42,13 +36,7 @@ class TrueStateLQR:
 class StandStill:
     """Zero torque, whatever it sees."""
 
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], None]:
+    def predict(self, observation: Any, *state: Any, **more: Any) -> tuple[NDArray[np.float32], None]:
         """No torque."""
         return np.zeros(2, dtype=np.float32), None
 

@@ -18,6 +18,7 @@ from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.control.timing import StepTime, time_steps
+from worldplan.eval.show.table import Table
 from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.provenance import plain, processor
 
@@ -82,34 +83,21 @@ class BenchReport:
         facts = {"agent": self.agent, "steps": self.steps, "planners": rows, "machine": self.machine}
         return plain(facts, digits=4)  # type: ignore[no-any-return]
 
-    @property
-    def title(self) -> str:
-        """What was timed."""
-        return f"A control step of {self.agent!r} from a frame, without rendering"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Headings of `rows`."""
-        return ("planner", "step, ms", "bare forward pass, ms", "ratio")
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """One row a planner, for a reader."""
-        return [(t.planner, str(t.predict_ms), str(t.forward_ms), str(t.ratio)) for t in self.times]
-
-    @property
-    def notes(self) -> list[str]:
-        """How to read the table."""
+    def table(self) -> Table:
+        """One row a planner."""
         before, after = (f"{load[0]:.1f}" for load in self.machine["load"])
-        rounds = len(self.times[0].rounds)
         low, high = CEM_ELSEWHERE
-        return [
-            f"Median of {rounds} rounds of {self.steps} steps, planners in turn; brackets: 95% interval over rounds. "
-            "Every step plans anew from the estimate; the network alone runs on the same frame after each.",
+        notes = [
+            f"Median of {len(self.times[0].rounds)} rounds of {self.steps} steps, planners in turn; brackets: 95% "
+            "interval over rounds. Every step plans anew; the network alone runs on the same frame after each.",
             f"{self.machine['processor']}, {self.machine['cores']} cores; load before and after: {before}, {after}. "
             "Trust ratios, not milliseconds.",
             f"Published elsewhere, another machine and other models: CEM in latent world models, {low} to {high} s a "
             "replan on a GPU.",
         ]
+        rows = [[t.planner, str(t.predict_ms), str(t.forward_ms), str(t.ratio)] for t in self.times]
+        columns = ("planner", "step, ms", "bare forward pass, ms", "ratio")
+        return Table(f"A control step of {self.agent!r} from a frame, without rendering", columns, rows, notes)
 
 
 def bench_planners(

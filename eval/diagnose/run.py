@@ -13,6 +13,7 @@ from worldplan.data.files import write_json
 from worldplan.errors import InvalidInput
 from worldplan.eval.diagnose.figure import figure
 from worldplan.eval.diagnose.normality import TrajectoryDiagnostics, diagnose, ou_episodes
+from worldplan.eval.show.table import Table
 
 _MAX_LAG = 64  # by default
 
@@ -61,3 +62,21 @@ def diagnose_datasets(
     facts = [d.to_dict() for d in found]
     write_json(Path(out) / "diagnostics.json", {"worlds": facts, "runs": dict(zip(names, sources, strict=True))})
     return found
+
+
+def diagnosis_table(found: Sequence[TrajectoryDiagnostics]) -> Table:
+    """One row a set of episodes; where two numbers stand: shoulder / wrist."""
+    rows = [
+        [
+            d.name,
+            f"{d.henze_zirkler_p:.2g}",
+            f"{d.shoulder.epps_pulley_p:.2g} / {d.wrist.epps_pulley_p:.2g}",
+            f"{d.shoulder.excess_kurtosis.value:.2f} / {d.wrist.excess_kurtosis.value:.2f}",
+            f"{d.shoulder.beyond.value:.1%}",
+            f"{d.shoulder.effective_size:.0f}",
+        ]
+        for d in found
+    ]
+    columns = ("", "Henze-Zirkler p", "Epps-Pulley p", "excess kurtosis", "shoulder past pi", "effective poses")
+    notes = ["Where two numbers stand: shoulder / wrist."]
+    return Table("Joint angles against the Gaussian world", columns, rows, notes)

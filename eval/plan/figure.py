@@ -67,8 +67,8 @@ def _subtitle(report: PlanReport, shown: int) -> str:
     agent, n = report.agent, len(report.episodes)
     which = ("one episode" if n == 1 else f"all {n} episodes") if shown == n else f"the first {shown} of {n} episodes"
     first = f"Agent {Path(agent['name']).name!r}, planner {agent['planner']}; {which}."
-    if report.controls and n > 1:
-        row = report.controls[0]
+    if report.controllers and n > 1:
+        row = report.controllers[0]
         first += (
             f" Over all {n}: median fingertip error {1000 * row.tip_error_median.value:.1f} mm,"
             f" median cost {row.cost_ratio_median.value:.2f} × the true-state LQR's."

@@ -13,6 +13,7 @@ from worldplan.errors import InvalidInput
 from worldplan.eval.control.episodes import ControlSummary
 from worldplan.eval.control.timing import StepTime
 from worldplan.eval.plan.config import PlanConfig
+from worldplan.eval.show.table import NONE, Cell, Column, Table, number
 from worldplan.eval.statistics.estimate import Estimate
 from worldplan.provenance import plain
 
@@ -92,7 +93,7 @@ class PlanReport:
     Attributes:
         config: the question.
         agent: its name, the SHA-256 of its encoder, and the planner.
-        controls: one row per controller, the agent first; empty when the goal was an image.
+        controllers: one row each, the agent first; empty when the goal was an image.
         distances: one row per controller when the goal was an image; empty otherwise.
         time: of a control step.
         episodes: of the agent.
@@ -100,7 +101,7 @@ class PlanReport:
 
     config: PlanConfig
     agent: dict[str, Any]
-    controls: tuple[ControlSummary, ...]
+    controllers: tuple[ControlSummary, ...]
     distances: tuple[LatentSummary, ...]
     time: StepTime
     episodes: tuple[Episode, ...]
@@ -109,7 +110,7 @@ class PlanReport:
     def title(self) -> str:
         """What was reached, in a line."""
         n = len(self.episodes)
-        if not self.controls:
+        if not self.controllers:
             first, last = (np.median([e.latent_distance[k] for e in self.episodes]) for k in (0, -1))
             return f"Goal image from pixels: latent distance {first:.2f} → {last:.2f} (median of {n})"
         reached = sum(bool(e.success) for e in self.episodes)
@@ -127,7 +128,7 @@ class PlanReport:
             "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's.",
             "Brackets: 95% intervals.",
         ]
-        if not self.controls:
+        if not self.controllers:
             notes[:2] = ["The goal's angles are unknown, and so are success and cost; distances are in latent units."]
         if n < FEW:
             notes.append(f"n = {n} is small: the intervals say little; --episodes 300 says more.")
@@ -140,42 +141,34 @@ class PlanReport:
         """The first episodes, whose frames were kept."""
         return [episode for episode in self.episodes if episode.frames is not None]
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        """Column names and rows, as text."""
+    def table(self) -> Table:
+        """One row a controller."""
         time = f"{self.time.predict_ms:.2f}\n{self.time.ratio:.2f} x network"
-        if not self.controls:
-            columns = ["controller", "latent distance to the goal\nat the end, median", "ms per step"]
-            rows = [[r.name, _interval(r.end, ".3f"), time if r is self.distances[0] else "–"] for r in self.distances]
-            return columns, rows
-        columns = [
-            "controller",
-            "reached",
-            "fingertip\nerror, mm",
-            "steps to\nreach",
-            "cost ratio,\nmedian",
-            "cost ratio,\nmean",
-            "ms per step",
-        ]
+        if not self.controllers:
+            head = Column("latent distance to the goal at the end, median")
+            ends = [[r.name, number(r.end), time if r is self.distances[0] else NONE] for r in self.distances]
+            return Table(self.title, ("controller", head, "ms per step"), ends, self.notes)
+        heads = ("controller", "reached", "fingertip\nerror, mm", "steps to\nreach", "cost ratio,\nmedian")
         rows = [
             [
                 row.name,
                 _rate(row.reach, row.episodes),
-                _interval(row.tip_error_median, ".1f", 1000.0),
-                "never" if row.steps_to_reach is None else _interval(row.steps_to_reach, ".3g"),
-                _interval(row.cost_ratio_median, ".2f"),
-                _interval(row.cost_ratio_mean, ".2f"),
-                time if row is self.controls[0] else "–",
+                number(row.tip_error_median, 1000.0),
+                "never" if row.steps_to_reach is None else number(row.steps_to_reach),
+                number(row.cost_ratio_median),
+                number(row.cost_ratio_mean),
+                time if row is self.controllers[0] else NONE,
             ]
-            for row in self.controls
+            for row in self.controllers
         ]
-        return columns, rows
+        return Table(self.title, (*heads, "cost ratio,\nmean", "ms per step"), rows, self.notes)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: every number, no image."""
         facts = {
             "config": asdict(self.config),
             "agent": self.agent,
-            "controls": self.controls,
+            "controls": self.controllers,
             "distances": self.distances,
             "time": {**asdict(self.time), "ratio": self.time.ratio},
             "notes": self.notes,
@@ -183,12 +176,5 @@ class PlanReport:
         return {**plain(facts), "episodes": [episode.to_dict() for episode in self.episodes]}
 
 
-def _rate(estimate: Estimate, count: int) -> str:
-    return f"{round(estimate.value * count)} of {count}\n[{estimate.low:.0%}, {estimate.high:.0%}]"
-
-
-def _interval(estimate: Estimate, spec: str, factor: float = 1.0) -> str:
-    value, low, high = (f"{factor * x:{spec}}" for x in (estimate.value, estimate.low, estimate.high))
-    if not np.isfinite(estimate.value):
-        return "–"
-    return f"{value}\n[{low}, {high}]" if estimate.low < estimate.high else value
+def _rate(estimate: Estimate, count: int) -> Cell:
+    return Cell(f"{round(estimate.value * count)} of {count}", f"{estimate.low:.0%}, {estimate.high:.0%}")

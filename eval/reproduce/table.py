@@ -13,6 +13,7 @@ from worldplan.eval.identifiability.regression import LABEL_KINDS, LabelFit
 from worldplan.eval.reproduce.figure import draw_control_cost
 from worldplan.eval.reproduce.published import COST_RATIO, SOURCE, WORST_RATIO
 from worldplan.eval.reproduce.run import ReproducedRow, Reproduction, SeedResult
+from worldplan.eval.show.table import Table
 
 COLUMNS = (
     "trained on",
@@ -30,20 +31,19 @@ COLUMNS = (
 _NONE = "–"
 
 
-def title(report: Reproduction) -> str:
-    """What this is, in a line."""
+def _title(report: Reproduction) -> str:
     done, wanted = sum(len(row.done) for row in report.rows), sum(len(row.results) for row in report.rows)
     warning = "; smoke: these numbers mean nothing" if report.name == "smoke" else ""
     return f"Reacher, reproduced at scale {report.name}: {done} of {wanted} encoders{warning}"
 
 
-def table(report: Reproduction) -> list[list[str]]:
-    """Rows under `COLUMNS`; means over seeds, and the range below where there are several."""
-    return [_line(row) for row in report.rows] + [_floor(report.floor)]
+def table(report: Reproduction) -> Table:
+    """A row a condition: means over seeds, and the range below where there are several; the floor last."""
+    rows = [_line(row) for row in report.rows] + [_floor(report.floor)]
+    return Table(_title(report), COLUMNS, rows, _notes(report))
 
 
-def notes(report: Reproduction) -> list[str]:
-    """What a reader of the table has to know, a sentence each."""
+def _notes(report: Reproduction) -> list[str]:
     library = max(report.scale.libraries)
     seeds = "one encoder a row" if report.scale.seeds == 1 else f"means of {report.scale.seeds} seeds [lowest, highest]"
     medians = {kind: np.median(found) for kind in COST_RATIO if (found := _medians(report, kind))}
@@ -63,9 +63,10 @@ def notes(report: Reproduction) -> list[str]:
 
 def markdown(report: Reproduction) -> str:
     """The report with its differences of protocol."""
-    head = [f"# {title(report)}", "", *_grid(COLUMNS, table(report)), "", *(f"- {note}" for note in notes(report))]
+    shown = table(report)
+    head = [f"# {shown.title}", "", shown.markdown(), "", *(f"- {note}" for note in shown.notes)]
     told = [[d.what, d.published, d.ours] for d in report.differences]
-    more = ["", "## Differences of protocol", "", *_grid(("", "published", "here"), told)]
+    more = ["", "## Differences of protocol", "", Table("", ("", "published", "here"), told).markdown()]
     picture = ["", "## Control cost", "", "![control cost](control_cost.png)"]
     source = ["", f"Made by `{report.provenance['command']}`, seed {report.provenance['seed']}.", ""]
     return "\n".join([*head, *picture, *more, *source])
@@ -128,8 +129,3 @@ def _medians(report: Reproduction, kind: str) -> list[float]:
 def _cell(values: list[float]) -> str:
     text = f"{np.mean(values):.2f}"
     return text if len(values) == 1 else f"{text}\n[{min(values):.2f}, {max(values):.2f}]"
-
-
-def _grid(columns: tuple[str, ...], rows: list[list[str]]) -> list[str]:
-    lines = [list(columns), ["---"] * len(columns), *rows]
-    return ["| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines]

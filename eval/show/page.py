@@ -24,6 +24,7 @@ def render_page(template: Path, *, autoescape: bool = True, **content: Any) -> s
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         style=bundle.with_suffix(".css").read_text(encoding="utf-8"),
         library=data_uri("text/javascript", bundle.read_bytes()),
+        zip=zip,
         **content,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import linregress
 
 from worldplan.eval.control.ledger import CostLedger
+from worldplan.eval.show.table import Table
 from worldplan.eval.theorem4.certificate import Certificate
 from worldplan.eval.theorem4.levels import Dose, ExactLevel, LearnedLevel, MistakeLevel, PixelLevel
 from worldplan.provenance import plain
@@ -122,13 +123,12 @@ class Theorem4Report:
             facts["learned"] = self.learned.to_dict()
         return plain(facts)  # type: ignore[no-any-return]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Headings of `rows`."""
-        return ("level", "verdict", "problems", "worst gap or resolution", "tolerance", "evidence")
+    def table(self) -> Table:
+        """One row a level."""
+        columns = ("level", "verdict", "problems", "worst gap or resolution", "tolerance", "evidence")
+        return Table(self.title, columns, self._rows(), self._notes())
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """One row a level, for a reader."""
+    def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = []
         for exact in self.exact:
             condition = "" if exact.condition is None else f", condition {exact.condition:.2g}"
@@ -160,9 +160,7 @@ class Theorem4Report:
                 rows.append((name, verdict, episodes, gap, tolerance, level.evidence))
         return rows
 
-    @property
-    def notes(self) -> list[str]:
-        """How to read the table, and how much of each mistake is seen."""
+    def _notes(self) -> list[str]:
         seen = [c for c in self.controls if c.expected == "rejected" and c.resolution is not None]
         notes = [
             f"{sum(level.problems for level in self.exact)} random problems, "
@@ -244,7 +242,7 @@ class DoseReport:
     def title(self) -> str:
         """The verdict in a line."""
         failed = [f"{control.name}, {control.planner}" for control in self.controls if not control.passed]
-        return "Dose-response of the negative controls: " + (
+        return "Dose-response of the mistakes: " + (
             "passed" if self.passed else f"FAILED ({'; '.join(failed) or 'nothing ran'})"
         )
 
@@ -263,31 +261,24 @@ class DoseReport:
             rows.append({**control.to_dict(), "slopes": slopes})
         return plain({"passed": self.passed, "seed": self.seed, "controls": rows})  # type: ignore[no-any-return]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Headings of `rows`."""
+    def table(self) -> Table:
+        """One row for each mistake, planner and size; below, how to read it, and the slopes."""
         errors = (f"{quantity} error" for quantity in QUANTITIES)
-        return ("control", "planner", "size", *errors, "rejected", "resolution")
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """One row for each control, planner and size, for a reader."""
-        return [
+        columns = ("mistake", "planner", "size", *errors, "rejected", "resolution")
+        rows = [
             (control.name, control.planner, *_cells(dose), _resolution(control))
             for control in self.controls
             for dose in control.doses
         ]
-
-    @property
-    def notes(self) -> list[str]:
-        """How to read the table, and the slopes."""
         trials = sum(dose.trials for control in self.controls for dose in control.doses)
-        return [
+        notes = [
             f"{trials} trials, seed {self.seed}. Errors: medians over trials, relative to the plan of the true state; "
             "rejected: trials with any gap above the tolerance; resolution: the size down to which all were.",
             f"Slope of log error on log size, sizes up to {SMALL:g} (1: first order, 2: second order; value errors are "
             "differences of predicted values, not what a wrong plan loses):",
             *self._slope_lines(),
         ]
+        return Table(self.title, columns, rows, notes)
 
     def _slope_lines(self) -> Iterator[str]:
         for control in self.controls:

@@ -17,8 +17,10 @@ from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import solve_lqr
 from worldplan.planning.mpc import MPCProblem, Plan, solve_mpc
-from worldplan.planning.rotation import change_basis, random_rotation, rotate_dynamics, rotate_goal, rotate_state
+from worldplan.planning.rotation import change_basis, random_rotation
 from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
+
+from turned import rotate_dynamics, rotate_goal, rotate_state
 
 checked = settings(derandomize=True, deadline=None, max_examples=8)
 seeds = st.integers(0, 2**32 - 1)

@@ -23,7 +23,9 @@ from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
 from worldplan.planning.lqr import solve_lqr
 from worldplan.planning.mpc import solve_mpc
-from worldplan.planning.rotation import random_rotation, rotate_dynamics
+from worldplan.planning.rotation import random_rotation
+
+from turned import rotate_dynamics
 
 COST = QuadraticCost.goal_reaching(2, 0.1)
 SHEAR = np.array([[1.0, 0.5], [0.0, 1.0]])

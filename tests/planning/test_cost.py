@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from worldplan.errors import InvalidInput, WorldplanError
 from worldplan.planning.cost import QuadraticCost
-from worldplan.planning.rotation import lift, random_rotation
+from worldplan.planning.rotation import random_rotation
+
+from turned import lift
 
 checked = settings(derandomize=True, deadline=None, max_examples=40)
 seeds = st.integers(0, 2**32 - 1)

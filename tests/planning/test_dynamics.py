@@ -12,7 +12,9 @@ from worldplan.errors import InvalidInput
 from worldplan.planning import dynamics as module
 from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
 from worldplan.planning.estimation import build_estimator
-from worldplan.planning.rotation import random_rotation, rotate_dynamics
+from worldplan.planning.rotation import random_rotation
+
+from turned import rotate_dynamics
 
 ERROR = np.array([[9e-4, 3e-4], [3e-4, 6e-4]])  # covariance of the encoder noise
 NOISE = np.array([[4e-5, 1e-5], [1e-5, 9e-5]])  # of the force noise

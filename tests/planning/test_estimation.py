@@ -9,7 +9,9 @@ from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning import estimation as module
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.estimation import build_estimator
-from worldplan.planning.rotation import random_rotation, rotate_dynamics
+from worldplan.planning.rotation import random_rotation
+
+from turned import rotate_dynamics
 
 
 def mechanics(error=1.0, noise=1.0):

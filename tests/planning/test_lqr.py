@@ -14,7 +14,9 @@ from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import solve_lqr
 from worldplan.planning.modes import unreachable_modes, unseen_modes
 from worldplan.planning.riccati import doubled_riccati
-from worldplan.planning.rotation import change_basis, lift, random_rotation, rotate_dynamics, rotate_state
+from worldplan.planning.rotation import change_basis, random_rotation
+
+from turned import lift, rotate_dynamics, rotate_state
 
 checked = settings(derandomize=True, deadline=None, max_examples=25)
 seeds = st.integers(0, 2**32 - 1)

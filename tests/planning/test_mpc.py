@@ -19,7 +19,9 @@ from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import solve_lqr
 from worldplan.planning.mpc import MPCProblem, build_mpc, solve_mpc
-from worldplan.planning.rotation import change_basis, random_rotation, rotate_dynamics, rotate_state
+from worldplan.planning.rotation import change_basis, random_rotation
+
+from turned import rotate_dynamics, rotate_state
 
 checked = settings(derandomize=True, deadline=None, max_examples=20)
 seeds = st.integers(0, 2**32 - 1)

@@ -7,17 +7,9 @@ from scipy.stats import kstest
 from worldplan.errors import InvalidInput
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
-from worldplan.planning.rotation import (
-    change_basis,
-    lift,
-    procrustes,
-    random_rotation,
-    rotate_cost,
-    rotate_covariance,
-    rotate_dynamics,
-    rotate_goal,
-    rotate_state,
-)
+from worldplan.planning.rotation import change_basis, procrustes, random_rotation
+
+from turned import lift, rotate_cost, rotate_covariance, rotate_dynamics, rotate_goal, rotate_state
 
 checked = settings(derandomize=True, deadline=None, max_examples=30)
 seeds = st.integers(0, 2**32 - 1)

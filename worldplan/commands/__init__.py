@@ -16,6 +16,7 @@ from worldplan.commands.diagnose import Diagnose
 from worldplan.commands.doctor import Doctor
 from worldplan.commands.dose import Dose
 from worldplan.commands.fit import Fit
+from worldplan.commands.identify import Identify
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
 from worldplan.commands.reproduce import Reproduce
@@ -33,6 +34,7 @@ Command = (
     | Annotated[TrainSac, tyro.conf.subcommand("train-sac")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Dose, tyro.conf.subcommand("dose")]
+    | Annotated[Identify, tyro.conf.subcommand("identify")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
@@ -48,6 +50,7 @@ __all__ = [
     "Doctor",
     "Dose",
     "Fit",
+    "Identify",
     "Plan",
     "Pretrain",
     "Reproduce",

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 from tqdm import tqdm
 
 from worldplan.errors import BadFile, InvalidInput
+
+if TYPE_CHECKING:
+    from worldplan.eval.show.table import Table
 
 Config = TypeVar("Config")
 
@@ -60,28 +63,22 @@ class Verb:
         """What to do after an interruption."""
         return f"to start again: {without_resume(command)}"
 
-    def show(
-        self,
-        facts: dict[str, Any],
-        title: str,
-        columns: Sequence[str] = (),
-        rows: Iterable[Sequence[str]] = (),
-        notes: Iterable[str] = (),
-    ) -> None:
+    def show(self, facts: dict[str, Any], table: Table) -> None:
         """Print `facts` as JSON, or the same as a table for people."""
         if self.json:
             print(dumps(facts, indent=2))
             return
         console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
-        console.print(title, style="bold")
-        if columns:
-            table, lines = Table(*columns, show_header=any(columns)), [list(row) for row in rows]
+        console.print(table.title, style="bold")
+        heads, lines = table.lines()
+        if lines:
+            drawn = RichTable(*heads, show_header=any(heads))
             words = [word for line in lines for word in line[0].split()]
-            table.columns[0].min_width = max(map(len, words), default=0)  # a name cut short is no name
+            drawn.columns[0].min_width = max(map(len, words), default=0)  # a name cut short is no name
             for line in lines:
-                table.add_row(*map(Text, line))
-            console.print(table)
-        for note in notes:
+                drawn.add_row(*map(Text, line))
+            console.print(drawn)
+        for note in table.notes:
             console.print(note)
 
 

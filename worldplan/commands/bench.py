@@ -46,6 +46,5 @@ class Bench(Verb):
         )
         facts = report.to_dict()
         write_json(self.out / "bench.json", {**provenance(command, self.seed), **facts})
-        notes = [*report.notes, f"Written: {self.out / 'bench.json'}"]
-        self.show(facts, report.title, report.columns, report.rows(), notes)
+        self.show(facts, report.table().also(f"Written: {self.out / 'bench.json'}"))
         return 0

@@ -61,6 +61,7 @@ class _Pairs(_Drawn):
     def _collect(self, world: Any, command: str) -> int:
         from worldplan.data.recipes import Nuisances
         from worldplan.envs.datasets.pairs import collect_pairs
+        from worldplan.eval.show.table import facts_table
 
         writable_folder(self.out)
         folder = collect_pairs(
@@ -75,7 +76,8 @@ class _Pairs(_Drawn):
             resume=self.resume,
             progress=bar("files of pairs"),
         )
-        self.show({"folder": str(folder), "pairs": self.pairs, "views": world.views}, f"Dataset in {folder}")
+        facts = {"folder": str(folder), "pairs": self.pairs, "views": world.views}
+        self.show(facts, facts_table(f"Dataset in {folder}", ()))
         return 0
 
 
@@ -146,11 +148,12 @@ class _Frames(_Drawn):
 
     def _tell(self, folder: Path, *notes: str) -> int:
         from worldplan.data.episodes import EpisodeDataset
+        from worldplan.eval.show.table import facts_table
 
         data = EpisodeDataset(folder)
         summary = data.manifest["summary"]
         rows = [(name.replace("_", " "), str(value)) for name, value in summary.items()]
-        self.show({"folder": str(folder), **summary}, f"Episodes in {folder}", ["", ""], rows, notes)
+        self.show({"folder": str(folder), **summary}, facts_table(f"Episodes in {folder}", rows, notes))
         return 0
 
 

@@ -22,11 +22,13 @@ class Compare(Verb, CompareConfig):
     Args:
         encoders: any mix of shipped names, `oracle` (the true joint angles), `untrained` (random weights), folders, and
             `module:object` (your own: an object with latent_dim that maps uint8 (T, 64, 64, 3) to (T, m)).
+        markdown: print the table as Markdown, as the README shows it.
         out: folder for what is written; an earlier run's files are replaced.
     """
 
     encoders: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENCODER...")]]
     processes: int = os.cpu_count() or 1
+    markdown: bool = False
     out: Path = Path("runs/compare")
 
     def run(self, command: str) -> int:
@@ -34,7 +36,7 @@ class Compare(Verb, CompareConfig):
         from worldplan.data.files import write_json
         from worldplan.eval.compare.page import write_report
         from worldplan.eval.compare.run import compare_encoders
-        from worldplan.eval.compare.table import COLUMNS, notes, table, title
+        from worldplan.eval.compare.table import markdown, table
 
         writable_folder(self.out)
         set_threads(1)
@@ -43,6 +45,8 @@ class Compare(Verb, CompareConfig):
         facts = comparison.to_dict()
         write_json(self.out / "compare.json", facts)
         page = write_report(comparison, self.out / "compare.html")
-        told = [*notes(comparison), f"Written: {self.out / 'compare.json'}, {page}"]
-        self.show(facts, title(comparison), COLUMNS, table(comparison), told)
+        if self.markdown:
+            print(markdown(comparison))
+        else:
+            self.show(facts, table(comparison).also(f"Written: {self.out / 'compare.json'}, {page}"))
         return 0 if any(row.ok for row in comparison.rows) else 1

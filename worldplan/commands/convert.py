@@ -29,10 +29,11 @@ class Convert(Verb):
     def run(self, command: str) -> int:
         """Exit status 0."""
         from worldplan.envs.datasets.convert import convert_episodes
+        from worldplan.eval.show.table import facts_table
 
         if not self.out.startswith("minari:"):
             check = writable_file if self.out.endswith((".hdf5", ".h5")) else writable_folder
             check(Path(self.out))
         where = convert_episodes(self.source, self.out, frames=self.frames, test_share=self.test_share, seed=self.seed)
-        self.show({"out": where}, f"Episodes in {where}")
+        self.show({"out": where}, facts_table(f"Episodes in {where}", ()))
         return 0

@@ -29,24 +29,10 @@ class Diagnose(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.eval.diagnose.run import diagnose_datasets
+        from worldplan.eval.diagnose.run import diagnose_datasets, diagnosis_table
 
         writable_folder(self.out)
         found = diagnose_datasets(self.data, self.out, rho=self.rho, max_lag=self.max_lag, seed=self.seed)
-        rows = [
-            [
-                d.name,
-                f"{d.henze_zirkler_p:.2g}",
-                f"{d.shoulder.epps_pulley_p:.2g} / {d.wrist.epps_pulley_p:.2g}",
-                f"{d.shoulder.excess_kurtosis.value:.2f} / {d.wrist.excess_kurtosis.value:.2f}",
-                f"{d.shoulder.beyond.value:.1%}",
-                f"{d.shoulder.effective_size:.0f}",
-            ]
-            for d in found
-        ]
-        columns = ["", "Henze-Zirkler p", "Epps-Pulley p", "excess kurtosis", "shoulder past pi", "effective poses"]
-        notes = ["Where two numbers stand: shoulder / wrist.", f"Figure and JSON in {self.out}"]
-        self.show(
-            {"worlds": [d.to_dict() for d in found]}, "Joint angles against the Gaussian world", columns, rows, notes
-        )
+        table = diagnosis_table(found).also(f"Figure and JSON in {self.out}")
+        self.show({"worlds": [d.to_dict() for d in found]}, table)
         return 0

@@ -23,6 +23,7 @@ class Doctor(Verb):
         """Exit status 0 or 1."""
         from worldplan.data.files import write_json
         from worldplan.doctor import examine, healthy
+        from worldplan.eval.show.table import Table
 
         if self.out is not None:
             writable_folder(self.out)
@@ -36,5 +37,6 @@ class Doctor(Verb):
         note = (
             "Everything needed is in order." if sound else "Mend what is BROKEN; what is missing can be done without."
         )
-        self.show(facts, "What worldplan finds here", ["what", "", "found, and how to mend it"], rows, [note])
+        columns = ("what", "", "found, and how to mend it")
+        self.show(facts, Table("What worldplan finds here", columns, rows, [note]))
         return 0 if sound else 1

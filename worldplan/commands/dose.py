@@ -40,6 +40,5 @@ class Dose(Verb):
         facts = report.to_dict()
         write_json(self.out / "dose.json", {**provenance(command, self.seed), **facts})
         figure(report, self.out / "dose.png")
-        notes = [*report.notes, f"Written: {self.out / 'dose.json'}, {self.out / 'dose.png'}"]
-        self.show(facts, report.title, report.columns, report.rows(), notes)
+        self.show(facts, report.table().also(f"Written: {self.out / 'dose.json'}, {self.out / 'dose.png'}"))
         return 0 if report.passed else 1

@@ -30,12 +30,14 @@ class Fit(Verb, FitConfig):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
+        from worldplan.eval.show.table import facts_table
+
         writable_folder(self.out)
         report = fit_encoder(self.encoder, config_of(FitConfig, self))
         folder = report.save(self.out, command)
         facts = {"folder": str(folder), **report.to_dict()}
-        notes = [f"Next: worldplan plan --agent {folder}"]
-        self.show(facts, f"Agent in {folder}", ["", ""], report.rows(), notes)
+        next_step = f"Next: worldplan plan --agent {folder}"
+        self.show(facts, facts_table(f"Agent in {folder}", report.rows(), [next_step]))
         return 0
 
 

@@ -59,8 +59,7 @@ class Plan(Verb, PlanConfig):
         name = self.encoder or self.agent or "reacher"
         report = plan_to_goals(agent, config, name=name, progress=bar("episodes"))
         written = write_plan(report, self.out, self.video, command)
-        notes = [*report.notes, f"Written: {', '.join(map(str, written))}"]
-        self.show(report.to_dict(), report.title, *report.table(), notes)
+        self.show(report.to_dict(), report.table().also(f"Written: {', '.join(map(str, written))}"))
         return 0
 
 

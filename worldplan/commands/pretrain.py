@@ -55,6 +55,7 @@ class Pretrain(Verb, TrainingOptions):
         from worldplan.data.files import read_json
         from worldplan.data.pairs import PairDataset, load_labels
         from worldplan.errors import InvalidInput
+        from worldplan.eval.show.table import facts_table
         from worldplan.learning.objectives import LeJEPA, objective_from_dict
         from worldplan.learning.pretraining import pretrain
         from worldplan.learning.supervised import train_supervised
@@ -83,10 +84,10 @@ class Pretrain(Verb, TrainingOptions):
         card = read_json(folder / "encoder.json")
         facts = {"folder": str(folder)} | {k: card[k] for k in ("sha256", "validation", "spread") if k in card}
         label = "" if self.objective == "supervised" else "label-free "
-        rows = [[f"{label}{name}, held out", f"{value:.4f}"] for name, value in card["validation"].items()]
+        rows = [(f"{label}{name}, held out", f"{value:.4f}") for name, value in card["validation"].items()]
         spread = card.get("spread", [])
-        rows += [["standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in spread)]] if spread else []
-        self.show(facts, f"Encoder in {folder}", ["", ""], rows, [f"Next: worldplan fit --encoder {folder}"])
+        rows += [("standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in spread))] if spread else []
+        self.show(facts, facts_table(f"Encoder in {folder}", rows, [f"Next: worldplan fit --encoder {folder}"]))
         return 0
 
     def advice(self, command: str) -> str:

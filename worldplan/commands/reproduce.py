@@ -36,7 +36,7 @@ class Reproduce(Verb):
     def run(self, command: str) -> int:
         """Exit status 0, or 1 if an encoder could not be trained."""
         from worldplan.eval.reproduce.run import reproduce_reacher
-        from worldplan.eval.reproduce.table import COLUMNS, notes, table, title, write_reproduction
+        from worldplan.eval.reproduce.table import table, write_reproduction
 
         writable_folder(self.out)
         set_threads(self.threads)
@@ -50,8 +50,8 @@ class Reproduce(Verb):
             watch=TrainingBar().start,
         )
         written = write_reproduction(report, self.out)
-        told = [*notes(report), f"Differences of protocol: {written[1]}", f"Written: {', '.join(map(str, written))}"]
-        self.show(report.to_dict(), title(report), COLUMNS, table(report), told)
+        told = f"Differences of protocol: {written[1]}", f"Written: {', '.join(map(str, written))}"
+        self.show(report.to_dict(), table(report).also(*told))
         return 0 if all(row.done == list(row.results) for row in report.rows) else 1
 
     def advice(self, command: str) -> str:

@@ -41,6 +41,7 @@ class TrainSac(Verb, SACConfig):
         import worldplan.envs  # registers the environments  # noqa: F401
         from worldplan.agents.sac import train_sac
         from worldplan.data.files import read_json
+        from worldplan.eval.show.table import facts_table
 
         writable_folder(self.out)
         set_threads(self.threads)
@@ -58,11 +59,11 @@ class TrainSac(Verb, SACConfig):
         test = card["test"]
         facts = {"folder": str(folder), **{name: card[name] for name in ("sha256", "chosen_step", "test")}}
         rows = [
-            [f"mean return of {test['episodes']} test episodes", f"{test['return']:.1f}"],
-            ["standard deviation, lowest", f"{test['std']:.1f}  {test['lowest']:.1f}"],
-            ["best evaluation at step", str(card["chosen_step"])],
+            (f"mean return of {test['episodes']} test episodes", f"{test['return']:.1f}"),
+            ("standard deviation, lowest", f"{test['std']:.1f}  {test['lowest']:.1f}"),
+            ("best evaluation at step", str(card["chosen_step"])),
         ]
-        self.show(facts, f"Policy in {folder}", ["", ""], rows, [f"Curves: tensorboard --logdir {folder / 'tb'}"])
+        self.show(facts, facts_table(f"Policy in {folder}", rows, [f"Curves: tensorboard --logdir {folder / 'tb'}"]))
         return 0
 
     def advice(self, command: str) -> str:

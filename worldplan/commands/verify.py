@@ -58,9 +58,9 @@ class Verify(Verb):
             profile=self.profile,
             progress=bar("levels"),
         )
-        notes = report.notes
+        table = report.table()
         if self.out is not None:
             write_json(self.out, {**provenance(command, self.seed), **report.to_dict()})
-            notes.append(f"Written: {self.out}")
-        self.show(report.to_dict(), report.title, report.columns, report.rows(), notes)
+            table = table.also(f"Written: {self.out}")
+        self.show(report.to_dict(), table)
         return 0 if report.passed else 1

@@ -1,1 +1,1 @@
-"""Files and datasets: whole or absent, hashed, memory-mapped."""
+"""Files and datasets: written whole or not at all, hashed, memory-mapped."""

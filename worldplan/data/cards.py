@@ -1,4 +1,4 @@
-"""Folders with a card: a JSON file that says what lies there and vouches for the weights beside it by their SHA-256."""
+"""Folders with a card: a JSON file that describes the folder and holds the SHA-256 of the weights beside it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ZOO = Path(__file__).parents[1] / "zoo"
 
 @dataclass(frozen=True)
 class Cards:
-    """One kind of such folder, and the shelf of the zoo on which some of them ship.
+    """One kind of folder with a card, and the folder in the zoo that holds the shipped ones.
 
     Attributes:
-        what: the kind, in a word.
+        what: name of the kind, such as "encoder".
         shelf: folder of the shipped ones.
         card: name of the JSON file.
-        weights: name of the safetensors file; empty where there is none.
+        weights: name of the safetensors file; empty if there is none.
         head: entries that every card of this kind has, such as its format.
         remedy: what to do about a damaged one.
     """
@@ -34,26 +34,18 @@ class Cards:
     remedy: str
 
     def known(self) -> list[str]:
-        """Names of those that ship with worldplan."""
+        """Names of the shipped ones."""
         return sorted(path.parent.name for path in self.shelf.glob(f"*/{self.card}"))
 
     def find(self, name: str | Path) -> Path:
-        """The folder of a shipped name, or the folder itself.
-
-        Raises:
-            UnknownName: neither.
-        """
+        """The folder of a shipped name, or `name` itself if it is a folder. Raises UnknownName if it is neither."""
         folder = self.shelf / name if str(name) in self.known() else Path(name)
         if not folder.is_dir():
             raise UnknownName(f"{self.what} (a shipped name or a folder)", str(name), self.known())
         return folder
 
     def read(self, folder: Path) -> dict[str, Any]:
-        """The card.
-
-        Raises:
-            BadFile: it is missing, no JSON, or of another format.
-        """
+        """The card. Raises BadFile if it is missing, not JSON, or of another format."""
         card = read_json(folder / self.card)
         for name, value in self.head.items():
             if card.get(name) != value:
@@ -64,11 +56,7 @@ class Cards:
         return card
 
     def read_weights(self, folder: Path, card: Mapping[str, Any]) -> bytes:
-        """The weights, as the card vouches for them.
-
-        Raises:
-            BadFile: they are missing, or were altered.
-        """
+        """The weights. Raises BadFile if they are missing or do not match the SHA-256 in the card."""
         path = folder / self.weights
         if not path.is_file():
             raise BadFile(path, f"no such file; the folder of such a thing holds {self.card} and {self.weights}")
@@ -77,7 +65,7 @@ class Cards:
         return path.read_bytes()
 
     def write(self, folder: Path, weights: bytes, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Write weights, then the card that vouches for them; returns the card."""
+        """Write the weights, then the card with their SHA-256; returns the card."""
         with atomic_write(folder / self.weights) as stream:
             stream.write(weights)
         card = {**facts, **self.head, "sha256": sha256(folder / self.weights)}

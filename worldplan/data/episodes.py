@@ -1,8 +1,8 @@
-"""Episodes of the Reacher on disk: states, actions, rewards, and frames drawn from them in a second pass.
+"""Reacher episodes on disk: states, actions, rewards, and frames that a second pass draws from the states.
 
 A shard holds B episodes of T steps: `qpos`, `qvel` (B, T + 1, 2) float64, `target` (B, 3), `actions` (B, T, 2),
-`rewards` (B, T), and `frames` (B, T + 1, 64, 64, 3) uint8 once they were drawn. Whole episodes belong to training or to
-test. `StridedPairs` opens frames and nothing else: training cannot see an angle.
+`rewards` (B, T). Once drawn, it also holds `frames` (B, T + 1, 64, 64, 3) uint8. Whole episodes belong to training or
+to test. `StridedPairs` opens only frames: training cannot see an angle.
 """
 
 from __future__ import annotations
@@ -17,19 +17,15 @@ from worldplan.data.shards import check_file, digest, open_array, read_manifest
 from worldplan.data.trajectories import Trajectories
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 
-FORMAT = 1  # of the manifest
+FORMAT = 1  # version of the manifest's format
 STATES = {"qpos": (1, 2), "qvel": (1, 2), "actions": (0, 2), "rewards": (0,)}  # rows beyond T, and width
 SPLITS = ("train", "test")
 
 
 class EpisodeDataset:
-    """Episodes on disk.
+    """Episodes on disk, in a folder that `worldplan collect sac|random|mixture` wrote.
 
-    Args:
-        folder: what `worldplan collect sac|random|mixture` wrote.
-
-    Raises:
-        BadFile: the manifest is missing, altered, or of another kind of dataset.
+    Raises BadFile if the manifest is missing, altered, or of another kind of dataset.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -45,15 +41,15 @@ class EpisodeDataset:
         return sum(s["episodes"] for s in self.shards)
 
     def load(self, split: str | None = None, frames: bool = False) -> Trajectories:
-        """Episodes in memory (frames: memory-mapped).
+        """Load episodes into memory (frames are memory-mapped).
 
         Args:
             split: `train`, `test`, or None for all.
-            frames: with the frames as observations; else observations are (qpos, qvel, target), (T + 1, 7).
+            frames: True gives frames as observations; False gives (qpos, qvel, target), (T + 1, 7).
 
         Raises:
             BadFile: an array is missing or damaged.
-            InvalidInput: no frames were drawn, or no episode in this split.
+            InvalidInput: no frames were drawn, or no episode is in this split.
         """
         episodes: dict[str, list[NDArray[Any]]] = {name: [] for name in (*STATES, "target", "frames")}
         for shard in self.shards:
@@ -81,11 +77,7 @@ class EpisodeDataset:
         return array
 
     def verify(self) -> None:
-        """Read every file and compare its SHA-256 with the manifest.
-
-        Raises:
-            BadFile: one differs or is gone.
-        """
+        """Compare the SHA-256 of every file with the manifest. Raises BadFile if one differs or is gone."""
         for shard in self.shards:
             for entry in shard.values():
                 if isinstance(entry, dict) and "sha256" in entry:
@@ -148,16 +140,14 @@ class StridedPairs:
         return out
 
     def verify(self) -> None:
-        """Read every file and compare its SHA-256 with the manifest."""
+        """Compare the SHA-256 of every file with the manifest."""
         self._data.verify()
 
     def split(self, held_out: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Indices of `held_out` pairs, and of the pairs of all episodes that those do not touch.
 
-        Neighbouring frames look alike: pairs of one episode on both sides would make the held-out loss one of training.
-
-        Raises:
-            InvalidInput: too few episodes to keep some apart.
+        Neighbouring frames are alike: with one episode on both sides, the held-out loss would be a training loss.
+        Raises InvalidInput if there are too few episodes to hold some out.
         """
         episodes, owner = np.unique(self._rows[:, :2], axis=0, return_inverse=True)
         order = rng.permutation(len(episodes))

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: temporary name, sync, rename; JSON and SHA-256 beside them."""
+"""Files that are either whole or absent (temporary name, sync, rename), JSON, and SHA-256."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from worldplan.errors import BadFile
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
-    """Open a binary file that appears under `path` only when the block ends without an error.
+    """Open a binary file that appears under `path` only if the block ends without an error.
 
-    Raises:
-        OSError: it cannot be written; names `path`, and what is free on the disk if that may be the cause.
+    Raises OSError if it cannot be written, with `path` and, if it may be the cause, the free disk space in the message.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +34,7 @@ def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
         os.replace(name, path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        # A stream does not know its name; and what NumPy raises after half an array has not even a number.
+        # An error of a stream does not name the file, and NumPy's error after half an array has not even a number.
         if isinstance(error, OSError) and error.filename is None:
             raise _unwritten(path, error) from error
         raise
@@ -64,11 +63,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        BadFile: the file is missing, is no JSON or holds no object.
-    """
+    """Read a JSON object. Raises BadFile if the file is missing, is not JSON, or holds no object."""
     path = Path(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

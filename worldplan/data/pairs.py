@@ -1,7 +1,7 @@
 """Positive-pair datasets on disk: memory-mapped shards of frames under a hashed JSON manifest.
 
-`frames-00000.npy` (N, V, 64, 64, 3) uint8, ...; `labels-00000.npy` (N, V, 2) float64 joint angles only when the
-dataset was made with labels. `PairDataset` opens frames and nothing else, so training cannot see an angle.
+Files: `frames-00000.npy` (N, V, 64, 64, 3) uint8, ...; `labels-00000.npy` (N, V, 2) float64 joint angles, only if made
+with labels. `PairDataset` opens only frames: training cannot see an angle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from worldplan.data.shards import check_file, open_array, read_manifest
 from worldplan.errors import BadFile, InvalidInput
 
-FORMAT = 1  # of the manifest
+FORMAT = 1  # version of the manifest's format
 
 
 class Pairs(Protocol):
@@ -40,9 +40,8 @@ class Pairs(Protocol):
 class PairDataset:
     """Frames of a dataset of positive pairs, memory-mapped.
 
-    Raises:
-        BadFile: manifest or shard is missing, cut off or altered. (Shard hashes are compared by `verify`, since that
-            reads every byte; opening compares the manifest's own hash, names, shapes and sizes.)
+    Opening checks the manifest's own hash, and names, shapes and sizes of files. `verify` also compares the hashes of
+    the shards, which reads every byte. Raises BadFile if the manifest or a shard is missing, cut off or altered.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -80,11 +79,7 @@ class PairDataset:
         return out
 
     def verify(self) -> None:
-        """Read every shard and compare its SHA-256 with the manifest.
-
-        Raises:
-            BadFile: a shard differs or is gone.
-        """
+        """Compare the SHA-256 of every shard with the manifest. Raises BadFile if one differs or is gone."""
         for shard in self.manifest["shards"]:
             check_file(self.folder, shard["frames"])
 
@@ -95,11 +90,7 @@ class PairDataset:
 
 
 def load_labels(folder: Path | str) -> NDArray[np.float64]:
-    """Joint angles (N, V, 2), radians, of a dataset made with labels: for evaluation only.
-
-    Raises:
-        BadFile: the dataset was made without labels, or they are missing or altered.
-    """
+    """Joint angles (N, V, 2), radians, for evaluation only. Raises BadFile if there are none or they were altered."""
     dataset = PairDataset(folder)
     shards = dataset.manifest["shards"]
     if not all("labels" in s for s in shards):

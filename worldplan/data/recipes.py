@@ -1,4 +1,4 @@
-"""What datasets are made of: the options of `worldplan collect`. Needs no NumPy: the command line reads them."""
+"""The options of `worldplan collect`. Imports no NumPy, because the command line reads them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from worldplan.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Nuisances:
-    """What differs between the views of a pair beside the arm; drawn independently for each view.
+    """Differences between the views of a pair other than the arm, drawn independently for each view.
 
     Args:
-        stock: probability of the `dmc` look (else `fast`).
-        small: probability of the small target (radius .015 m, else .05 m).
+        stock: probability of the `dmc` look, in place of `fast`.
+        small: probability of the small target (radius .015 m), in place of .05 m.
         hidden: probability that the target is not drawn.
     """
 
@@ -34,9 +34,9 @@ class EpisodeOptions:
     """Which episodes are recorded, whoever acts.
 
     Args:
-        episodes: how many.
-        steps: length of each; dm_control's own are 1000.
-        task: `easy` or `hard`: where and how large the target is.
+        episodes: number of episodes.
+        steps: length of each episode; dm_control's own have 1000 steps.
+        task: size of the target: `easy` (radius .05 m) or `hard` (.015 m).
         test_share: probability that an episode belongs to the test split.
     """
 
@@ -57,8 +57,8 @@ class EpisodeConfig(EpisodeOptions):
     """Which episodes are recorded, and who acts.
 
     Args:
-        random_share: probability that an episode has uniformly random torques instead of the policy's.
-        deterministic: the policy's mean action; else one drawn from it.
+        random_share: probability that an episode has uniformly random torques, in place of the policy's.
+        deterministic: take the policy's mean action; otherwise draw one from it.
     """
 
     random_share: float = 0.0
@@ -72,7 +72,7 @@ class EpisodeConfig(EpisodeOptions):
 
 @dataclass(frozen=True)
 class WorldOptions:
-    """What all latent worlds have.
+    """Options that all latent worlds have.
 
     Args:
         rho: correlation of two views, in (0, 1).
@@ -95,11 +95,11 @@ class WorldOptions:
 
 @dataclass(frozen=True)
 class OUOptions(WorldOptions):
-    """The Gaussian world.
+    """Options of the Gaussian world.
 
     Args:
-        truncate: redraw a set of views until all lie within the joints' range: no image is ambiguous then, at the
-            price of a law that is Gaussian only up to the tails cut off.
+        truncate: redraw a set of views until all lie within the joints' range. No image is then ambiguous, but the law
+            is Gaussian only up to the tails cut off.
     """
 
     truncate: bool = False
@@ -107,18 +107,17 @@ class OUOptions(WorldOptions):
 
 @dataclass(frozen=True)
 class GeneralizedNormalOptions(WorldOptions):
-    """The generalised-normal world.
+    """Options of the generalised-normal world.
 
     Args:
-        alpha: shape, in [1, 16]: 1 is Laplace's law, 2 Gauss's, large nearly uniform. Below 1 the drift is infinite
-            at 0, above 16 too steep for the step.
+        alpha: shape, in [1, 16]: 1 is Laplace's law, 2 Gauss's, large nearly uniform.
     """
 
     alpha: float = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1.0 <= self.alpha <= 16.0:
+        if not 1.0 <= self.alpha <= 16.0:  # below, the drift is infinite at 0; above, too steep for the step
             raise InvalidInput(f"alpha must lie in [1, 16], got {self.alpha}")
         if not 0.05 <= self.rho <= 0.999:
             raise InvalidInput(f"rho must lie in [.05, .999], got {self.rho}")

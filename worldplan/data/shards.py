@@ -1,7 +1,7 @@
 """Datasets on disk: numbered .npy files under one hashed JSON manifest, written whole, resumed, or extended.
 
-A dataset exists for readers once its manifest has been written, which is the last thing that happens. Until then
-`unfinished.json` records every shard that is complete, so that an interrupted writer goes on where it stopped.
+The manifest is written last; without it readers see no dataset. Until then `unfinished.json` records every complete
+shard, so that an interrupted writer can resume.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class ShardWriter:
     """Writes a dataset shard by shard.
 
     Args:
-        folder: where to.
+        folder: destination.
         recipe: JSON values that determine the bytes; only the same recipe may resume.
-        form: number of the manifest's format.
-        resume: go on with an unfinished dataset.
+        form: version of the manifest's format.
+        resume: continue an unfinished dataset.
         onto: shards of a finished dataset in the folder, to append to or to add arrays to; None for a new dataset.
 
     Attributes:
-        shards: of the manifest to be.
-        done: how many of them this writer (before and after interruptions) has written.
+        shards: entries of the future manifest.
+        done: number of shards that this writer has written, before and after interruptions.
 
     Raises:
-        BadFile: the folder holds a finished dataset (and `onto` is None), an unfinished one (and `resume` is False), or
+        BadFile: the folder holds a finished dataset (with `onto` None), an unfinished one (without `resume`), or
             nothing that fits to resume.
     """
 
@@ -69,12 +69,12 @@ class ShardWriter:
             self.shards, self.done = saved["shards"], saved["done"]
 
     def add(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any] | None = None) -> None:
-        """Write one more shard: its arrays as files, its facts into the manifest."""
+        """Write one more shard: arrays become files, facts go into the manifest."""
         self.shards.append(dict(facts or {}))
         self.extend(len(self.shards) - 1, arrays)
 
     def extend(self, index: int, arrays: Mapping[str, NDArray[Any]], tag: str = "") -> None:
-        """Give the shard `index` more arrays, or others in place of those; `tag` keeps old and new files apart."""
+        """Add arrays to the shard `index`, or replace those of the same name; `tag` keeps old and new files apart."""
         for kind, array in arrays.items():
             name = f"{kind}-{tag}{index:05d}.npy"
             with atomic_write(self.folder / name) as stream:
@@ -84,18 +84,14 @@ class ShardWriter:
         write_json(self.folder / UNFINISHED, {"recipe": self.recipe, "shards": self.shards, "done": self.done})
 
     def finish(self, **head: Any) -> None:
-        """Write the manifest: the shards with their hashes, and whatever else it is to say."""
+        """Write the manifest: the shards with their hashes, and the entries `head`."""
         body = {"format": self.form, "shards": self.shards, **head}
         write_json(self.folder / MANIFEST, {**body, "sha256": digest(body)})
         (self.folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path, form: int) -> tuple[dict[str, Any], str]:
-    """A dataset's manifest, checked, and its SHA-256.
-
-    Raises:
-        BadFile: there is none, it was altered, it is of another format, or it lists no shard.
-    """
+    """A manifest, checked, and its SHA-256. Raises BadFile if it is missing, altered, of another format, or empty."""
     if (folder / UNFINISHED).exists() and not (folder / MANIFEST).exists():
         raise BadFile(folder, "holds an unfinished dataset; continue collecting with --resume")
     manifest = read_json(folder / MANIFEST)
@@ -108,11 +104,7 @@ def read_manifest(folder: Path, form: int) -> tuple[dict[str, Any], str]:
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    """Memory-map a file of a shard.
-
-    Raises:
-        BadFile: it is missing, cut off, no .npy file, or not as the manifest says.
-    """
+    """Memory-map a shard's file. Raises BadFile if it is missing, cut off, no .npy file, or not as in the manifest."""
     try:
         array: NDArray[Any] = open_memmap(path, mode="r")  # reads .npy alone, and never a pickled object
     except (OSError, ValueError, EOFError) as error:
@@ -124,11 +116,7 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> N
 
 
 def check_file(folder: Path, entry: Mapping[str, str]) -> None:
-    """Compare a file of a shard with the SHA-256 in the manifest.
-
-    Raises:
-        BadFile: it is missing or differs.
-    """
+    """Compare a file with the SHA-256 in the manifest. Raises BadFile if it is missing or differs."""
     path = folder / entry["file"]
     if not path.is_file() or sha256(path) != entry["sha256"]:
         raise BadFile(path, "is missing or was altered since it was collected; collect the dataset again")

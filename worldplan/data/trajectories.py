@@ -20,11 +20,10 @@ class Trajectories:
         frames: uint8 (T + 1, 64, 64, 3), or any observation array with T + 1 rows.
         actions: (T, m), as the environment applied them.
         rewards: (T,); empty list if there are none.
-        info: named per-step arrays of T + 1 rows (for the Reacher `qpos`, `tip_distance`, `is_success`): for
-            evaluation, never read by a fit.
+        info: named arrays of T + 1 rows (`qpos`, `tip_distance`, `is_success`), for evaluation; no fit reads them.
 
     Raises:
-        InvalidInput: no episode, or lengths that do not fit together.
+        InvalidInput: no episode, or lengths that do not match.
     """
 
     frames: Sequence[NDArray[Any]]

@@ -1,1 +1,1 @@
-"""Encoders: the network, the objectives, the training loop, and what a trained one is on disk."""
+"""Encoders: network, objectives, training loop, and files."""

@@ -24,11 +24,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 @contextmanager
 def read_tensors(path: Path) -> Iterator[tuple[dict[str, Tensor], dict[str, str]]]:
-    """Context manager giving tensors and text of a checkpoint; what does not fit while they are put back counts too.
-
-    Raises:
-        BadFile: it cannot be read, or its tensors are not those that are asked for.
-    """
+    """Context manager that gives a checkpoint's tensors and text. Raises BadFile if they cannot be read or loaded."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118 (no mapping)
@@ -45,7 +41,7 @@ def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Undo `optimizer_tensors`, the prefix taken off."""
+    """Undo `optimizer_tensors`; the names come without the prefix."""
     state = optimizer.state_dict()
     for key, value in tensors.items():
         i, slot = key.split(".")
@@ -54,5 +50,5 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose name begins so, without that."""
+    """The tensors whose names begin with `prefix`, under the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

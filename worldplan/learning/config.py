@@ -1,4 +1,4 @@
-"""The options of training. Needs no NumPy and no torch: the command line reads them."""
+"""The options of training. Imports no NumPy and no torch, because the command line reads them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class TrainingOptions:
         latent_dim: n, width of the embedding.
         width: channels of the first convolution.
         hidden: units of the head.
-        half: the weights are stored as float16; they are computed with in float32.
-        mirror: the saved encoder is made odd by averaging over the mirror image (`MirrorOdd`); training is not touched.
+        half: store the weights as float16; computation is in float32.
+        mirror: make the saved encoder odd by averaging over the mirror image (`MirrorOdd`); training does not change.
         batch: pairs (sets of views) per step.
-        epochs: passes over the training pairs; the last may be a part of one.
+        epochs: passes over the training pairs; the last may be partial.
         lr: peak learning rate (AdamW; linear warm-up over a tenth of the steps, then cosine to 0).
-        weight_decay: AdamW's.
+        weight_decay: weight decay of AdamW.
         clip: largest gradient norm.
         validation: pairs held out to report the label-free loss.
-        seed: of weights, order and directions.
+        seed: seed for weights, data order and directions.
         device: "auto" takes a GPU when there is one.
-        bfloat16: autocast the network; None: on a GPU only.
+        bfloat16: autocast the network; None does so on a GPU only.
         checkpoint_every: steps between checkpoints.
     """
 

@@ -1,4 +1,4 @@
-"""The frozen pixel encoder: frames in, latents out; safetensors and JSON on disk, checked by SHA-256."""
+"""The frozen pixel encoder: frames in, latents out; stored as safetensors and JSON, checked by SHA-256."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Encoder(Protocol):
 
 
 class PixelEncoder:
-    """A frozen encoder, `uint8 (T, 64, 64, 3) -> float64 (T, n)`.
+    """A frozen encoder, `uint8 (T, 64, 64, 3) -> float64 (T, n)`; `card` records how it was made.
 
-    In the world it was trained for its output is the true state up to a rotation, a scale per world and an offset
-    (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379, Theorem 1); `card` tells how it was made.
+    In its training world, the output is the true state up to a rotation, a scale per world and an offset (Theorem 1 of
+    Klindt, LeCun and Balestriero 2026, arXiv 2605.26379).
     """
 
     def __init__(self, network: ConvEncoder, card: dict[str, Any], name: str = "encoder") -> None:
@@ -58,20 +58,13 @@ class PixelEncoder:
 
     @property
     def network(self) -> nn.Module:
-        """The bare inference network on (N, 3, 64, 64) float32: what timings are compared with."""
+        """The bare inference network on (N, 3, 64, 64) float32, the reference for timings."""
         return self._network
 
     def __call__(self, frames: Frames) -> Floats:
-        """Encode frames.
+        """Latents (T, n) or (n,) of uint8 frames, (T, 64, 64, 3) or one (64, 64, 3); channels last, T > 0.
 
-        Args:
-            frames: uint8, (T, 64, 64, 3) or one (64, 64, 3); channels last, T > 0.
-
-        Returns:
-            (T, n) or (n,).
-
-        Raises:
-            InvalidInput: another dtype, layout or size, or an empty batch.
+        Raises InvalidInput for another dtype, layout or size, or an empty batch.
         """
         frames = check_frames(frames)
         single = frames.ndim == 3
@@ -87,11 +80,7 @@ class PixelEncoder:
 
 
 def check_frames(frames: Any) -> NDArray[np.uint8]:
-    """Frames as an array, or an error that says what is wrong with them.
-
-    Raises:
-        InvalidInput: not uint8 (T, 64, 64, 3) or (64, 64, 3), or empty.
-    """
+    """Frames as an array. Raises InvalidInput if they are not uint8 (T, 64, 64, 3) or (64, 64, 3), or empty."""
     try:
         array: NDArray[Any] = np.asarray(frames)
     except ValueError as error:
@@ -160,13 +149,10 @@ def known_encoders() -> list[str]:
 
 
 def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any], half: bool = False) -> str:
-    """Write weights, then the card that vouches for them; returns the SHA-256 of the weights.
+    """Write weights, then the card with their SHA-256; returns that SHA-256.
 
-    Args:
-        network: what to save.
-        folder: where to.
-        card: provenance.
-        half: store floating-point numbers as float16, which moves the latents by some 1e-3; loading gives float32.
+    `card` is the provenance. `half` stores floating-point numbers as float16, which moves the latents by some 1e-3;
+    loading gives float32.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     if half:

@@ -1,9 +1,10 @@
-"""Tests of Gaussianity on the line, as differentiable losses: what SIGReg may ask of each projection.
+"""Tests of Gaussianity on the line, as differentiable losses that SIGReg can apply to each projection.
 
-Each takes (N, S), samples of S laws, and gives (S,) statistics of their fit to N(0, 1) with *known* mean and variance:
-0 or little for a standard Gaussian, growing like N for any law that it can tell from one. These are the candidates that
-Balestriero and LeCun 2025 (arXiv 2511.08544, section 4.2) weigh; they choose Epps-Pulley, the only one with bounded
-gradients that is a plain mean over samples. The units differ: a weight that is right for one test is not for another.
+Each takes (N, S), samples of S laws, and gives (S,) statistics of their fit to N(0, 1) with *known* mean and variance.
+A statistic is 0 or small for a standard Gaussian. It grows like N for any law that the test can tell from one.
+Balestriero and LeCun 2025 (arXiv 2511.08544, section 4.2) compare these candidates. They choose Epps-Pulley, the only
+one with bounded gradients that is a plain mean over samples. Units differ: the right weight for one test is wrong for
+another.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _SMALLEST_VARIANCE = 1e-4  # keeps what divides by a variance finite when a proj
 def epps_pulley(projections: Tensor, knots: int = 17, cutoff: float = 3.0) -> Tensor:
     """Epps-Pulley statistic of normality against N(0, 1), one per column (Epps and Pulley 1983).
 
-    `N * integral |phi_N(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt` with the empirical characteristic function phi_N, by
-    the trapezoid rule on [0, cutoff], doubled by symmetry (Balestriero and LeCun 2025, arXiv 2511.08544).
+    It is `N * integral |phi_N(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt` with the empirical characteristic function phi_N.
+    The trapezoid rule on [0, cutoff] is doubled by symmetry.
 
     Args:
         projections: (N, S) samples of S one-dimensional laws.
         knots: nodes of the rule.
-        cutoff: where the integral ends.
+        cutoff: upper end of the integral.
 
     Returns:
         (S,) statistics, differentiable, gradients bounded.
@@ -43,9 +44,9 @@ def epps_pulley(projections: Tensor, knots: int = 17, cutoff: float = 3.0) -> Te
 def moments(projections: Tensor) -> Tensor:
     """`N * sum_k mean(He_k(u))^2 / k!`, k = 1 ... 4, with the Hermite polynomials He_k.
 
-    Zero iff the first four moments are those of N(0, 1); chi-squared with 4 degrees of freedom for a large Gaussian
-    sample (Neyman's smooth test, 1937). Like every test of finitely many moments it is blind to laws that share them,
-    and its gradients grow with the cube of an outlier (Balestriero and LeCun 2025, Theorem 3).
+    It is zero iff the first four moments are those of N(0, 1). For a large Gaussian sample it is chi-squared with 4
+    degrees of freedom (Neyman's smooth test, 1937). It is blind to laws that share these moments, and its gradients
+    grow with the cube of an outlier (Balestriero and LeCun 2025, Theorem 3).
     """
     u, square = projections, projections.square()
     hermite = (u, square - 1.0, u * (square - 3.0), square * (square - 6.0) + 3.0)
@@ -56,7 +57,7 @@ def moments(projections: Tensor) -> Tensor:
 def jarque_bera(projections: Tensor) -> Tensor:
     """Extended Jarque-Bera: `N mean^2 / var + (N - 1) (var - 1)^2 / 2 + N (skew^2 + (kurt - 3)^2 / 4) / 6`.
 
-    Jarque and Bera 1980, extended to a known mean and variance by Balestriero and LeCun 2025 (section 4.2.1). Variances
+    Jarque and Bera 1980, extended to a known mean and variance (Balestriero and LeCun 2025, section 4.2.1). Variances
     in denominators are held above 1e-4.
     """
     size = len(projections)
@@ -83,7 +84,7 @@ def cramer_von_mises(projections: Tensor) -> Tensor:
 def watson(projections: Tensor) -> Tensor:
     """Cramer-von Mises less its share from a shift: `W^2 - N (mean(F(u)) - 1/2)^2` (Watson 1961).
 
-    Made for the circle, it does not care where on the line a point mass lies.
+    It was made for the circle: on the line, the place of a point mass does not matter.
     """
     shift: Tensor = torch.special.ndtr(projections).mean(dim=0) - 0.5
     return cramer_von_mises(projections) - len(projections) * shift.square()
@@ -107,10 +108,7 @@ def _middles(projections: Tensor) -> Tensor:
 
 
 def _log_ndtr(x: Tensor) -> Tensor:
-    """Logarithm of the Gaussian distribution function.
-
-    The gradient of torch.special.log_ndtr is wrong, up to infinite, from some 1e3 standard deviations on in float32.
-    """
+    """Logarithm of Phi(x); torch.special.log_ndtr has wrong, even infinite, gradients beyond 1e3 sigma in float32."""
     left, right = x.clamp_max(0.0), x.clamp_min(0.0)
     tail = torch.special.erfcx(-left * math.sqrt(0.5)).log() - math.log(2.0) - 0.5 * left.square()
     return torch.where(x < 0.0, tail, torch.log1p(-0.5 * torch.special.erfc(right * math.sqrt(0.5))))

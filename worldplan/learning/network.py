@@ -11,8 +11,8 @@ from worldplan.errors import InvalidInput
 class ConvEncoder(nn.Module):
     """Four strided convolutions (width w, 2w, 4w, 8w; BatchNorm, GELU), a 1 x 1 one to 2w, a head on the 4 x 4 map.
 
-    The map is flattened, not averaged: where something is *is* the state of an arm. BatchNorm keeps runs from
-    collapsing (Klindt, LeCun and Balestriero 2026: 36% did without it).
+    The map is flattened, not averaged: for an arm, position *is* the state. BatchNorm keeps runs from collapsing
+    (Klindt, LeCun and Balestriero 2026: 36% did without it).
 
     Args:
         latent_dim: n, width of the embedding.
@@ -52,8 +52,7 @@ class ConvEncoder(nn.Module):
 class MirrorOdd(nn.Module):
     """`(net(x) - net(x upside down)) / 2`: an odd map, for scenes in which the mirror image shows the state -z.
 
-    Where `net(x) = Q z + b`, this is `Q z`: the offset goes, and of the errors the part that the two images do not
-    share is averaged.
+    Where `net(x) = Q z + b`, this is `Q z`: the offset cancels. Errors that the two images do not share are averaged.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -67,5 +66,5 @@ class MirrorOdd(nn.Module):
 
 
 def to_input(frames: Tensor) -> Tensor:
-    """Network input (N, 3, 64, 64) float32 in [-.5, .5], channels last in memory, of uint8 frames (N, 64, 64, 3)."""
+    """Uint8 frames (N, 64, 64, 3) as network input (N, 3, 64, 64), float32 in [-.5, .5], channels last in memory."""
     return frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0 - 0.5

@@ -1,7 +1,8 @@
-"""Objectives that make an encoder: alignment of positive views, and something that keeps the embedding from collapsing.
+"""Objectives for training an encoder: alignment of positive views, and a term that keeps it from collapsing.
 
-Every objective is a frozen dataclass whose fields are its options; it takes embeddings (B, V, n) of B sets of V views
-and gives its loss and the parts to log. `align` is among the parts of all of them, in the same units.
+Every objective is a frozen dataclass whose fields are its options. It maps embeddings (B, V, n) of B sets of V views to
+its loss and the parts to log. All of them log `align`, in the same units. Theory: Klindt, LeCun and Balestriero 2026
+(arXiv 2605.26379).
 """
 
 from __future__ import annotations
@@ -20,28 +21,23 @@ from worldplan.learning.gaussianity import TESTS, epps_pulley
 
 
 class Objective(Protocol):
-    """What the training loop asks of an objective, besides being a frozen dataclass.
+    """What the training loop needs of an objective, besides being a frozen dataclass.
 
-    `name` is its key in `OBJECTIVES`; `remedy` says what to raise when an embedding has collapsed.
+    `name` is its key in `OBJECTIVES`; `remedy` names what to raise when an embedding has collapsed.
     """
 
     name: ClassVar[str]
     remedy: ClassVar[str]
 
     def __call__(self, embeddings: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Loss terms of embeddings (B, V, n): `loss` to minimise, the others to log; chance from the generator."""
+        """Loss terms of embeddings (B, V, n): `loss` to minimise, the others to log; chance is from `generator`."""
 
 
 def alignment(embeddings: Tensor) -> Tensor:
-    """Mean squared distance of views to their centre.
+    """Mean squared distance of views (B, V, n) to their centre: a scalar, averaged over batch, views and coordinates.
 
-    Args:
-        embeddings: (B, V, n).
-
-    Returns:
-        Scalar: mean over batch, views and coordinates. For V = 2 it is `L / (4 n)` with
-        `L = E ||h - h'||^2`, the loss of Klindt, LeCun and Balestriero 2026; an orthogonal map of
-        unit Gaussian latents correlated by rho reaches `(1 - rho) (V - 1) / V`.
+    For V = 2 it is `L / (4 n)` with `L = E ||h - h'||^2`, the loss of Klindt, LeCun and Balestriero. An orthogonal map
+    of unit Gaussian latents correlated by rho reaches `(1 - rho) (V - 1) / V`.
     """
     return (embeddings - embeddings.mean(dim=1, keepdim=True)).square().mean()
 
@@ -52,16 +48,13 @@ def sigreg(
     generator: torch.Generator | None = None,
     test: Callable[[Tensor], Tensor] = epps_pulley,
 ) -> Tensor:
-    """Sketched isotropic Gaussian regularisation: mean statistic of a test of Gaussianity over random unit directions.
+    """SIGReg, sketched isotropic Gaussian regularisation: mean test statistic over random unit directions, a scalar.
 
     Args:
         embeddings: (N, n).
-        slices: directions, drawn anew at each call.
+        slices: number of directions, drawn anew at each call.
         generator: source of the directions, on the CPU.
-        test: statistics (S,) of projections (N, S).
-
-    Returns:
-        Scalar.
+        test: map from projections (N, S) to statistics (S,).
     """
     directions = torch.randn(embeddings.shape[1], slices, generator=generator, dtype=embeddings.dtype)
     directions = (directions / directions.norm(dim=0, keepdim=True)).to(embeddings.device)
@@ -75,8 +68,7 @@ class LeJEPA:
     Args:
         weight: lambda in [0, 1]; too small collapses, too large ignores the pairs.
         slices: random directions per step.
-        test: of Gaussianity, on each projection: a name in `gaussianity.TESTS`. The default weight is for
-            Epps-Pulley.
+        test: test of each projection, a name in `gaussianity.TESTS`; the default weight is for Epps-Pulley.
     """
 
     weight: float = 0.02
@@ -104,11 +96,11 @@ class LeJEPA:
 class Whitening:
     """`weight * white + (1 - weight) * alignment`, `white = (||Cov(h) - I||_F^2 + |mean(h)|^2) / n`.
 
-    Moments of all views together; invariant under rotation. In a Gaussian world the forward theorem of Klindt, LeCun
-    and Balestriero 2026 (arXiv 2605.26379) asks for no more than whiteness. It is blind to shape: white is enough.
+    The moments are those of all views together; they are invariant under rotation. In a Gaussian world the forward
+    theorem of Klindt, LeCun and Balestriero requires only whiteness. It is blind to shape: any white law is enough.
 
     Args:
-        weight: in [0, 1]. Two views of unit latents, correlated by rho, shrink to the variance
+        weight: weight of whiteness, in [0, 1]. Two views of unit latents, correlated by rho, shrink to the variance
             `1 - (1 - weight) (1 - rho) / (4 weight)`.
     """
 
@@ -136,14 +128,14 @@ class Whitening:
 class VICReg:
     """`weight * (variance + covariance * offdiagonal) + (1 - weight) * alignment`.
 
-    Bardes, Ponce and LeCun 2021 (arXiv 2105.04906). With C the covariance of one view:
-    `variance = mean_i max(0, 1 - sqrt(C_ii + 1e-4))`, `offdiagonal = sum_{i != j} C_ij^2 / n`; both are means over the
-    views. A white embedding has neither, in any rotation; others are judged along the axes. The paper's
-    coefficients 25, 25, 1, for thousands of dimensions, are `weight=0.2, covariance=0.08`; a small `covariance` lets
-    two coordinates hold the same, slowest, latent.
+    Bardes, Ponce and LeCun 2021 (arXiv 2105.04906). With C the covariance of one view,
+    `variance = mean_i max(0, 1 - sqrt(C_ii + 1e-4))` and `offdiagonal = sum_{i != j} C_ij^2 / n`, averaged over the
+    views. Both vanish for a white embedding in any rotation; others are judged along the axes. The paper's coefficients
+    25, 25, 1, for thousands of dimensions, are `weight=0.2, covariance=0.08`. A small `covariance` lets two coordinates
+    hold the same, slowest, latent.
 
     Args:
-        weight: in [0, 1]. Two views of unit latents, correlated by rho, keep their scale iff
+        weight: weight of both parts, in [0, 1]. Two views of unit latents, correlated by rho, keep their scale iff
             `weight >= (1 - weight) (1 - rho)`; else they shrink.
         covariance: weight of the off-diagonal part over that of the variances, at least 0.
     """
@@ -172,19 +164,18 @@ class VICReg:
 
 @dataclass(frozen=True)
 class InfoNCE:
-    """Which of the batch's views belongs to this one? The mean of `-log softmax_j(-|h_i - h'_j|^2 / (2 sigma^2))_i`.
+    """Mean of `-log softmax_j(-|h_i - h'_j|^2 / (2 sigma^2))_i`: which of the batch's views belongs to this one?
 
-    Over all ordered pairs of views (van den Oord, Li and Vinyals 2018, arXiv 1807.03748, with a Gaussian kernel):
-    `V n / ((V - 1) sigma^2) * alignment + repulsion`,
+    The mean is over all ordered pairs of views (van den Oord, Li and Vinyals 2018, arXiv 1807.03748, with a Gaussian
+    kernel). It equals `V n / ((V - 1) sigma^2) * alignment + repulsion`,
     `repulsion = mean_i log sum_j exp(-|h_i - h'_j|^2 / (2 sigma^2))`.
 
-    The loss sees h / sigma alone: the width sets the scale of the embedding. A collapse costs log B, with B the batch
-    size: compare losses at equal B. In many dimensions a narrow kernel finds all strangers so far away that loss and
-    gradient are 0 (without logarithms they would be 0 / 0): start with a width that grows like sqrt(n).
+    The loss depends on h / sigma alone: the width sets the scale of the embedding. A collapse costs log B for batch
+    size B: compare losses at equal B. In many dimensions a narrow kernel finds all strangers so far away that loss and
+    gradient are 0 (without logarithms 0 / 0). So start with a width that grows like sqrt(n).
 
     Args:
-        sigma: width of the kernel, above 0. The default gives standard deviations of about 1 for pairs of latents
-            correlated by 0.9.
+        sigma: width of the kernel, above 0. The default gives standard deviations near 1 for pairs correlated by 0.9.
     """
 
     sigma: float = 0.5
@@ -212,7 +203,7 @@ class InfoNCE:
 
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {kind.name: kind for kind in (LeJEPA, VICReg, Whitening, InfoNCE)}
-"""Name -> class. An objective of your own, put here, can be resumed and read back."""
+"""Name -> class. An objective of your own that is added here can be resumed and read back."""
 
 
 def objective_to_dict(objective: Objective) -> dict[str, Any]:
@@ -221,7 +212,7 @@ def objective_to_dict(objective: Objective) -> dict[str, Any]:
 
 
 def objective_from_dict(record: Mapping[str, Any]) -> Objective:
-    """The objective of a name and options; without a name LeJEPA, as in records older than the other objectives.
+    """The objective of a name and options; LeJEPA without a name, as in records older than the other objectives.
 
     Raises:
         UnknownName: no such objective.

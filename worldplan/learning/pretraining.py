@@ -1,4 +1,4 @@
-"""Pretraining: an encoder from positive pairs, resumable, without ever seeing a label."""
+"""Pretraining: a resumable run that makes an encoder from positive pairs and never sees a label."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pretrain(
     progress: Watch = unwatched,
     report: Report = unreported,
 ) -> Path:
-    """Train an encoder on `data` and save it to `folder` in the form that `load_encoder` reads.
+    """Train an encoder on `data` and save it to `folder` as `load_encoder` reads it; returns the folder.
 
     Args:
         data: positive pairs.
@@ -40,9 +40,6 @@ def pretrain(
         command: provenance, stored in the card.
         progress: wraps the iterator of steps (start, total given), for a progress bar.
         report: receives each logged row.
-
-    Returns:
-        The folder.
 
     Raises:
         BadFile: nothing to resume, a checkpoint of another configuration, or a finished encoder in the way.
@@ -65,10 +62,10 @@ def pretrain(
 
 
 class PretrainRun(Run):
-    """A run whose encoder must not have collapsed."""
+    """A run that refuses a collapsed encoder."""
 
     def finish(self) -> dict[str, list[float]]:
-        """The spread of the embedding on held-out pairs, for the card."""
+        """Spread of the embedding on held-out pairs, for the card. Raises EncoderCollapsed."""
         # Judged on what it was trained on: held-out pairs of a few episodes may all show much the same pose.
         learned = self.spread(self.train[: len(self.held_out)])
         if not learned[0] >= 0.1:  # also when it is not a number

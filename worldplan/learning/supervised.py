@@ -1,4 +1,4 @@
-"""The supervised reference: the encoder that pretraining's network becomes when it is told the joint angles."""
+"""The supervised reference: the same network as in pretraining, trained on the joint angles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worldplan.learning.training import PretrainConfig, Report, Run, Watch, trai
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Mean square of what it is given: here the errors of the embedding, not the embedding."""
+    """Mean square of its input, which here is the error of the embedding."""
 
     name: ClassVar[str] = "supervised"
     remedy: ClassVar[str] = "the number of pairs"
@@ -40,27 +40,24 @@ def train_supervised(
     progress: Watch = unwatched,
     report: Report = unreported,
 ) -> Path:
-    """Train an encoder to tell `z = wrapped angles / scale`, and save it in the form that `load_encoder` reads.
+    """Train an encoder to give `z = wrapped angles / scale`, save it as `load_encoder` reads it, and return the folder.
 
-    Network, optimiser, schedule and order of the data are those of `pretrain` with the same `config`; the loss is the
-    mean squared error of every view, `E |h - z|^2 / n`.
+    Network, optimiser, schedule and data order are those of `pretrain` with the same `config`. The loss is the mean
+    squared error of every view, `E |h - z|^2 / n`.
 
-    Angles are wrapped to [-pi, pi): an image does not tell an angle from the angle + 2 pi, so the wrapped one is all
-    that can be learned. (Told unwrapped angles beyond pi, the best encoder shrinks what it says near the seam.) In a
-    world truncated at pi both are the same; in another the wrapped angles are no longer exactly of the world's law.
+    Angles are wrapped to [-pi, pi), because an image does not distinguish an angle from the angle + 2 pi. (With
+    unwrapped angles beyond pi, the best encoder shrinks its output near the seam.) In a world truncated at pi, wrapping
+    changes nothing. In others, the wrapped angles no longer follow the world's law exactly.
 
     Args:
         data: frames.
         labels: joint angles (N, V, n), radians, of the same frames (`worldplan.data.pairs.load_labels`).
         folder: new or empty; receives `encoder.json` (kind "supervised"), `encoder.safetensors` and `log.jsonl`.
         config: None for the defaults; its objective and its checkpoints are not used.
-        scale: one angle per joint, radians: the world's standard deviations, for units like those of `pretrain`.
+        scale: one angle per joint, radians: the world's standard deviations give units like those of `pretrain`.
         command: provenance, stored in the card.
         progress: wraps the iterator of steps (start, total given), for a progress bar.
         report: receives each logged row.
-
-    Returns:
-        The folder.
 
     Raises:
         BadFile: the folder is not empty.
@@ -77,7 +74,7 @@ def train_supervised(
 
 
 class SupervisedRun(Run):
-    """A run of pretraining whose loss sees embedding - target instead of the embedding."""
+    """A run whose loss sees embedding - target in place of the embedding."""
 
     def __init__(self, data: PairDataset, config: PretrainConfig, targets: NDArray[np.float32]) -> None:
         super().__init__(data, config)

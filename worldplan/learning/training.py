@@ -1,4 +1,4 @@
-"""The one training loop: network, optimiser, an order of data that the seed decides, a log, checkpoints."""
+"""The training loop: network, optimiser, a data order that the seed decides, a log, checkpoints."""
 
 from __future__ import annotations
 
@@ -37,38 +37,29 @@ def unwatched(steps: Iterator[int], start: int, total: int) -> Iterator[int]:
 
 
 def unreported(row: dict[str, float]) -> None:
-    """Nobody reads the rows of the log."""
+    """Ignore a row of the log."""
 
 
 @dataclass(frozen=True)
 class PretrainConfig(TrainingOptions):
-    """How an encoder is trained.
-
-    Args:
-        objective: the loss.
-    """
+    """How an encoder is trained: the options, and the objective (the loss)."""
 
     objective: Objective = field(default_factory=LeJEPA)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, the objective with its name."""
+        """As JSON values, the objective with its name."""
         return {**asdict(self), "objective": objective_to_dict(self.objective)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> PretrainConfig:
-        """Undo `to_dict`; what an older record lacks has its default."""
+        """Undo `to_dict`; fields that an older record lacks get their defaults."""
         return cls(**{**record, "objective": objective_from_dict(record["objective"])})
 
 
 class Run:
-    """State of one training run: network, optimiser, and an order of data that is a function of (seed, step).
+    """State of one training run: network, optimiser, and a data order that is a function of (seed, step).
 
-    Args:
-        data: positive pairs.
-        config: how to train.
-
-    Raises:
-        InvalidInput: too few pairs.
+    Raises InvalidInput if there are too few pairs.
     """
 
     def __init__(self, data: Pairs, config: PretrainConfig) -> None:
@@ -121,7 +112,7 @@ class Run:
         return [math.sqrt(max(v, 0.0)) for v in variances.tolist()]
 
     def finish(self) -> dict[str, Any]:
-        """After the last step: what else the card is to say; may refuse the encoder."""
+        """Further facts for the card, after the last step; a subclass may refuse the encoder here."""
         return {}
 
     def _embeddings(self, pairs: NDArray[np.intp]) -> Tensor:
@@ -131,14 +122,14 @@ class Run:
             return torch.cat([self.embed(part) for part in parts])
 
     def embed(self, index: NDArray[np.intp]) -> Tensor:
-        """What the objective is asked about: embeddings (len(index), V, n)."""
+        """Embeddings (len(index), V, n), the input of the objective."""
         frames = torch.from_numpy(self.data[index]).to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             h = self.network(to_input(frames.flatten(0, 1)))
         return h.float().unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
 
     def checkpoint(self, folder: Path, done: int) -> None:
-        """Write weights, optimiser state and step in one file; the JSON beside it says whose they are."""
+        """Write weights, optimiser state and step in one file; the JSON beside it says which run they belong to."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         write_tensors(
             folder / CHECKPOINT, tensors | optimizer_tensors("optimizer.", self.optimizer), {"step": str(done)}
@@ -149,10 +140,8 @@ class Run:
     def restore(self, folder: Path) -> int:
         """Load the folder's checkpoint and return the number of steps done.
 
-        The step is the one inside the weight file: a crash may leave a JSON older than the weights.
-
-        Raises:
-            BadFile: it belongs to another configuration or dataset, or cannot be read.
+        The step is the one in the weight file: a crash may leave a JSON older than the weights. Raises BadFile if the
+        checkpoint belongs to another configuration or dataset, or cannot be read.
         """
         saved = read_json(folder / PROGRESS)
         try:
@@ -177,13 +166,13 @@ def train_encoder(
     progress: Watch = unwatched,
     report: Report = unreported,
 ) -> Path:
-    """Run the steps from `start` on, log them, and save the encoder with its card.
+    """Run the steps from `start` on, log them, save the encoder with its card, and return the folder.
 
     Args:
-        run: the state.
+        run: state of the run.
         folder: receives `encoder.json`, `encoder.safetensors` and `log.jsonl`.
-        facts: of the card, beside configuration, data and validation.
-        start: steps that a checkpoint holds already.
+        facts: entries of the card, beside configuration, data and validation.
+        start: number of steps that a checkpoint holds already.
         checkpoints: write one every `checkpoint_every` steps, with the loss on held-out pairs in the log.
         progress: wraps the iterator of steps.
         report: receives each logged row.
@@ -217,12 +206,12 @@ def train_encoder(
 
 
 def schedule(t: float) -> float:
-    """Learning rate at the fraction t of the run, over its peak."""
+    """Learning rate at the fraction t of the run, relative to its peak."""
     return t / 0.1 if t < 0.1 else 0.5 * (1.0 + math.cos(math.pi * (t - 0.1) / 0.9))
 
 
 def _rows_until(step: int, log: Path) -> list[bytes]:
-    """Lines of a log up to a step; the rest, perhaps torn by a crash, belongs to work that was lost."""
+    """Lines of a log up to a step; later ones, perhaps torn by a crash, belong to lost work."""
     rows = log.read_bytes().splitlines(keepends=True) if step and log.exists() else []
     kept = []
     for row in rows:

@@ -1,1 +1,1 @@
-"""Problems, solvers and certificates on latents: costs, dynamics, filter, LQR, MPC, CEM, MPPI."""
+"""Planning on latents: costs, dynamics, Kalman filter, LQR, MPC, CEM and MPPI, with certificates."""

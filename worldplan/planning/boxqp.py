@@ -1,4 +1,4 @@
-"""Convex quadratic programs over a box: an active set method, and a bound on suboptimality that needs no solver."""
+"""Convex quadratic programs over a box: an active set method, and a suboptimality bound that needs no solver."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from worldplan.arrays import Floats
 class BoxQP:
     """Minimise `u' H u + 2 q' u` over `low <= u <= high`.
 
+    `scale` and `convexity` are the largest and smallest eigenvalue of H; `convexity` is at least `least`.
+
     Args:
         H: (k, k), symmetric positive definite.
-        least: a lower bound on the smallest eigenvalue of H that is known beforehand, for where the computed one is
-            lost in rounding.
-
-    Attributes:
-        H: the matrix.
-        scale: its largest eigenvalue.
-        convexity: its smallest eigenvalue.
+        least: a known lower bound on the smallest eigenvalue of H; used when rounding makes the computed one useless.
 
     Raises:
         LinAlgError: H has no Cholesky factor in float64.
@@ -33,16 +29,15 @@ class BoxQP:
         self._factor = cho_factor(H)
 
     def unlimited(self, q: Floats) -> Floats:
-        """The minimiser without the box, (k,)."""
+        """Minimiser (k,) without the box."""
         return np.asarray(-cho_solve(self._factor, q))
 
     def certificate(self, q: Floats, low: Floats, high: Floats, u: Floats) -> tuple[float, float]:
-        """How far a feasible u (k,) may be from the optimum.
+        """Bound on the cost of a feasible u (k,) minus the least cost, and the residual of u.
 
-        Returns:
-            `gap`, a bound on its cost minus the least: with g the gradient at u, strong convexity bounds the cost of
-            any v from below by a separable function of v, whose minimum over the box has a closed form. And
-            `residual`, the largest entry of `u - clip(u - g / |2 H|)`: 0 iff u is optimal.
+        By strong convexity, a separable function of v bounds the cost of any v from below. Its minimum over the box is
+        closed-form. With g the gradient at u, the residual is the largest entry of `u - clip(u - g / |2 H|)`: 0 iff u
+        is optimal.
         """
         gradient = 2 * (self.H @ u + q)
         best = np.clip(-gradient / (2 * self.convexity), low - u, high - u)
@@ -53,8 +48,8 @@ class BoxQP:
     def active_set(self, q: Floats, low: Floats, high: Floats, u: Floats) -> Floats:
         """The best of u and a few steps of the primal-dual active set method from it.
 
-        With the right active set one linear solve gives the optimum to rounding, wherever the method started
-        (Hintermueller, Ito and Kunisch 2002); it need not find it.
+        With the right active set, one linear solve gives the optimum to rounding, wherever the method started
+        (Hintermueller, Ito and Kunisch 2002). The method need not find that set.
         """
         best, gap = u, self.certificate(q, low, high, u)[0]
         active: Floats | None = None

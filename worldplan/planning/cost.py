@@ -1,4 +1,4 @@
-"""Quadratic costs on `x = [h; v]`, and whether a rotation of the latent space leaves them alone."""
+"""Quadratic costs on `x = [h; v]`, and a check that rotating the latent space does not change them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from worldplan.errors import InvalidInput
 class QuadraticCost:
     """Stage cost `l(x, u) = (x - x_goal)' W (x - x_goal) + u' R u`, without a factor one half.
 
-    Theorem 4 (Klindt, LeCun, Balestriero 2026, arXiv 2605.26379) needs `l` to be the same after every rotation of
-    the latent space, `x -> kron(I, Q) x` for Q in O(n). That holds iff `W = kron(C, I_n)`; `invariant` says whether.
+    Theorem 4 of Klindt, LeCun and Balestriero 2026 (arXiv 2605.26379) needs the same `l` after every rotation of the
+    latent space, `x -> kron(I, Q) x` for Q in O(n). That holds iff `W = kron(C, I_n)`, which `invariant` tests.
 
     Args:
         W: (d, d) symmetric, positive semidefinite; cost per squared state unit (latent units, latent units per step).
         R: (m, m) symmetric, positive definite; cost per squared action unit.
-        latent_dim: n, the size of one block of `x = [h; v]`; d is a multiple of it. None declares no blocks: the
-            whole state is then taken as one (n = d), so that `invariant` claims no more than W shows by itself. A goal
-            of half the state's length is still read as a position.
+        latent_dim: n, the size of one block of `x = [h; v]`; it divides d. None declares no blocks (n = d), so that
+            `invariant` claims only what W shows. A goal of half the state's length is still read as a position.
 
     Raises:
-        InvalidInput: W or R is not as said, or `latent_dim` does not divide d.
+        InvalidInput: W or R is not of this form, or `latent_dim` does not divide d.
     """
 
     W: Floats
@@ -47,13 +46,13 @@ class QuadraticCost:
     def goal_reaching(
         cls, n: int, control_weight: float = 0.1, velocity_weight: float = 0.0, action_dim: int | None = None
     ) -> QuadraticCost:
-        """`|h - goal|^2 + velocity_weight |v|^2 + control_weight |u|^2` on `x = [h; v]` of 2n; invariant.
+        """`|h - goal|^2 + velocity_weight |v|^2 + control_weight |u|^2` on `x = [h; v]` of length 2n; invariant.
 
         Args:
             n: latent dimension.
             control_weight: cost per squared action unit, > 0.
             velocity_weight: cost per squared latent unit per step, >= 0.
-            action_dim: m; n if left out (the Reacher has two joints and two torques).
+            action_dim: m; n by default (the Reacher has two joints and two torques).
 
         Raises:
             InvalidInput: a size or weight is out of range.
@@ -80,17 +79,16 @@ class QuadraticCost:
 
     @property
     def invariant(self) -> bool:
-        """Whether every rotation of the latent space leaves the cost alone: `W = kron(C, I_n)` up to rounding."""
+        """Whether every rotation of the latent space leaves the cost unchanged: `W = kron(C, I_n)` up to rounding."""
         n = self.latent_dim or self.state_dim
         blocks = self.W.reshape(self.state_dim // n, n, self.state_dim // n, n)
         C = np.einsum("iaja->ij", blocks) / n  # the nearest C in the Frobenius norm
         return bool(np.abs(self.W - np.kron(C, np.eye(n))).max() <= ROUNDING * np.abs(self.W).max())
 
     def goal_state(self, goal: ArrayLike) -> Floats:
-        """A goal as a control state: (..., n) becomes (goal, 0), at rest; (..., d) stays as it is.
+        """A goal as a control state: (..., n) becomes (goal, 0), at rest; (..., d) is returned unchanged.
 
-        Raises:
-            InvalidInput: the goal has another length or is not finite.
+        Raises InvalidInput if the goal has another length or is not finite.
         """
         x = finite_array("goal", goal)
         d = self.state_dim
@@ -102,8 +100,7 @@ class QuadraticCost:
     def stage(self, error: ArrayLike, action: ArrayLike) -> Floats:
         """`e' W e + u' R u` for errors `e = x - x_goal` (..., d) and actions (..., m).
 
-        Raises:
-            InvalidInput: a length does not match or an entry is not finite.
+        Raises InvalidInput if a length does not match or an entry is not finite.
         """
         e = finite_vectors("error", error, self.state_dim)
         u = finite_vectors("action", action, self.action_dim)

@@ -81,23 +81,22 @@ def fit_dynamics(
     """Fit linear dynamics to episodes of noisy latents: coefficients by instruments, noise by maximum likelihood.
 
     Least squares on measured latents is biased by their noise (errors in variables). The coefficients are therefore
-    regressed through instruments, lagged latents and actions (two-stage least squares). For these coefficients
-    expectation maximisation of the linear Gaussian model (Shumway and Stoffer 1982) identifies both covariances.
-    (Letting it move the coefficients too biases them on real frames, where an encoder's error is not white.)
-    Every step commutes with a rotation of the latents: no ridge, no diagonal noise, a fixed number of iterations.
+    fitted by two-stage least squares, with lagged latents and actions as instruments. Given these coefficients,
+    expectation maximisation of the linear Gaussian model (Shumway and Stoffer 1982) identifies both covariances. It
+    does not update the coefficients: that biases them on real frames, where an encoder's error is not white. Every step
+    commutes with a rotation of the latents: no ridge, no diagonal noise, a fixed number of iterations.
 
     Args:
         latents: E arrays (T + 1, n), the encoder's output on the frames of an episode; T may differ.
         actions: E arrays (T, m).
         order: 2 for `x = [h; v]` (mechanics), 1 for `x = h`.
-        iterations: of expectation maximisation; 0 leaves the noise unknown.
+        iterations: steps of expectation maximisation; 0 leaves the noise unknown.
 
     Returns:
         Dynamics on (order * n) states with intercept and both noise covariances.
 
     Raises:
-        InvalidInput: shapes, too short or too few episodes, values that are not finite, or actions or latents
-            that do not vary enough to identify the system.
+        InvalidInput: wrong shapes, short or few episodes, non-finite values, or too little variation.
     """
     if iterations < 0:
         raise InvalidInput(f"iterations must be at least 0, got {iterations}")
@@ -164,7 +163,7 @@ def _checked(latents: Sequence[Floats], actions: Sequence[Floats], order: int) -
 
 
 def _instrumental(episodes: list[tuple[Floats, Floats]], model: _Model) -> tuple[Floats, Floats, Floats]:
-    """Two-stage least squares: regressors from (y_t, y_{t-1}, u_t), instruments from older y with noise of its own."""
+    """Two-stage least squares: regressors from (y_t, y_{t-1}, u_t), instruments from older y, of independent noise."""
     targets, regressors, instruments = [], [], []
     for y, u in episodes:
         t = np.arange(model.order + 1, len(u))
@@ -197,7 +196,7 @@ def _noise_floor(episodes: list[tuple[Floats, Floats]]) -> float:
 
 
 def _at_least(covariance: Floats, floor: float) -> Floats:
-    """The symmetric matrix with its eigenvalues raised to `floor`: this commutes with rotations."""
+    """The symmetric part with its eigenvalues raised to `floor`; this commutes with rotations."""
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T)
 
@@ -236,8 +235,7 @@ def _smooth(
 ) -> tuple[Floats, Floats, Floats]:
     """Rauch-Tung-Striebel smoother over E episodes of one length, which share their covariances.
 
-    Returns:
-        Means (E, T + 1, d), covariances (T + 1, d, d) and lag-one covariances Cov(x_{t+1}, x_t) (T, d, d).
+    Returns means (E, T + 1, d), covariances (T + 1, d, d) and lag-one covariances Cov(x_{t+1}, x_t) (T, d, d).
     """
     E, rows, n = y.shape
     d = len(A)

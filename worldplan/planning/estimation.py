@@ -1,4 +1,4 @@
-"""The Kalman filter that turns encoded frames into (position, velocity)."""
+"""The Kalman filter that estimates (position, velocity) from encoded frames."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from worldplan.arrays import Floats
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning.dynamics import LinearDynamics
 
-RESIDUAL_TOLERANCE = 1e-6  # of the Riccati equation, relative
+RESIDUAL_TOLERANCE = 1e-6  # relative residual of the Riccati equation
 
 
 @dataclass(frozen=True, eq=False)
 class StateEstimator:
     """`m_t = p + L (y_t - p_h)` with the prediction `p = A m_{t-1} + B u_{t-1} + c`; `m_0 = [y_0; 0]`.
 
-    Args:
-        dynamics: the model of the prediction.
-        gain: (d, n) L.
-        latent_dim: n; the first n states are the latent.
+    `gain` is L (d, n). The first n = `latent_dim` states are the latent.
     """
 
     dynamics: LinearDynamics
@@ -29,32 +26,31 @@ class StateEstimator:
     latent_dim: int
 
     def start(self, latent: Floats) -> Floats:
-        """State (N, d) at rest at latents (N, n)."""
+        """States (N, d) at rest at latents (N, n)."""
         state = np.zeros((len(latent), self.dynamics.state_dim))
         state[:, : self.latent_dim] = latent
         return state
 
     def update(self, state: Floats, action: Floats, latent: Floats) -> Floats:
-        """Next state (N, d) from the last state, the action (N, m) applied since, and the new latents (N, n)."""
+        """Next states (N, d) from the last states, the actions (N, m) applied since, and the new latents (N, n)."""
         ahead = self.dynamics.step(state, action)
         return np.asarray(ahead + (latent - ahead[:, : self.latent_dim]) @ self.gain.T)
 
 
 def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator:
-    """The steady-state Kalman filter of `dynamics`, or finite differences where its noise is unknown.
+    """The steady-state Kalman filter of `dynamics`, or finite differences if its noise is unknown.
 
-    Kalman 1960; the stationary covariance P before a measurement solves the dual Riccati equation, and
+    The stationary covariance P before a measurement solves the dual Riccati equation (Kalman 1960). The gain is
     `L = P H' (H P H' + R)^-1`, `H = [I 0]`. Without noise covariances the state is taken as measured: `h = y_t`, and
-    for order 2 `v = y_t - y_{t-1}`. The same recursion does that: predict that nothing moves, with `L = [I; I]`.
+    for order 2 `v = y_t - y_{t-1}`. The same recursion gives this if it predicts no movement and `L = [I; I]`.
 
     Args:
-        dynamics: of order 1 or 2 on n-dimensional latents.
+        dynamics: dynamics of order 1 or 2 on n-dimensional latents.
         latent_dim: n.
 
     Raises:
         InvalidInput: the state is neither (n,) nor (2 n,), or the observation noise is not (n, n).
-        SolverFailed: there is no filter that forgets its start (a mode that does not decay and that the latent does
-            not show, or that no process noise moves).
+        SolverFailed: no filter forgets its start: the latent does not show some undamped mode, or no noise moves it.
     """
     A, n, d = dynamics.A, latent_dim, dynamics.state_dim
     if d not in (n, 2 * n):
@@ -66,7 +62,7 @@ def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator
     if R.shape != (n, n):
         raise InvalidInput(f"observation_noise must be ({n}, {n}) for latents of {n}, got {R.shape}")
     H = np.eye(n, d)
-    # The gain depends on the ratio of the noises only, SciPy's accuracy also on their size: give it noise of size 1.
+    # The gain depends only on the ratio of the noises, but SciPy's accuracy also on their size: use noise of size 1.
     size = float(np.trace(R)) or 1.0
     Q, R = Q / size, R / size
     try:

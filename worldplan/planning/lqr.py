@@ -1,7 +1,7 @@
 """LQR on latent dynamics, with checks before the solver and a certificate after it.
 
-A Riccati solver alone is not enough: on systems that cannot be stabilised SciPy's often returns a wrong matrix without
-raising. So `solve_lqr` looks first whether a solution exists, and afterwards whether the answer is one.
+On systems that cannot be stabilised, SciPy's Riccati solver often returns a wrong matrix without raising. `solve_lqr`
+therefore first checks whether a solution exists, and afterwards whether the answer is one.
 """
 
 from __future__ import annotations
@@ -35,21 +35,19 @@ NEWTON_STEPS, NEWTON_TARGET = 4, 1e-12
 class LQRSolution:
     """The feedback `u = -K (x - x_goal)` that minimises `sum_t e_t' W e_t + u_t' R u_t`, `e = x - x_goal`.
 
-    Subject to `e_{t+1} = A e_t + B u_t`. The infinite-horizon P is the stabilising solution of the Riccati equation
-    `P = W + A' P A - A' P B (R + B' P B)^-1 B' P A`; `e_0' P e_0` is the least cost among controls that bring e to 0.
-    With a horizon T, P_T is the terminal weight and the recursion runs backwards. Source: Anderson & Moore, Optimal
-    Control: Linear Quadratic Methods (1990), chapters 2 and 4.
+    The errors obey `e_{t+1} = A e_t + B u_t`. The infinite-horizon P is the stabilising solution of the Riccati
+    equation `P = W + A' P A - A' P B (R + B' P B)^-1 B' P A`. `e_0' P e_0` is the least cost among controls that bring
+    e to 0. With a horizon T, P_T is the terminal weight and the recursion runs backwards. Source: Anderson & Moore,
+    Optimal Control: Linear Quadratic Methods (1990), chapters 2 and 4.
 
-    The gain acts on the error alone. It is optimal where the goal is a rest point, `A x_goal + c = x_goal`; elsewhere
-    the drift `(A - I) x_goal + c` is left to the feedback, which then comes to rest beside the goal. MPC honours it.
+    The gain acts on the error alone. It is optimal where the goal is a rest point, `A x_goal + c = x_goal`. Elsewhere
+    it ignores the drift `(A - I) x_goal + c` and comes to rest beside the goal; MPC includes the drift.
 
     Attributes:
-        gain: (m, d) K, action units per state unit; the first one for a finite horizon.
-        value_matrix: (d, d) P; P_0 for a finite horizon.
+        gain: (m, d) K, action units per state unit; for a finite horizon, the first one.
+        value_matrix: (d, d) P; for a finite horizon, P_0.
         radius: largest |eigenvalue| of `A - B K`; below 1 for an infinite horizon.
-        residual: `|Riccati(P) - P|_F / |P|_F` (the worst step of a finite horizon).
-        dynamics: the system.
-        cost: the cost.
+        residual: `|Riccati(P) - P|_F / |P|_F`; for a finite horizon, that of the worst step.
         gains: (T, m, d) for a finite horizon, else None.
         value_matrices: (T + 1, d, d) for a finite horizon, else None.
     """
@@ -65,17 +63,17 @@ class LQRSolution:
 
     @property
     def certified(self) -> bool:
-        """Whether P solves its equation (and, for an infinite horizon, the loop is stable) to tolerance."""
+        """Whether P solves its equation to tolerance and, for an infinite horizon, the loop is stable."""
         stable = self.gains is not None or self.radius < 1 - MODE_TOLERANCE
         return stable and self.residual <= RESIDUAL_TOLERANCE
 
     def action(self, state: ArrayLike, goal: ArrayLike, step: int = 0) -> Floats:
-        """`u = -K (x - x_goal)`, for states (..., d) and goals (..., n) at rest or (..., d).
+        """`u = -K (x - x_goal)`.
 
         Args:
-            state: control states.
-            goal: latent positions or control states.
-            step: t, which gain of a finite horizon; no matter otherwise.
+            state: control states (..., d).
+            goal: latent positions (..., n), at rest, or control states (..., d).
+            step: t, which selects the gain of a finite horizon; otherwise ignored.
 
         Raises:
             InvalidInput: a shape does not match, an entry is not finite, or the step lies outside the horizon.
@@ -89,10 +87,9 @@ class LQRSolution:
         return np.asarray(-error @ gain.T)
 
     def value(self, state: ArrayLike, goal: ArrayLike) -> Floats:
-        """`(x - x_goal)' P (x - x_goal)`: the cost from here on.
+        """The cost from here on, `(x - x_goal)' P (x - x_goal)`.
 
-        Raises:
-            InvalidInput: a shape does not match or an entry is not finite.
+        Raises InvalidInput if a shape does not match or an entry is not finite.
         """
         error = finite_vectors("state", state, self.dynamics.state_dim) - self.cost.goal_state(goal)
         return quadratic_form(error, self.value_matrix)
@@ -101,17 +98,17 @@ class LQRSolution:
 def solve_lqr(
     dynamics: LinearDynamics, cost: QuadraticCost, horizon: int | None = None, terminal: ArrayLike | None = None
 ) -> LQRSolution:
-    """Solve for the feedback `u = -K (x - x_goal)`: K is `.gain`, and the minus sign is not in it.
+    """Solve for the feedback `u = -K (x - x_goal)`; `.gain` is K, without the minus sign.
 
     Args:
         dynamics: A (d, d), B (d, m).
         cost: W (d, d), R (m, m).
         horizon: T steps; None for an infinite horizon.
-        terminal: (d, d) weight on the state after the last step of a finite horizon; W if left out.
+        terminal: (d, d) weight on the state after the last step of a finite horizon; W by default.
 
     Raises:
         InvalidInput: sizes do not match, or `terminal` comes without `horizon`.
-        NotStabilizable: an infinite horizon, and a mode of A that does not decay is out of reach of B.
+        NotStabilizable: the horizon is infinite, and B does not reach a mode of A that does not decay.
         SolverFailed: no certified solution; the message says what to change.
 
     Example:
@@ -133,11 +130,7 @@ def solve_lqr(
 
 
 def check_sizes(dynamics: LinearDynamics, cost: QuadraticCost) -> None:
-    """Raise unless W fits A and R fits B.
-
-    Raises:
-        InvalidInput: they do not.
-    """
+    """Raise InvalidInput unless W fits A and R fits B."""
     sizes = (dynamics.state_dim, dynamics.action_dim)
     if (cost.state_dim, cost.action_dim) != sizes:
         raise InvalidInput(
@@ -147,13 +140,9 @@ def check_sizes(dynamics: LinearDynamics, cost: QuadraticCost) -> None:
 
 
 def riccati_step(dynamics: LinearDynamics, cost: QuadraticCost, P: Floats) -> tuple[Floats, Floats]:
-    """One step back from `x' P x`: the gain that minimises `l(x, u) + (A x + B u)' P (A x + B u)`, and the least value.
+    """The K (m, d) that minimises `l(x, u) + (A x + B u)' P (A x + B u)`, and the matrix (d, d) of the least value.
 
-    Returns:
-        K (m, d) and the value matrix (d, d).
-
-    Raises:
-        SolverFailed: the step is not finite (P has overflowed).
+    Raises SolverFailed if the step is not finite (P has overflowed).
     """
     A, B = dynamics.A, dynamics.B
     with np.errstate(over="ignore", invalid="ignore"):
@@ -181,9 +170,9 @@ def _radius(M: Floats) -> float:
 
 
 def _stabilising(dynamics: LinearDynamics, cost: QuadraticCost) -> Floats:
-    """P by doubling; by SciPy's QZ decomposition where that does not stand still at a stabilising solution."""
-    # P depends on B and R through B R^-1 B' alone, and scales with the cost. SciPy makes nothing of this freedom of
-    # units and fails on R = 1e-19, so both get actions in units of R = I, and a W of size 1.
+    """P by doubling, or by SciPy's QZ decomposition if doubling does not converge to a stabilising solution."""
+    # P depends on B and R through B R^-1 B' alone, and scales with the cost. SciPy does not use this freedom of units
+    # and fails on R = 1e-19. So both solvers get actions in units of R = I, and a W of size 1.
     size = float(np.abs(cost.W).max()) or 1.0
     B = solve_triangular(np.linalg.cholesky(cost.R), dynamics.B.T, lower=True).T * np.sqrt(size)
     P = doubled_riccati(dynamics.A, B @ B.T, cost.W / size)

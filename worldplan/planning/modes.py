@@ -1,4 +1,4 @@
-"""Which modes of a linear system the actions reach, and which the cost sees: whether an optimal feedback exists."""
+"""Tests for an optimal feedback: which modes of a linear system the actions reach, and which the cost sees."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ PLAINLY_REACHED = 1e-5  # singular value over the largest: far above MODE_TOLERA
 def unreachable_modes(dynamics: LinearDynamics) -> NDArray[np.complex128]:
     """Eigenvalues `|lambda| >= 1` of A that B cannot move: `[A - lambda I, B]` loses rank (Popov, Belevitch, Hautus).
 
-    Returns:
-        (k,) eigenvalues; none iff the system is stabilisable, up to `MODE_TOLERANCE`.
+    There are none iff the system is stabilisable, up to `MODE_TOLERANCE`.
     """
     modes = np.linalg.eigvals(dynamics.A)
     return _hidden(dynamics.A, dynamics.B, modes[np.abs(modes) >= 1 - MODE_TOLERANCE])
@@ -31,16 +30,16 @@ def unseen_modes(dynamics: LinearDynamics, cost: QuadraticCost) -> NDArray[np.co
 
 
 def _hidden(A: Floats, B: Floats, modes: NDArray[np.complexfloating]) -> NDArray[np.complex128]:
-    """Those of `modes` for which `[A - lambda I, B]` is short of full row rank."""
-    # Reach is a matter of the columns' span: with their lengths the test would depend on the units of the actions.
+    """Those of `modes` for which `[A - lambda I, B]` lacks full row rank."""
+    # Only the columns' span matters: with their lengths the test would depend on the units of the actions.
     lengths = np.linalg.norm(B, axis=0)
     scale = max(1.0, float(np.linalg.norm(A, 2)))
     A, columns, eye = A / scale, B[:, lengths > 0] / lengths[lengths > 0], np.eye(len(A))
     squares = A @ A.T + columns @ columns.T - PLAINLY_REACHED**2 * eye
     hidden = []
     for mode in modes:
-        # The pencil's squared singular values are the eigenvalues of its Gram matrix. Where these all lie above a bound
-        # far beyond rounding, as they mostly do, one factorisation shows it; elsewhere the pencil itself is looked at.
+        # The pencil's squared singular values are the eigenvalues of its Gram matrix. Mostly these all lie far above
+        # rounding, and one factorisation shows it. Otherwise the pencil itself is decomposed.
         size = mode / scale
         if _positive(squares - size.conjugate() * A - size * A.T + abs(size) ** 2 * eye):
             continue

@@ -1,8 +1,8 @@
-"""MPC with action limits on latent dynamics: one parametrised CVXPY problem, solved by OSQP, judged by us.
+"""MPC with action limits: built once, solved by OSQP for any state and goal, each plan with a suboptimality bound.
 
-The state is eliminated (condensed), so that only the linear term depends on state and goal and one compiled problem
-serves every solve. A solver's own "solved" is not taken on trust: the plan carries a bound on its suboptimality that
-needs no solver, and a plan without one is an error.
+The state is eliminated (condensed). Only the linear term then depends on state and goal, and one compiled problem
+serves every solve. OSQP's status is not trusted: each plan carries a suboptimality bound that needs no solver, or it is
+an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import check_sizes, solve_lqr
 
 # CVXPY has defaults of its own, and time-based rho adaptation makes iterates depend on the machine: set everything.
-# Polishing is ours (`BoxQP.active_set`): it also mends what OSQP's polishing rejects, and costs less.
+# `BoxQP.active_set` polishes: it also improves what OSQP's polishing rejects, and costs less.
 OSQP_SETTINGS: dict[str, Any] = {
     "eps_abs": 1e-6,
     "eps_rel": 1e-6,
@@ -46,18 +46,18 @@ class MPCProblem:
     Subject to `e_t = x_t - x_goal`, `x_0 = state`, `x_{t+1} = A x_t + B u_t + c` and
     `action_low <= u_t <= action_high`.
 
-    With `terminal="lqr"`, no active limit and a goal at rest it is the infinite-horizon LQR, whatever N. Only actions
-    are limited, and a rotation of the latent space leaves those alone, so that Theorem 4 holds (Klindt, LeCun,
-    Balestriero 2026, arXiv 2605.26379). Source: Rawlings, Mayne & Diehl, Model Predictive Control (2017), chapter 1.
+    With `terminal="lqr"`, no active limit and a goal at rest, it is the infinite-horizon LQR for every N. Only actions
+    are limited, and rotating the latent space does not change actions. So Theorem 4 of Klindt, LeCun and Balestriero
+    2026 (arXiv 2605.26379) holds. Source: Rawlings, Mayne & Diehl, Model Predictive Control (2017), chapter 1.
 
     Args:
         dynamics: A (d, d), B (d, m), c (d,).
         cost: W (d, d), R (m, m).
         horizon: N steps.
         action_low: lower limit, a number or (m,), action units; may be -inf.
-        action_high: upper limit, likewise.
+        action_high: upper limit, a number or (m,), action units; may be inf.
         terminal: P_f: "lqr" (the value matrix of the infinite-horizon LQR), "stage" (W), or a (d, d) matrix. A matrix
-            is taken as it stands and belongs to this latent space only; never copy one over from another encoder's.
+            is used as it is and belongs to this latent space; never copy one from another encoder's.
 
     Raises:
         InvalidInput: sizes do not match, a limit is NaN or crossed, or the terminal is not one of the above.
@@ -99,7 +99,7 @@ class MPCProblem:
 
     @property
     def limits(self) -> tuple[Floats, Floats]:
-        """(m,) lowest and (m,) highest action."""
+        """Lowest and highest action, (m,) each."""
         return np.asarray(self.action_low), np.asarray(self.action_high)
 
     @cached_property
@@ -116,21 +116,20 @@ class MPCProblem:
 class Plan:
     """An action sequence with its certificate.
 
-    The certificate is computed from the QP's matrices alone. With f the cost as a function of the actions, g its
-    gradient at the plan's u and mu the least eigenvalue of its Hessian, strong convexity gives
-    `f(v) >= f(u) + g'(v - u) + mu/2 |v - u|^2` for every v within the limits. The right side has a closed-form minimum
-    over the box, `f(u) - gap`. So the least cost lies in `[cost - gap, cost]`, and the optimal actions lie within
-    `sqrt(2 gap / mu)` of these.
+    The certificate needs only the QP's matrices. Let f be the cost of the actions, g its gradient at the plan's u, and
+    mu the least eigenvalue of its Hessian 2 H. Strong convexity gives `f(v) >= f(u) + g'(v - u) + mu/2 |v - u|^2` for
+    every v within the limits. Over the box, the right side has the closed-form minimum `f(u) - gap`. So the least cost
+    lies in `[cost - gap, cost]`, and the optimal actions lie within `sqrt(2 gap / mu)` of u.
 
     Attributes:
         actions: (N, m) within the limits, action units.
         states: (N + 1, d) from rolling the actions out, the given state first.
         cost: stage costs plus terminal cost of this roll-out.
-        status: the solver's word; "sampled" where there is none, only the best of what was drawn (CEM, MPPI).
+        status: status of the solver; "sampled" for CEM and MPPI, whose plan is only the best of the drawn ones.
         gap: bound on `cost` minus the optimal cost.
-        residual: largest entry of `u - clip(u - g / |H|)`, action units; 0 iff optimal (the KKT conditions of a box).
+        residual: largest entry of `u - clip(u - g / |2 H|)`, action units; 0 iff optimal (the KKT conditions of a box).
         action_error: bound on the Euclidean distance of `actions` to the optimal ones, action units.
-        tolerance: what `certified` asks for, relative in cost or absolute in actions.
+        tolerance: tolerance of `certified`, relative in cost or absolute in actions.
     """
 
     actions: Floats
@@ -144,12 +143,12 @@ class Plan:
 
     @property
     def certified(self) -> bool:
-        """Whether the plan is feasible and optimal: to `tolerance` of its cost, or to `tolerance` in its actions."""
+        """Whether the plan is feasible and optimal, to `tolerance` of its cost or to `tolerance` in its actions."""
         return self.gap <= self.tolerance * self.cost or self.action_error <= self.tolerance
 
     @property
     def shifted(self) -> Floats:
-        """The actions (N, m) of one step later, the last one repeated: where the next plan may start from."""
+        """Actions (N, m) one step later, the last one repeated: a start for the next plan."""
         return np.concatenate([self.actions[1:], self.actions[-1:]])
 
 
@@ -160,12 +159,11 @@ class MPCSolver:
     `u` stacks the N actions; errors obey `e_{t+1} = A e_t + B u_t + drift`, `drift = (A - I) x_goal + c`.
 
     Attributes:
-        problem: what it was built from.
         terminal_weight: (d, d) P_f.
-        qp: H (N m, N m), symmetric positive definite, and what can be done with it.
+        qp: box QP of H (N m, N m), symmetric positive definite.
         F_error: (N m, d).
         F_drift: (N m, d).
-        program: the CVXPY problem in `u` with the one parameter `q`, H and q divided by the largest eigenvalue of H, so
+        program: CVXPY problem in `u` with the one parameter `q`. H and q are divided by the largest eigenvalue of H, so
             that OSQP's absolute tolerances are in action units.
     """
 
@@ -175,13 +173,12 @@ class MPCSolver:
     F_error: Floats
     F_drift: Floats
     program: cp.Problem
-    _restart: bool = field(default=False, repr=False)  # after a failure OSQP's iterates are not to be started from
+    _restart: bool = field(default=False, repr=False)  # after a failure, do not start from OSQP's iterates
 
     def linear_term(self, state: ArrayLike, goal: ArrayLike) -> Floats:
         """`q` (N m,) for a state (d,) and a goal (n,) or (d,).
 
-        Raises:
-            InvalidInput: a shape does not match or an entry is not finite.
+        Raises InvalidInput if a shape does not match, an entry is not finite, or the problem overflows.
         """
         x = finite_array("state", state)
         if x.shape != (self.problem.dynamics.state_dim,):
@@ -198,7 +195,7 @@ class MPCSolver:
         return np.asarray(q)
 
     def roll_out(self, state: ArrayLike, goal: ArrayLike, actions: Floats) -> tuple[Floats, float]:
-        """States (N + 1, d) of actions (N, m), and their cost."""
+        """Roll out actions (N, m): states (N + 1, d) and cost."""
         dynamics, cost = self.problem.dynamics, self.problem.cost
         states = [np.array(state, dtype=np.float64)]
         for action in actions:
@@ -208,7 +205,7 @@ class MPCSolver:
         return np.array(states), float(stages.sum() + quadratic_form(errors[-1], self.terminal_weight))
 
     def judge(self, state: ArrayLike, goal: ArrayLike, q: Floats, u: Floats, status: str, tolerance: float) -> Plan:
-        """The plan of feasible stacked actions u (N m,), rolled out, with its certificate; q is the linear term."""
+        """Roll out feasible stacked actions u (N m,) and certify them; q is the linear term."""
         actions = u.reshape(self.problem.horizon, -1)
         low, high = (np.tile(limit, self.problem.horizon) for limit in self.problem.limits)
         gap, residual = self.qp.certificate(q, low, high, u)
@@ -279,8 +276,8 @@ def solve_mpc(
         problem: the problem (built on first use and kept with it), or one that `build_mpc` built.
         state: (d,).
         goal: (n,) latent position, at rest, or (d,).
-        warm_start: where OSQP is needed, start it from its last solution; the plan differs by no more than `tolerance`.
-        tolerance: what the certificate must reach, relative in cost or absolute in actions.
+        warm_start: start OSQP, if it is needed, from its last solution; this changes the plan by at most `tolerance`.
+        tolerance: tolerance of the certificate, relative in cost or absolute in actions.
 
     Raises:
         InvalidInput: a shape does not match or an entry is not finite.

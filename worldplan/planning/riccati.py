@@ -1,4 +1,4 @@
-"""The Riccati equation of an infinite horizon by doubling: the value of 1, 2, 4, 8, ... steps until it stands still."""
+"""The infinite-horizon Riccati equation by doubling: the value of 1, 2, 4, 8, ... steps until it stops changing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,12 @@ STANDSTILL = 1e-15
 
 
 def doubled_riccati(A: Floats, G: Floats, W: Floats) -> Floats | None:
-    """The least P >= 0 with `P = W + A' P (I + G P)^-1 A`, `G = B R^-1 B'`; where W sees all unstable modes, the LQR's.
+    """The least P >= 0 with `P = W + A' P (I + G P)^-1 A`, `G = B R^-1 B'`; None if the doubling does not converge.
 
-    Each doubling costs one solve and a few products, so that large systems take a small part of the time of the QZ
-    decomposition behind `scipy.linalg.solve_discrete_are`. Not for every problem: the caller judges what comes back.
-    Source: Anderson 1978, Int. J. Control 28(2); Chu, Fan, Lin, Wang 2004, Int. J. Control 77(8).
-
-    Args:
-        A: (d, d).
-        G: (d, d), semidefinite.
-        W: (d, d), semidefinite.
-
-    Returns:
-        (d, d), symmetric; None if it did not come to a standstill.
+    A, G, W and P are (d, d); G and W are semidefinite, P is symmetric. Where W sees all unstable modes, P is the LQR's.
+    Each doubling costs one solve and a few products. For large systems that is far faster than the QZ decomposition in
+    `scipy.linalg.solve_discrete_are`. It does not work for every problem: the caller must check P. Source: Anderson
+    1978, Int. J. Control 28(2); Chu, Fan, Lin, Wang 2004, Int. J. Control 77(8).
     """
     n = len(A)
     P = W

@@ -1,4 +1,4 @@
-"""The group O(n) acting on a latent control problem.
+"""Rotations of a latent space: drawing one, checking one, finding the best one between two point sets.
 
 If an encoder sees the world's latents up to a rotation, `h = Q z`, everything downstream turns with it: states and
 goals by `L = kron(I, Q)`, dynamics to `(L A L', L B, L c)`, weights to `L W L'`, covariances to `L S L'`. Actions stay.
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes
 
-from worldplan.arrays import Floats, finite_array, semidefinite
+from worldplan.arrays import Floats, finite_array
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
-from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 
 ORTHOGONALITY = 1e-8  # largest entry of Q'Q - I that counts as rounding
@@ -53,22 +52,6 @@ def orthogonal(Q: ArrayLike) -> Floats:
     return matrix
 
 
-def lift(Q: ArrayLike, blocks: int) -> Floats:
-    """`kron(I_blocks, Q)`: how Q acts on `x = [h; v; ...]`.
-
-    Raises:
-        InvalidInput: Q is not orthogonal or `blocks` is not an integer >= 1.
-    """
-    return np.asarray(np.kron(np.eye(positive_int("blocks", blocks)), orthogonal(Q)), dtype=np.float64)
-
-
-def _lift_to(name: str, length: int, Q: ArrayLike) -> Floats:
-    n = len(orthogonal(Q))
-    if length == 0 or length % n:
-        raise InvalidInput(f"{name} has length {length}, which is no multiple of Q's {n}")
-    return lift(Q, length // n)
-
-
 def change_basis(dynamics: LinearDynamics, M: ArrayLike) -> LinearDynamics:
     """The same world seen in coordinates `y = M x`, for any invertible M (d, d): `(M A M^-1, M B, M c)`.
 
@@ -82,67 +65,6 @@ def change_basis(dynamics: LinearDynamics, M: ArrayLike) -> LinearDynamics:
         raise InvalidInput("M is singular")
     A = np.asarray(np.linalg.solve(M.T, (M @ dynamics.A).T).T, dtype=np.float64)
     return LinearDynamics(A=A, B=M @ dynamics.B, intercept=M @ dynamics.intercept)
-
-
-def rotate_dynamics(dynamics: LinearDynamics, Q: ArrayLike) -> LinearDynamics:
-    """`(L A L', L B, L c)`, `L = kron(I, Q)`.
-
-    Raises:
-        InvalidInput: Q is not orthogonal or its size does not divide the state's.
-    """
-    L = _lift_to("the state", dynamics.state_dim, Q)
-    Q_w, R_e = dynamics.process_noise, dynamics.observation_noise
-    return LinearDynamics(
-        A=L @ dynamics.A @ L.T,
-        B=L @ dynamics.B,
-        intercept=L @ dynamics.intercept,
-        process_noise=None if Q_w is None else L @ Q_w @ L.T,
-        observation_noise=None
-        if R_e is None
-        else _lift_to("the latent", len(R_e), Q) @ R_e @ _lift_to("the latent", len(R_e), Q).T,
-    )
-
-
-def rotate_cost(cost: QuadraticCost, Q: ArrayLike) -> QuadraticCost:
-    """`(L W L', R)`: equal to `cost` iff `cost.invariant` holds for every Q.
-
-    A cost that is carried along like this gives equal plans for *any* W, so that it tests nothing about an encoder.
-
-    Raises:
-        InvalidInput: Q is not orthogonal or its size does not divide the state's.
-    """
-    L = _lift_to("the state", cost.state_dim, Q)
-    return QuadraticCost(L @ cost.W @ L.T, cost.R, latent_dim=cost.latent_dim)
-
-
-def rotate_state(state: ArrayLike, Q: ArrayLike) -> Floats:
-    """`L x` for vectors (..., k n): latents, goals and control states alike.
-
-    Raises:
-        InvalidInput: Q is not orthogonal or its size does not divide the vector's.
-    """
-    x = finite_array("state", state)
-    return x @ _lift_to("the state", x.shape[-1] if x.ndim else 0, Q).T
-
-
-def rotate_goal(goal: ArrayLike, Q: ArrayLike) -> Floats:
-    """`L g`: a goal turns like a state (`rotate_state`); leaving it behind is the classic mistake.
-
-    Raises:
-        InvalidInput: as `rotate_state`.
-    """
-    return rotate_state(goal, Q)
-
-
-def rotate_covariance(covariance: ArrayLike, Q: ArrayLike) -> Floats:
-    """`L S L'` for the covariance S (k n, k n) of process or measurement noise.
-
-    Raises:
-        InvalidInput: S is not symmetric positive semidefinite, or Q is not orthogonal or of a size that does not fit.
-    """
-    S = semidefinite("covariance", covariance)
-    L = _lift_to("the covariance", len(S), Q)
-    return np.asarray(L @ S @ L.T)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,8 +33,8 @@ from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import AngleReader, Entrant, angle_frames, find_entrants, untrained_encoder
 from worldplan.eval.compare.result import ComparisonRow
 from worldplan.eval.compare.run import compare_encoders
-from worldplan.eval.compare.table import COLUMNS, notes, significance, table, title, totals
-from worldplan.eval.compare.trial import fit_entrant, open_loop, shared_frames
+from worldplan.eval.compare.table import COLUMNS, markdown, significance, table
+from worldplan.eval.compare.trial import fit_entrant, open_loop, open_loop_task, shared_frames
 from worldplan.eval.control.baselines import TrueStateLQR
 from worldplan.eval.control.episodes import ControlResult, evaluate_control, measure, summarise
 from worldplan.eval.control.open_loop import largest
@@ -278,15 +278,23 @@ def test_json_holds_it_all(comparison):
 
 
 def test_the_table_holds_every_encoder_and_says_what_was_dropped(comparison):
-    rows = table(comparison)
-    assert all(len(row) == len(COLUMNS) for row in rows)
+    shown = table(comparison)
+    assert all(len(row) == len(COLUMNS) for row in shown.rows)
     baselines = ["true-state clipped LQR", "random torques", "standing still"]
-    assert [row[0] for row in rows] == [*(r.name for r in comparison.rows), *baselines]
-    oracle = next(row for row in rows if row[0] == "oracle")
-    assert oracle[7:9] == ["0\n[0,\n0]", "0 ≤\n0"]  # rounding
-    told = "\n".join(notes(comparison))
+    assert [row[1].text for row in shown.rows] == [*(r.name for r in comparison.rows), *baselines]
+    heads, lines = shown.lines()
+    oracle = dict(zip(heads, next(line for line in lines if line[0] == "oracle"), strict=True))
+    assert oracle["orth.\nerror"] == oracle["Thm 3\nerror"] == "0\n[0,\n0]"  # rounding
+    told = "\n".join(shown.notes)
     assert "components of 8" in told and "rank correlation" in told
-    assert comparison.rows[0].name in title(comparison)
+    assert comparison.rows[0].name in shown.title
+
+
+def test_markdown_holds_every_encoder(comparison):
+    lines = markdown(comparison).splitlines()
+    assert len(lines) == 2 + len(comparison.rows) + 3
+    assert {line.count("|") for line in lines} == {13}
+    assert "ms a step" not in lines[0] and "Cost, total" in lines[0]
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
@@ -360,9 +368,9 @@ def test_failures_come_last_with_their_reasons(broken):
         assert re.search(reason, rows[kind].reason), rows[kind].reason
     assert "latent_dim" in rows["function"].reason
     assert broken.correlation.n == 1 and np.isnan(broken.correlation.spearman.value)
-    told = "\n".join(notes(broken))
+    told = "\n".join(table(broken).notes)
     assert all(f"{kind} failed: " in told for kind in REASONS) and "rank correlation" not in told
-    assert [row[1] for row in table(broken)[1:14]] == ["failed"] * 13
+    assert [row[0].text for row in table(broken).rows[1:14]] == ["failed"] * 13
 
 
 def test_failures_do_not_change_the_others(comparison, broken):
@@ -406,12 +414,12 @@ def test_frames_that_look_otherwise_are_named_with_both_versions():
     compared = compare_encoders([old, new], SMALL)
     (note,), none = rows_of(compared)["old"].notes, rows_of(compared)["new"].notes
     assert "'old' was made with MuJoCo 3.1.0" in note and f"draws with MuJoCo {here['mujoco']}" in note
-    assert none == () and any(note in told for told in notes(compared))
+    assert none == () and any(note in told for told in table(compared).notes)
 
 
 def test_all_failed():
     lost = compare_encoders([Breaking("constant")], SMALL)
-    assert title(lost) == "All 1 encoders failed"
+    assert table(lost).title == "All 1 encoders failed"
     json.dumps(lost.to_dict(), allow_nan=False)
 
 
@@ -460,9 +468,10 @@ def test_every_row_has_its_open_loop_cost_and_the_oracle_gets_the_floor(comparis
     oracle = rows_of(comparison)["oracle"].open_loop
     assert tuple(replace(plan, latent="true angles") for plan in oracle) == comparison.floor
     plan = largest(rows_of(comparison)["reacher"].open_loop, "line").to_optimum.total
-    line = table(comparison)[[row.name for row in comparison.rows].index("reacher")]
-    assert line[COLUMNS.index("open\nloop")] == f"{plan.value:.3g}"
-    assert any("decoded with 40 frames" in told and "true angles" in told for told in notes(comparison))
+    shown = table(comparison)
+    line = shown.rows[[row.name for row in comparison.rows].index("reacher")]
+    assert line[[c.head for c in COLUMNS].index("Open loop")].text == f"{plan.value:.3f}"
+    assert any("decoded with 40 frames" in told and "true angles" in told for told in shown.notes)
 
 
 def test_wide_latents_are_planned_in_their_components():
@@ -471,7 +480,7 @@ def test_wide_latents_are_planned_in_their_components():
     entrant = Entrant("lifted", "oracle", partial(MappedEncoder, AngleReader(), rotation))
     reduced = fit_entrant(entrant, entrant.load(), stage).agent.encoder
     assert reduced.latent_dim == 2
-    plans, floor = open_loop(entrant, reduced, stage), SMALL.open_loop.floor()
+    plans, floor = open_loop(entrant, reduced, stage), open_loop_task(SMALL).floor()
     assert [p.to_line.total.value for p in plans] == pytest.approx([p.to_line.total.value for p in floor], rel=1e-9)
     bent = MappedEncoder(lambda frames: AngleReader()(frames) ** 3, np.eye(2))
     plans = open_loop(entrant, bent, stage)
@@ -520,10 +529,11 @@ def test_the_table_fits_a_terminal(capsys):
     wide, bound = Estimate(0.0743, 0.0381, 0.1032), Estimate(*[0.0041] * 3)
     row = replace(judged()[0], name="reacher-supervised", step_ms=30.73, latent_to_state=wide, state_to_latent=wide)
     row = replace(row, orthogonality_error=wide, theorem3_error=bound, theorem3_bound=bound)
-    Compare(encoders=("oracle",)).show({}, "", COLUMNS, table(SimpleNamespace(rows=[row], baselines=())))
+    alone = SimpleNamespace(rows=[row, row], baselines=(), floor=(), correlation=SimpleNamespace(n=2), config=SMALL)
+    Compare(encoders=("oracle",)).show({}, table(alone))
     lines = capsys.readouterr().out.splitlines()
     assert any(re.search(r"reacher-supervised .* 30\.73 +│$", line) for line in lines)
-    assert max(map(len, lines)) <= 120
+    assert max(len(line) for line in lines if "│" in line) <= 120
 
 
 def test_an_episode_without_way_to_go_has_no_ratio():
@@ -541,8 +551,11 @@ def test_summed_costs_do_not_hang_on_an_episode_that_starts_near_its_goal():
     total = summary.cost_ratio_total
     assert total.value == pytest.approx(37.001 / 22.001) and 1 < total.low <= total.value <= total.high
     assert summarise("a", result(reference), result(reference)).cost_ratio_total == Estimate(1.0, 1.0, 1.0)
-    told = totals(SimpleNamespace(rows=[SimpleNamespace(control=None)], baselines=[summary]))
-    assert "a 1.68" in told
+    failed = ComparisonRow("b", "zoo", "failed")
+    alone = SimpleNamespace(
+        rows=[failed], baselines=[summary], floor=(), correlation=SimpleNamespace(n=0), config=SMALL
+    )
+    assert any("a 1.68" in note for note in table(alone).notes)
 
 
 # --- correlation ----------------------------------------------------------------------------------------------------

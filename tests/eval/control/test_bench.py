@@ -60,9 +60,10 @@ def test_a_report_of_real_planners(asked):
     for row, times in zip(facts["planners"], report.times, strict=True):
         assert row["planner"] == times.planner and len(row["rounds"]) == 2
         assert row["ratio"]["value"] == pytest.approx(np.median([t.ratio for t in times.rounds]), rel=1e-3)
-    assert [row[0] for row in report.rows()] == ["mpc", "lqr"]
-    assert all(len(row) == len(report.columns) for row in report.rows())
-    assert any("Published elsewhere, another machine" in note and "0.56 to 2.2 s" in note for note in report.notes)
+    table = report.table()
+    assert [row[0] for row in table.rows] == ["mpc", "lqr"]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert any("Published elsewhere, another machine" in note and "0.56 to 2.2 s" in note for note in table.notes)
 
 
 def test_planners_take_turns_on_the_same_frames(clock, episode):

@@ -7,7 +7,7 @@ import pytest
 
 from worldplan.errors import InvalidInput
 from worldplan.eval.identifiability.ceiling import bayes_ceiling
-from worldplan.eval.identifiability.identify import gaussian_views, identify, identify_latents, linear_fit
+from worldplan.eval.identifiability.identify import gaussian_views, identify, identify_latents
 from worldplan.planning.rotation import random_rotation
 
 COUNT, RHO = 1000, 0.5
@@ -243,13 +243,3 @@ def test_pixels_of_the_real_scene():
     assert report.latent_dim == 3
     assert report.theorem3.holds
     assert 0.1 < scores(report)[0] < 0.95
-
-
-def test_linear_fit_is_out_of_sample():
-    rng = np.random.default_rng(5)
-    z = rng.standard_normal((400, 2))
-    fit = linear_fit(z @ Q.T + 1.0, z)
-    assert (fit.latent_to_state, fit.state_to_latent, *fit.per_joint) == pytest.approx((1, 1, 1, 1))
-    assert linear_fit(rng.standard_normal((400, 2)), z).latent_to_state < 0.05
-    with pytest.raises(InvalidInput, match="too few"):
-        linear_fit(z[:40], z[:40])

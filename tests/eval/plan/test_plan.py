@@ -94,7 +94,7 @@ def made_up_report(count=3, known=True, **options):
     return PlanReport(
         config=PlanConfig(episodes=count),
         agent={"name": "tiny", "encoder_sha256": "0" * 64, "planner": "lqr", "options": {}},
-        controls=tuple(rows) if known else (),
+        controllers=tuple(rows) if known else (),
         distances=() if known else (LatentSummary(AGENT, count, e), LatentSummary(STILL, count, nothing)),
         time=StepTime(2.0, 1.0, 300),
         episodes=tuple(made_up(k, known=known, **options) for k in range(count)),
@@ -113,7 +113,7 @@ def _result(cost, count, reached=True):
 
 def test_table_has_one_cell_per_column():
     for report in (made_up_report(), made_up_report(known=False)):
-        columns, rows = report.table()
+        columns, rows = report.table().lines()
         assert [len(row) for row in rows] == [len(columns)] * 2
         assert all(isinstance(cell, str) for row in rows for cell in row)
         assert "nan" not in str(rows)
@@ -121,9 +121,9 @@ def test_table_has_one_cell_per_column():
 
 
 def test_table_says_what_was_measured():
-    _, (agent, still) = made_up_report(count=4).table()
-    assert agent[:2] == [AGENT, "4 of 4\n[51%, 100%]"]
-    assert agent[4] == "1.10"
+    _, (agent, still) = made_up_report(count=4).table().lines()
+    assert agent[:2] == [AGENT, "4 of 4\n[51%,\n100%]"]
+    assert agent[4].startswith("1.100")
     assert still[1].startswith("0 of 4")
     assert still[3] == "never"
     assert "\n[" in still[2]
@@ -243,16 +243,16 @@ def report(agent):
 
 
 def test_every_controller_runs_the_same_pairs(report, agent):
-    assert [row.name for row in report.controls] == [AGENT, REFERENCE, RANDOM, STILL]
+    assert [row.name for row in report.controllers] == [AGENT, REFERENCE, RANDOM, STILL]
     alone = evaluate_control(agent, tasks_of(report.config), profile="fast")
-    assert [row.episodes for row in report.controls] == [2] * 4
-    assert report.controls[0].tip_error_mean.value == pytest.approx(alone.tip_error.mean())
-    assert report.controls[1].cost_ratio_mean.value == 1.0
-    assert report.controls[1].reach.value == 1.0
+    assert [row.episodes for row in report.controllers] == [2] * 4
+    assert report.controllers[0].tip_error_mean.value == pytest.approx(alone.tip_error.mean())
+    assert report.controllers[1].cost_ratio_mean.value == 1.0
+    assert report.controllers[1].reach.value == 1.0
     still = evaluate_control(StandStill(), tasks_of(report.config), pixels=False)
     ratios = [e.cost_ratio for e in report.episodes]
-    assert report.controls[0].cost_ratio_mean.value == pytest.approx(np.mean(ratios))
-    assert report.controls[3].tip_error_mean.value == pytest.approx(still.tip_error.mean())
+    assert report.controllers[0].cost_ratio_mean.value == pytest.approx(np.mean(ratios))
+    assert report.controllers[3].tip_error_mean.value == pytest.approx(still.tip_error.mean())
 
 
 def test_episodes_are_what_happened(report, agent):
@@ -286,7 +286,7 @@ def test_a_picture_of_the_goal_serves_as_well_as_its_angles(agent, tmp_path):
     assert np.array_equal(by_image.episodes[0].goal_image, by_angles.episodes[0].goal_image)
     assert by_image.episodes[0].goal_qpos is None
     assert by_image.episodes[0].success is None
-    assert by_image.controls == ()
+    assert by_image.controllers == ()
     ends = {row.name: row.end.value for row in by_image.distances}
     assert set(ends) == {AGENT, RANDOM, STILL}
     assert ends[STILL] == pytest.approx(
@@ -298,7 +298,7 @@ def test_a_picture_of_the_goal_serves_as_well_as_its_angles(agent, tmp_path):
 def test_an_episode_that_starts_at_its_goal_has_no_ratio(agent):
     report = plan_to_goals(agent, PlanConfig(episodes=1, start_qpos=(0.5, 0.5), goal_qpos=(0.5, 0.5), profile="fast"))
     assert report.episodes[0].cost_ratio is None
-    assert "nan" not in str(report.table())
+    assert "nan" not in str(report.table().lines())
     strict_json(report.to_dict())
 
 

@@ -19,7 +19,7 @@ from worldplan.eval.reproduce.figure import draw_control_cost
 from worldplan.eval.reproduce.published import OU_ROWS, TRAJECTORY_ROWS, differences, published_row
 from worldplan.eval.reproduce.run import Views, recorded_views, reproduce_reacher
 from worldplan.eval.reproduce.stages import SCALES, Condition, Stages, conditions, settle
-from worldplan.eval.reproduce.table import COLUMNS, markdown, notes, table, title, write_reproduction
+from worldplan.eval.reproduce.table import COLUMNS, markdown, table, write_reproduction
 
 SMOKE = SCALES["smoke"]
 NAMES = ["ou-0.5", "ou-0.9", "random-1", "random-8", "sac-1", "sac-8"]
@@ -171,9 +171,9 @@ def test_encoders_that_collapse_cost_their_rows_only(made, monkeypatch):
     report = reproduce_reacher(made[0], "smoke")
     assert [bool(row.done) for row in report.rows] == [row.condition.process == "ou" for row in report.rows]
     assert report.rows[0].results == made[1].rows[0].results
-    assert [line[2] for line in table(report)[2:-1]] == ["failed"] * 4
-    assert sum("raise the SIGReg weight" in note for note in notes(report)) == 4
-    assert title(report).startswith("Reacher, reproduced at scale smoke: 2 of 6 encoders")
+    assert [line[2] for line in table(report).rows[2:-1]] == ["failed"] * 4
+    assert sum("raise the SIGReg weight" in note for note in table(report).notes) == 4
+    assert table(report).title.startswith("Reacher, reproduced at scale smoke: 2 of 6 encoders")
     json.dumps(report.to_dict(), allow_nan=False)
     assert draw_control_cost(report) != draw_control_cost(made[1]) == draw_control_cost(made[1])
 
@@ -224,13 +224,13 @@ def test_published_values_stand_beside(made):
     assert published_row("sac", 64).state_to_latent == 0.44
     assert published_row("random", 1).per_joint == (0.71, -0.03)
     assert published_row("ou", 0.42) is None and published_row("sac", 2) is None
-    cells = table(made[1])
+    cells = table(made[1]).rows
     assert [line[1] for line in cells[:2]] == ["0.86", "0.95"]
     assert cells[5][1] == "z → h 0.50,\nh → z 0.80 / 0.78"
 
 
 def test_the_table_says_what_was_found(made):
-    cells, rows = table(made[1]), made[1].rows
+    cells, rows = table(made[1]).rows, made[1].rows
     assert {len(line) for line in cells} == {len(COLUMNS)} and len(cells) == len(rows) + 1
     result = rows[3].results[0]
     assert cells[3][2] == " /\n".join(f"{joint.value:.2f}" for joint in result.own[0].per_joint)
@@ -249,8 +249,8 @@ def test_several_seeds_are_told_by_mean_and_range(made):
     other = replace(row.results[0], seed=1, own=made[1].rows[3].results[0].own)
     report = replace(made[1], rows=(replace(row, results=(row.results[0], other)),))
     values = [result.own[0].state_to_latent.value for result in report.rows[0].results]
-    assert table(report)[0][3] == f"{np.mean(values):.2f}\n[{min(values):.2f}, {max(values):.2f}]"
-    assert "[" not in table(made[1])[0][3]
+    assert table(report).rows[0][3] == f"{np.mean(values):.2f}\n[{min(values):.2f}, {max(values):.2f}]"
+    assert "[" not in table(made[1]).rows[0][3]
 
 
 def test_differences_of_protocol_are_named(made):

@@ -15,7 +15,9 @@ from worldplan.eval.identifiability.hermite import hermite_features
 from worldplan.eval.identifiability.theorem3 import isometry
 from worldplan.eval.theorem4 import certificate
 from worldplan.eval.theorem4.certificate import error_response, loss_bound, path_angles, path_losses
-from worldplan.planning.rotation import random_rotation, rotate_dynamics
+from worldplan.planning.rotation import random_rotation
+
+from turned import rotate_dynamics
 
 STEPS, RHO = 12, 0.5
 

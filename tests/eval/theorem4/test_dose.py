@@ -98,11 +98,12 @@ def test_the_report_is_json_and_a_table(report):
     assert mistake["passed"] is True and mistake["resolution"] == 1e-6 and mistake["monotone"] is True
     assert mistake["slopes"].keys() == {"value", "action", "plan"} and mistake["slopes"]["action"]["order"] == 1
     assert fair["name"] == "consistent offset" and fair["slopes"] == {} and "resolution" not in fair
-    assert len(report.rows()) == sum(len(c.doses) for c in report.controls)
-    assert all(len(row) == len(report.columns) for row in report.rows())
-    first = report.rows()[0]
+    table = report.table()
+    assert len(table.rows) == sum(len(c.doses) for c in report.controls)
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    first = table.rows[0]
     assert first[:3] == ("non-orthogonal map", "LQR", "1e-02") and first[-2:] == ("2 of 2", "1e-06")
-    told = next(note for note in report.notes if "latent box, QP: value " in note)
+    told = next(note for note in table.notes if "latent box, QP: value " in note)
     assert float(re.search(r"value ([\d.]+), action", told)[1]) == pytest.approx(2, abs=0.02)
 
 
@@ -132,7 +133,7 @@ def test_a_box_without_effect_and_an_offset_that_is_a_mistake_fail():
     found = dose_response(trials=2, sizes=(1e-2,), tests=tests)
     assert not found.passed
     assert {c.name for c in found.controls if not c.passed} == {"latent box", "consistent offset"}
-    assert ("no mistake: FAIL", "2 of 2") in {(row[-1], row[-2]) for row in found.rows()}
+    assert ("no mistake: FAIL", "2 of 2") in {(row[-1], row[-2]) for row in found.table().rows}
 
 
 def test_nothing_run_is_nothing_passed():

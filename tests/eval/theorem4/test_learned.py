@@ -107,12 +107,13 @@ def test_it_is_part_of_the_verdict(encoder, report, monkeypatch):
     small = {"problems": 10, "largest": 8, "trials": 2, "sizes": (1e-2, 1e-6)}
     whole = verify_planning(encoder, "another", 3, profile="fast", pixels=SMALL, **small)
     assert asked == [(encoder, "another", 3, "fast", SMALL)]
-    names = [row[0] for row in whole.rows()]
+    table = whole.table()
+    names = [row[0] for row in table.rows]
     assert {"learned, value", "learned, certificate"} <= set(names)
     facts = json.loads(json.dumps(whole.to_dict(), allow_nan=False))
     assert facts["learned"]["certificate"]["holds"] is True
     assert {row["name"] for row in facts["learned"]["levels"]} >= {"ledger", "torques"}
-    assert any("Certificate" in note for note in whole.notes) and any("policy" in note for note in whole.notes)
+    assert any("Certificate" in note for note in table.notes) and any("policy" in note for note in table.notes)
     bad = replace(report, levels=(replace(report.levels[0], gap=1.0), *report.levels[1:]))
     assert not Theorem4Report(0, whole.exact, whole.controls, whole.pixels, bad).passed
     with pytest.raises(InvalidInput, match="reference"):

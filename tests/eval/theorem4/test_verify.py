@@ -23,7 +23,9 @@ from worldplan.eval.theorem4.problems import draw_problem, seen_through
 from worldplan.eval.theorem4.report import Theorem4Report
 from worldplan.eval.theorem4.verify import FAMILIES, verify_planning
 from worldplan.learning.encoder import encode
-from worldplan.planning.rotation import random_rotation, rotate_cost, rotate_dynamics
+from worldplan.planning.rotation import random_rotation
+
+from turned import rotate_cost, rotate_dynamics
 
 SMALL = {"problems": 10, "largest": 8, "trials": 2, "sizes": (1e-2, 1e-5, 1e-6)}
 
@@ -87,9 +89,10 @@ def test_the_report_is_json_and_a_table(truth):
     assert facts["passed"] is True and facts["seed"] == 0
     assert {row["passed"] for row in facts["exact"] + facts["controls"]} == {True}
     assert facts["controls"][0]["doses"][0].keys() >= {"size", "value", "action", "plan", "rejected"}
-    assert len(truth.rows()) == len(truth.levels)
-    assert all(len(row) == len(truth.columns) for row in truth.rows())
-    assert any("Resolution, LQR" in note and "1e-06" in note for note in truth.notes)
+    table = truth.table()
+    assert len(table.rows) == len(truth.levels)
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert any("Resolution, LQR" in note and "1e-06" in note for note in table.notes)
 
 
 def test_the_seed_decides():
