@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 from worldplan.lazy import lazy_names
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _HOMES together
-    from worldplan.agents.actor import ActorPolicy, known_policies, load_policy
-    from worldplan.agents.config import FitConfig, SACConfig
-    from worldplan.agents.fitting import FitReport, fit_agent
-    from worldplan.agents.latent_controller import LatentController
-    from worldplan.agents.planners import PLANNERS
-    from worldplan.agents.planning_agent import AgentState, PlanningAgent, known_agents, load_agent
-    from worldplan.agents.sac import load_sb3_zip, train_sac
+    from worldplan.agents.actor import (
+        ActorPolicy as ActorPolicy,
+        known_policies as known_policies,
+        load_policy as load_policy,
+    )
+    from worldplan.agents.config import FitConfig as FitConfig, SACConfig as SACConfig
+    from worldplan.agents.fitting import FitReport as FitReport, fit_agent as fit_agent
+    from worldplan.agents.latent_controller import LatentController as LatentController
+    from worldplan.agents.planners import PLANNERS as PLANNERS
+    from worldplan.agents.planning_agent import (
+        AgentState as AgentState,
+        PlanningAgent as PlanningAgent,
+        known_agents as known_agents,
+        load_agent as load_agent,
+    )
+    from worldplan.agents.sac import load_sb3_zip as load_sb3_zip, train_sac as train_sac
 
 _HOMES = {
     "ActorPolicy": "worldplan.agents.actor",
@@ -33,22 +42,6 @@ _HOMES = {
     "train_sac": "worldplan.agents.sac",
 }
 
-__all__ = [
-    "PLANNERS",
-    "ActorPolicy",
-    "AgentState",
-    "FitConfig",
-    "FitReport",
-    "LatentController",
-    "PlanningAgent",
-    "SACConfig",
-    "fit_agent",
-    "known_agents",
-    "known_policies",
-    "load_agent",
-    "load_policy",
-    "load_sb3_zip",
-    "train_sac",
-]
+__all__ = sorted(_HOMES)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

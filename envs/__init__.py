@@ -10,8 +10,8 @@ from worldplan.envs.rollout import rollout  # at once: its module has the same n
 from worldplan.lazy import lazy_names
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _HOMES together
-    from worldplan.envs.tasks import Tasks, sample_tasks
-    from worldplan.envs.worlds import OUWorld
+    from worldplan.envs.tasks import Tasks as Tasks, sample_tasks as sample_tasks
+    from worldplan.envs.worlds import OUWorld as OUWorld
 
 _HOMES = {
     "OUWorld": "worldplan.envs.worlds",
@@ -19,7 +19,7 @@ _HOMES = {
     "sample_tasks": "worldplan.envs.tasks",
 }
 
-__all__ = ["OUWorld", "Tasks", "rollout", "sample_tasks"]
+__all__ = ["rollout", *sorted(_HOMES)]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from worldplan.envs.rendering import TARGET_SIZE, load_physics, sample_targets
 from worldplan.envs.rollout import Predictor
 from worldplan.envs.tasks import Tasks
 from worldplan.errors import InvalidInput
+from worldplan.progress import Progress, silent
 
 Act = Callable[[int, Floats, Floats], Any]
 """Maps a step, joint angles (N, 2) and velocities (N, 2) to actions (N, 2)."""
@@ -86,7 +87,7 @@ def rollout_states(
     steps: int = TASK_STEPS,
     deterministic: bool = True,
     batch: int = 256,
-    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
+    progress: Progress = silent,
 ) -> Trajectories:
     """Run episodes of dm_control's Reacher in parallel, faster than `rollout` on `worldplan/Reacher-v0`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from worldplan.data.trajectories import Trajectories
 from worldplan.errors import InvalidInput
+from worldplan.progress import Progress, silent
 
 
 class Predictor(Protocol):
@@ -36,7 +37,7 @@ def rollout(
     *,
     steps: int | None = None,
     options: Sequence[dict[str, Any]] | None = None,
-    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
+    progress: Progress = silent,
 ) -> Trajectories:
     """Run whole episodes and record them.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from worldplan.data.trajectories import Trajectories
 from worldplan.envs.reacher import ReacherGoal, sample_qpos
 from worldplan.envs.rollout import rollout
 from worldplan.errors import UnknownName
+from worldplan.progress import Progress, silent
 
 NORMAL_CLIP = 2.4  # radians
 
@@ -76,7 +76,7 @@ def random_torques(
     steps: int,
     seed: int = 0,
     *,
-    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
+    progress: Progress = silent,
     **env: Any,
 ) -> Trajectories:
     """Record episodes of random torques, from which dynamics are identified.

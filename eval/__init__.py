@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from worldplan.lazy import lazy_names
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _HOMES together
-    from worldplan.eval.compare.config import CompareConfig
-    from worldplan.eval.compare.page import write_report
-    from worldplan.eval.compare.run import compare_encoders
-    from worldplan.eval.control.baselines import StandStill, TrueStateLQR
-    from worldplan.eval.control.bench import bench_planners
-    from worldplan.eval.control.episodes import evaluate_control, summarise
-    from worldplan.eval.control.ledger import cost_ledger
-    from worldplan.eval.control.open_loop import open_loop_cost
-    from worldplan.eval.identifiability.identify import identify, identify_latents
-    from worldplan.eval.plan.config import PlanConfig
-    from worldplan.eval.plan.run import plan_to_goals, write_plan
-    from worldplan.eval.theorem4.certificate import certify
-    from worldplan.eval.theorem4.dose import dose_response
-    from worldplan.eval.theorem4.verify import verify_planning
+    from worldplan.eval.compare.config import CompareConfig as CompareConfig
+    from worldplan.eval.compare.page import write_report as write_report
+    from worldplan.eval.compare.run import compare_encoders as compare_encoders
+    from worldplan.eval.control.baselines import StandStill as StandStill, TrueStateLQR as TrueStateLQR
+    from worldplan.eval.control.bench import bench_planners as bench_planners
+    from worldplan.eval.control.episodes import evaluate_control as evaluate_control, summarise as summarise
+    from worldplan.eval.control.ledger import cost_ledger as cost_ledger
+    from worldplan.eval.control.open_loop import open_loop_cost as open_loop_cost
+    from worldplan.eval.identifiability.identify import identify as identify, identify_latents as identify_latents
+    from worldplan.eval.plan.config import PlanConfig as PlanConfig
+    from worldplan.eval.plan.run import plan_to_goals as plan_to_goals, write_plan as write_plan
+    from worldplan.eval.theorem4.certificate import certify as certify
+    from worldplan.eval.theorem4.dose import dose_response as dose_response
+    from worldplan.eval.theorem4.verify import verify_planning as verify_planning
 
 _HOMES = {
     "CompareConfig": "worldplan.eval.compare.config",
@@ -43,25 +43,6 @@ _HOMES = {
     "write_report": "worldplan.eval.compare.page",
 }
 
-__all__ = [
-    "CompareConfig",
-    "PlanConfig",
-    "StandStill",
-    "TrueStateLQR",
-    "bench_planners",
-    "certify",
-    "compare_encoders",
-    "cost_ledger",
-    "dose_response",
-    "evaluate_control",
-    "identify",
-    "identify_latents",
-    "open_loop_cost",
-    "plan_to_goals",
-    "summarise",
-    "verify_planning",
-    "write_plan",
-    "write_report",
-]
+__all__ = sorted(_HOMES)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

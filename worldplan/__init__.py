@@ -12,37 +12,25 @@ from worldplan.lazy import lazy_names
 from worldplan.version import __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this list and _HOMES together
-    from worldplan import agents, envs, errors, eval
-    from worldplan.data.trajectories import Trajectories
-    from worldplan.learning.encoder import load_encoder
-    from worldplan.planning.cost import QuadraticCost
-    from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
-    from worldplan.planning.lqr import LQRSolution, solve_lqr
-    from worldplan.planning.mpc import MPCProblem, Plan, build_mpc, solve_mpc
-    from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
+    from worldplan import agents as agents, envs as envs, errors as errors, eval as eval
+    from worldplan.data.trajectories import Trajectories as Trajectories
+    from worldplan.learning.encoder import load_encoder as load_encoder
+    from worldplan.planning.cost import QuadraticCost as QuadraticCost
+    from worldplan.planning.dynamics import LinearDynamics as LinearDynamics, fit_dynamics as fit_dynamics
+    from worldplan.planning.lqr import LQRSolution as LQRSolution, solve_lqr as solve_lqr
+    from worldplan.planning.mpc import (
+        MPCProblem as MPCProblem,
+        Plan as Plan,
+        build_mpc as build_mpc,
+        solve_mpc as solve_mpc,
+    )
+    from worldplan.planning.shooting import (
+        CEMConfig as CEMConfig,
+        MPPIConfig as MPPIConfig,
+        solve_cem as solve_cem,
+        solve_mppi as solve_mppi,
+    )
 
-__all__ = [
-    "CEMConfig",
-    "LQRSolution",
-    "LinearDynamics",
-    "MPCProblem",
-    "MPPIConfig",
-    "Plan",
-    "QuadraticCost",
-    "Trajectories",
-    "__version__",
-    "agents",
-    "build_mpc",
-    "envs",
-    "errors",
-    "eval",
-    "fit_dynamics",
-    "load_encoder",
-    "solve_cem",
-    "solve_lqr",
-    "solve_mpc",
-    "solve_mppi",
-]
 
 _HOMES = {
     "agents": "worldplan.agents",
@@ -66,4 +54,5 @@ _HOMES = {
     "solve_mppi": "worldplan.planning.shooting",
 }
 
+__all__ = ["__version__", *sorted(_HOMES)]
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

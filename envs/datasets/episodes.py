@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from worldplan.data.trajectories import Trajectories
 from worldplan.envs.parallel import rollout_states
 from worldplan.envs.rollout import Predictor
 from worldplan.errors import InvalidInput
+from worldplan.progress import Progress, silent
 
-Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 Policy = Callable[[int], Predictor]  # a policy whose drawn actions follow from this seed
 
 SHARD = 32  # episodes a file
@@ -45,7 +45,7 @@ def record_episodes(
     command: str = "",
     append: bool = False,
     resume: bool = False,
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent,
 ) -> EpisodeDataset:
     """Simulate episodes and write their states, actions and rewards. The bytes depend on the arguments alone.
 

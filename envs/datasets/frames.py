@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from worldplan.data.recipes import Nuisances
 from worldplan.data.shards import ShardWriter, digest
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.rendering import PROFILES, TARGET_SIZE, frame_stream, sample_targets
-
-Progress = Callable[[Iterator[Any], int], Iterator[Any]]
+from worldplan.progress import Progress, silent
 
 
 def draw_nuisances(nuisances: Nuisances, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], list[str]]:
@@ -36,7 +34,7 @@ def draw_frames(
     nuisances: Nuisances | None = None,
     processes: int = 1,
     resume: bool = False,
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent,
 ) -> EpisodeDataset:
     """Draw the frames of a dataset's episodes; frames that it already has are replaced at the very end.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,6 +17,7 @@ from worldplan.envs.datasets.frames import draw_nuisances
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.rendering import frame_stream
 from worldplan.errors import InvalidInput
+from worldplan.progress import Progress, silent
 
 _SHARD = 2048  # pairs a file
 
@@ -49,7 +49,7 @@ def collect_pairs(
     processes: int = 1,
     command: str = "",
     resume: bool = False,
-    progress: Callable[[Iterator[NDArray[np.uint8]], int], Iterator[NDArray[np.uint8]]] = lambda items, total: items,
+    progress: Progress = silent,
 ) -> Path:
     """Sample `pairs` sets of views from `world`, draw them, write the dataset, and return its folder.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array
 from worldplan.errors import InvalidInput
+from worldplan.eval.identifiability.spectrum import effective_rank
 from worldplan.learning.encoder import Encoder
 
 
@@ -56,21 +57,6 @@ class ReducedEncoder:
     def __call__(self, frames: NDArray[np.uint8]) -> Floats:
         """Frames (T, 64, 64, 3) to components (T, k)."""
         return self.reduction(np.asarray(self.encoder(frames), dtype=np.float64))
-
-
-def effective_rank(variances: Floats) -> float:
-    """`exp(-sum p log p)`, p the shares of the variances (m,): m if all are equal, 1 if there is but one.
-
-    Roy and Vetterli 2007 (EUSIPCO), with variances in place of singular values.
-
-    Raises:
-        InvalidInput: no variance at all.
-    """
-    shares = np.asarray(variances, dtype=np.float64).clip(min=0.0)
-    if not shares.sum() > 0:
-        raise InvalidInput("nothing varies: there is no rank")
-    shares = shares[shares > 0] / shares.sum()
-    return float(np.exp(-shares @ np.log(shares)))
 
 
 def fit_reduction(latents: Floats, least: int = 2) -> LinearReduction:

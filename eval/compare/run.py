@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,18 +29,17 @@ from worldplan.eval.compare.trial import (
     open_loop,
     open_loop_task,
     shared_frames,
-    step_time,
     torque_data,
 )
 from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL, StandStill, TrueStateLQR
 from worldplan.eval.control.episodes import ControlResult, cost_ratios, evaluate_control, measure, summarise
+from worldplan.eval.control.timing import time_steps
 from worldplan.eval.identifiability.identify import identify_latents
 from worldplan.eval.statistics.correlation import Correlation, correlate
 from worldplan.eval.statistics.paired_test import FEWEST, false_positive_rate, paired_test
 from worldplan.learning.encoder import Encoder
+from worldplan.progress import Progress, silent
 from worldplan.provenance import provenance
-
-Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 
 PATHS = 3  # episodes whose paths are kept
 
@@ -54,7 +52,7 @@ def compare_encoders(
     config: CompareConfig | None = None,
     *,
     command: str = "",
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent,
 ) -> Comparison:
     """Put encoders through the same frames, pipeline and paired episodes, and rank them by what control cost.
 
@@ -150,7 +148,7 @@ def _trial(
         orthogonality_error=judged.linear.orthogonality,
         theorem3_bound=judged.theorem3.bound,
         theorem3_error=judged.theorem3.error,
-        step_ms=step_time(agent, film),
+        step_ms=time_steps(agent, film[:-1], film[-1], 100).predict_ms,
         latents=figure_rows(fitted.latents),
         paths=tuple(run.frames[:PATHS]),
         open_loop=open_loop(entrant, agent.encoder, shared),

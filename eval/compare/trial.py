@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from time import perf_counter
 
 import numpy as np
 
@@ -144,17 +143,6 @@ def open_loop(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> tuple
     poses = zip(shared.plans.frames, (truth.starts, truth.goals, truth.library), strict=True)
     latent = Query(*(encode(encoder, entrant.shown(frames, angles)) for frames, angles in poses))
     return tuple(task.rows(latent, entrant.name))
-
-
-def step_time(agent: PlanningAgent, frames: Frames, steps: int = 100) -> float:
-    """Median milliseconds of one control step on drawn frames (T, 64, 64, 3), of which the last is the goal."""
-    state, seconds = None, np.zeros(steps)
-    for k in range(steps):
-        shown = {"observation": frames[k % len(frames)], "desired_goal": frames[-1]}
-        begin = perf_counter()
-        _, state = agent.predict(shown, state, np.array([k == 0]))
-        seconds[k] = perf_counter() - begin
-    return 1000.0 * float(np.median(seconds))
 
 
 def spread(rows: Floats) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.control.timing import StepTime, time_steps
 from worldplan.eval.show.table import Table
 from worldplan.eval.statistics.estimate import Estimate, estimate
+from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, processor
 
 CEM_ELSEWHERE = (0.56, 2.2)  # seconds a replan, on a GPU, as reported for large world models of pixels
@@ -107,7 +108,7 @@ def bench_planners(
     steps: int = 300,
     rounds: int = 5,
     seed: int = 0,
-    progress: Callable[[Iterator[Any], int], Iterator[Any]] = lambda items, total: items,
+    progress: Progress = silent,
 ) -> BenchReport:
     """Time `predict` of one agent with each planner, on the frames of one episode that its LQR steered.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,25 @@ from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import Predictor, rollout
 from worldplan.envs.tasks import Tasks, TrueStateObservation
 from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate, estimate_ratio
+from worldplan.progress import Progress, silent
+
+
+class Recorder:
+    """An agent's `predict`, with a copy of what it was shown, and the states that it returned.
+
+    Args:
+        agent: whose.
+    """
+
+    def __init__(self, agent: Predictor) -> None:
+        self.agent, self.seen, self.states = agent, list[dict[str, Any]](), list[Any]()
+
+    def predict(self, observation: Any, *state: Any, **more: Any) -> Any:
+        """The agent's."""
+        action, after = self.agent.predict(observation, *state, **more)
+        self.seen.append({name: np.array(value) for name, value in observation.items()})
+        self.states.append(after)
+        return action, after
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +60,7 @@ def evaluate_control(
     seed: int = 0,
     *,
     true_state: bool = False,
-    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda items, total: items,
+    progress: Progress = silent,
     **env: Any,
 ) -> ControlResult:
     """Run one episode per pair.

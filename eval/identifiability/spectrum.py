@@ -31,6 +31,17 @@ class Spectrum:
     directions: int
 
 
+def effective_rank(variances: Floats) -> float:
+    """`exp(-sum p log p)`, p the shares of the variances (m,): m if all are equal, 1 if there is but one.
+
+    Raises InvalidInput if there is no variance at all.
+    """
+    positive = np.asarray(variances, dtype=np.float64).clip(min=0.0)
+    if not positive.sum() > 0:
+        raise InvalidInput("nothing varies: there is no rank")
+    return float(np.exp(entr(positive / positive.sum()).sum()))
+
+
 def spectrum(h: Floats, *, share: float = 0.01, resamples: int = 1000, seed: int = 0) -> Spectrum:
     """Spectrum of latents (N, V, m) of V views of N independent sets.
 

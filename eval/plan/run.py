@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.agents.planning_agent import AgentState, PlanningAgent
 from worldplan.agents.quarter_turns import turn
 from worldplan.arrays import Frames
 from worldplan.data.files import atomic_write, write_json
@@ -21,16 +18,23 @@ from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, sample_tasks
 from worldplan.eval.control.baselines import StandStill, TrueStateLQR
-from worldplan.eval.control.episodes import ControlResult, ControlSummary, evaluate_control, measure, summarise
+from worldplan.eval.control.episodes import (
+    ControlResult,
+    ControlSummary,
+    Recorder,
+    evaluate_control,
+    measure,
+    summarise,
+)
 from worldplan.eval.control.timing import time_steps
 from worldplan.eval.plan.config import PlanConfig
 from worldplan.eval.plan.figure import draw_film, draw_plan
 from worldplan.eval.plan.result import Episode, LatentSummary, PlanReport
 from worldplan.eval.show.film import encode_video
 from worldplan.eval.statistics.estimate import estimate
+from worldplan.learning.encoder import encode
+from worldplan.progress import Progress, silent
 from worldplan.provenance import provenance
-
-Progress = Callable[[Iterator[int], int], Iterator[int]]
 
 FILMED = 6  # episodes whose frames are kept for figure and video
 from worldplan.eval.control.baselines import AGENT, RANDOM, REFERENCE, STILL  # noqa
@@ -41,7 +45,7 @@ def plan_to_goals(
     config: PlanConfig | None = None,
     *,
     name: str = "",
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent,
 ) -> PlanReport:
     """Let an agent reach goals from pixels, beside the true-state clipped LQR, random torques and standing still.
 
@@ -62,11 +66,12 @@ def plan_to_goals(
     card = getattr(agent.encoder, "card", {})
     check_encoder(agent.encoder)
     pairs = tasks_of(config)
-    env, watched = GoalImage(ReacherGoal(**config.world), goal), _Watched(agent)
+    env = GoalImage(ReacherGoal(**config.world), goal)
     episodes, runs = [], []
     for k in progress(iter(range(config.episodes)), config.episodes):
+        watched = Recorder(agent)
         run = rollout(env, watched, 1, seed=config.seed + k, options=[pairs.options()[k]])
-        episodes.append(_episode(watched, run, env.shown, known=goal is None, keep=k < FILMED))
+        episodes.append(_episode(agent, watched.states[-1], run, env.shown, goal is None, keep=k < FILMED))
         runs.append(replace(run, frames=[episodes[-1].latents]))  # frames of many episodes would fill the memory
     time = time_steps(agent, episodes[0].film, episodes[0].goal_image)
     controls: tuple[ControlSummary, ...] = ()
@@ -125,30 +130,13 @@ def write_plan(report: PlanReport, folder: Path | str, video: str = "gif", comma
     return [Path(folder) / name for name in ("plan.json", *pictures)]
 
 
-class _Watched:
-    """The agent, with the chart of this episode and a count of the steps at which its planner fell back to LQR."""
-
-    def __init__(self, agent: PlanningAgent) -> None:
-        self.agent = agent
-        self.fallbacks = 0
-        self.chart = 0
-
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...]]:
-        action, after = self.agent.predict(observation, state, episode_start, deterministic)
-        self.chart, self.fallbacks = int(after.turns[0]), int(np.sum(after.fallbacks))
-        return action, after
-
-
-def _episode(watched: _Watched, run: Trajectories, goal: Frames, known: bool, keep: bool) -> Episode:
+def _episode(
+    agent: PlanningAgent, last: AgentState, run: Trajectories, goal: Frames, known: bool, keep: bool
+) -> Episode:
     info = {name: values[0] for name, values in run.info.items()}
     shown = np.concatenate([run.frames[0], goal[None]])
-    latents = np.asarray(watched.agent.encoder(turn(shown, np.full(len(shown), watched.chart))))
+    chart = int(last.turns[0])
+    latents = encode(agent.encoder, turn(shown, np.full(len(shown), chart)))
     return Episode(
         start_qpos=info["qpos"][0],
         goal_qpos=info["goal_qpos"][0] if known else None,
@@ -159,8 +147,8 @@ def _episode(watched: _Watched, run: Trajectories, goal: Frames, known: bool, ke
         tip_distance=info["tip_distance"] if known else None,
         success=bool(info["is_success"][-1]) if known else None,
         cost_ratio=None,
-        chart=watched.chart,
-        fallbacks=watched.fallbacks,
+        chart=chart,
+        fallbacks=int(last.fallbacks.sum()),
         goal_image=goal,
         frames=run.frames[0] if keep else None,
     )

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from worldplan.agents.planners import PLANNERS
 from worldplan.agents.planning_agent import PlanningAgent, load_agent

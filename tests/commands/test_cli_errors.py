@@ -14,9 +14,7 @@ from worldplan.commands.base import Verb, without_resume, writable_file, writabl
 from worldplan.commands.collect import CollectFrames, CollectGennorm, CollectOU, CollectRandom
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import atomic_write, read_json, write_json
-from worldplan.envs.datasets import episodes as record
-from worldplan.envs.datasets import frames as drawing
-from worldplan.envs.datasets import pairs as collect
+from worldplan.envs.datasets import episodes as record, frames as drawing, pairs as collect
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, InvalidInput
 

@@ -6,8 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from worldplan.agents.actor import load_policy
 from worldplan.data.episodes import EpisodeDataset, StridedPairs

@@ -8,8 +8,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from worldplan.commands.pretrain import Pretrain
 from worldplan.envs.worlds import OUWorld

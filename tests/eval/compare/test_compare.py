@@ -9,8 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr, spearmanr
 
@@ -27,8 +26,7 @@ from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, sample_tasks
 from worldplan.envs.workers import worker_pool
 from worldplan.errors import InvalidInput, UnknownName
-from worldplan.eval.compare import page as report
-from worldplan.eval.compare import run as compare
+from worldplan.eval.compare import page as report, run as compare
 from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import AngleReader, Entrant, angle_frames, find_entrants, untrained_encoder
 from worldplan.eval.compare.result import ComparisonRow

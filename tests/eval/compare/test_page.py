@@ -18,8 +18,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
 from worldplan.errors import InvalidInput
-from worldplan.eval.compare import figure as compare_figures
-from worldplan.eval.compare import page as report
+from worldplan.eval.compare import figure as compare_figures, page as report
 from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.page import PLAN_COLUMNS, write_report
 from worldplan.eval.compare.result import Comparison, ComparisonRow

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import pdist
 from scipy.stats import entropy
 
 from worldplan.errors import InvalidInput
-from worldplan.eval.compare.reduction import LinearReduction, ReducedEncoder, effective_rank, fit_reduction
+from worldplan.eval.compare.reduction import LinearReduction, ReducedEncoder, fit_reduction
+from worldplan.eval.identifiability.spectrum import effective_rank
 from worldplan.planning.rotation import random_rotation
 
 few = settings(max_examples=20)

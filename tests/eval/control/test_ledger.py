@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from worldplan.agents.planning_agent import load_agent
 from worldplan.envs.reacher import ReacherGoal

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.identifiability.ceiling import bayes_ceiling

@@ -5,8 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from worldplan.errors import InvalidInput
 from worldplan.eval.identifiability.hermite import hermite_energy, hermite_features

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from worldplan.eval.identifiability.rotation_fit import best_rotation, rotation_fit
 from worldplan.planning.rotation import random_rotation

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from worldplan.eval.identifiability import theorem3 as bounds
 from worldplan.eval.identifiability.hermite import hermite_features

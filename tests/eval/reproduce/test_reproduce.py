@@ -13,8 +13,7 @@ from worldplan.data.files import read_json
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, UnknownName
 from worldplan.eval.compare.entrants import AngleReader, angle_frames
 from worldplan.eval.identifiability.regression import LABEL_KINDS
-from worldplan.eval.reproduce import run as module
-from worldplan.eval.reproduce import stages as stages_module
+from worldplan.eval.reproduce import run as module, stages as stages_module
 from worldplan.eval.reproduce.figure import draw_control_cost
 from worldplan.eval.reproduce.published import OU_ROWS, TRAJECTORY_ROWS, differences, published_row
 from worldplan.eval.reproduce.run import Views, recorded_views, reproduce_reacher

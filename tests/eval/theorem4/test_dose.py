@@ -6,16 +6,14 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 import worldplan as wp
 from worldplan.__main__ import main
 from worldplan.commands import Dose as DoseVerb
 from worldplan.errors import InvalidInput
-from worldplan.eval.theorem4 import figure as dose_figure
-from worldplan.eval.theorem4 import mistakes as controls
+from worldplan.eval.theorem4 import figure as dose_figure, mistakes as controls
 from worldplan.eval.theorem4.dose import SIZES, dose_response, mistake_tests
 from worldplan.eval.theorem4.levels import Dose, MistakeLevel
 from worldplan.eval.theorem4.mistakes import permuted_box

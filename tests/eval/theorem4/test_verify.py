@@ -10,10 +10,7 @@ import pytest
 import worldplan as wp
 from worldplan.agents.quarter_turns import encode_turned, fit_quarter_turns
 from worldplan.errors import EncoderCollapsed, InvalidInput, NotStabilizable
-from worldplan.eval.theorem4 import mistakes as controls
-from worldplan.eval.theorem4 import pixels as pixel_exact
-from worldplan.eval.theorem4 import problems
-from worldplan.eval.theorem4 import verify as theorem4
+from worldplan.eval.theorem4 import mistakes as controls, pixels as pixel_exact, problems, verify as theorem4
 from worldplan.eval.theorem4.dose import mistake_tests
 from worldplan.eval.theorem4.gaps import cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
 from worldplan.eval.theorem4.levels import Dose, MistakeLevel
