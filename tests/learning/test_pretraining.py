@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load, save_file
 
 from worldplan.__main__ import main
-from worldplan.commands.pretrain import TrainingBar
+from worldplan.commands.base import TrainingBar
 from worldplan.data.pairs import PairDataset
 from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.worlds import OUWorld

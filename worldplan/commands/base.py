@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import tyro
 from rich.console import Console
@@ -38,6 +38,8 @@ class Verb:
         json: print the result as JSON on standard output, in place of tables.
     """
 
+    writes_file: ClassVar[bool] = False  # --out is a file, in place of a folder
+
     seed: int = 0
     json: bool = False
 
@@ -45,15 +47,21 @@ class Verb:
         """Nothing: a verb has the fields of a configuration, but is checked when that is made, after parsing."""
 
     def check(self) -> None:
-        """Check the options that all verbs share, after parsing.
+        """Check the options that verbs share, after parsing, and set torch's threads on the CPU.
 
-        (In `__post_init__`, tyro would report the error as a usage error.)
+        (In `__post_init__`, tyro would report an error as a usage error.)
 
         Raises:
-            InvalidInput: a seed that NumPy or torch does not take.
+            InvalidInput: a seed that NumPy or torch does not take, or less than one thread.
+            BadFile: nothing could be written to --out.
         """
         if not 0 <= self.seed < 2**63:
             raise InvalidInput(f"--seed must be an integer from 0 to 2^63 - 1, got {self.seed}")
+        out, threads = getattr(self, "out", None), getattr(self, "threads", None)
+        if isinstance(out, Path):
+            (writable_file if self.writes_file else writable_folder)(out)
+        if threads is not None:
+            set_threads(threads)
 
     def run(self, command: str) -> int:
         """Do it; returns the exit status. `command` is the command line, for provenance."""
@@ -62,6 +70,16 @@ class Verb:
     def advice(self, command: str) -> str:
         """What to do after an interruption."""
         return f"to start again: {without_resume(command)}"
+
+    def keep(self, command: str, facts: dict[str, Any], table: Table, path: Path | None, *more: Path) -> None:
+        """Write `facts` and where they came from to `path`, and show them; `more` was written already."""
+        from worldplan.data.files import write_json
+        from worldplan.provenance import provenance
+
+        if path is not None:
+            write_json(path, {**provenance(command, self.seed), **facts})
+            table = table.also(f"Written: {', '.join(map(str, (path, *more)))}")
+        self.show(facts, table)
 
     def show(self, facts: dict[str, Any], table: Table) -> None:
         """Print `facts` as JSON, or the same as a table for people."""
@@ -88,8 +106,8 @@ def config_of(kind: Callable[..., Config], verb: Verb, **more: Any) -> Config:
     return kind(**{name: getattr(verb, name) for name in names - set(more) if hasattr(verb, name)}, **more)
 
 
-def set_threads(threads: int | None) -> None:
-    """Set the threads of torch on the CPU; None leaves torch's own choice.
+def set_threads(threads: int) -> None:
+    """Set the threads of torch on the CPU.
 
     Raises:
         InvalidInput: less than one.
@@ -98,8 +116,7 @@ def set_threads(threads: int | None) -> None:
 
     from worldplan.checks import positive_int
 
-    if threads is not None:
-        torch.set_num_threads(positive_int("--threads", threads))
+    torch.set_num_threads(positive_int("--threads", threads))
 
 
 def writable_folder(path: Path) -> None:
@@ -134,3 +151,34 @@ def without_resume(command: str) -> str:
 def bar(what: str) -> Callable[[Iterator[Any], int], Iterator[Any]]:
     """A progress bar on standard error, for whoever watches."""
     return lambda items, total: iter(tqdm(items, desc=what, total=total, disable=None, leave=False))
+
+
+class TrainingBar:
+    """Progress of training, with its last row; a line every half minute where nobody watches."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def _new(self, steps: Any, **options: Any) -> Any:
+        pause = 0.1 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(steps, desc="training steps", mininterval=pause, **options)
+        return self._bar
+
+    def start(self, steps: Iterator[int], start: int, total: int) -> Iterator[int]:
+        """Wrap the iterator of steps."""
+        return iter(self._new(steps, initial=start, total=total))
+
+    def move(self, done: int, total: int) -> None:
+        """`done` of `total` steps were made; nothing is drawn before the first."""
+        shown = self._bar or self._new(None, total=total)
+        shown.update(done - shown.n)
+
+    def show(self, row: dict[str, float]) -> None:
+        """Show a logged row: the terms of the loss, or the return of an evaluation."""
+        terms = {k: f"{v:.4f}" for k, v in row.items() if k not in ("step", "gradient") and "validation" not in k}
+        self._bar.set_postfix(terms, refresh=False)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()

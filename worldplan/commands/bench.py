@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from worldplan.commands.base import Verb, bar, set_threads, writable_folder
+from worldplan.commands.base import Verb, bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +35,10 @@ class Bench(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.data.files import write_json
         from worldplan.eval.control.bench import bench_planners
-        from worldplan.provenance import provenance
 
-        writable_folder(self.out)
-        set_threads(self.threads)
         report = bench_planners(
             self.agent, self.planners, steps=self.steps, rounds=self.rounds, seed=self.seed, progress=bar("rounds")
         )
-        facts = report.to_dict()
-        write_json(self.out / "bench.json", {**provenance(command, self.seed), **facts})
-        self.show(facts, report.table().also(f"Written: {self.out / 'bench.json'}"))
+        self.keep(command, report.to_dict(), report.table(), self.out / "bench.json")
         return 0

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from worldplan.choices import Look
-from worldplan.commands.base import Verb, bar, config_of, without_resume, writable_folder
+from worldplan.commands.base import Verb, bar, config_of, without_resume
 from worldplan.data.recipes import EpisodeOptions, GeneralizedNormalOptions, Nuisances, OUOptions
 
 
@@ -63,7 +63,6 @@ class _Pairs(_Drawn):
         from worldplan.envs.datasets.pairs import collect_pairs
         from worldplan.eval.show.table import facts_table
 
-        writable_folder(self.out)
         folder = collect_pairs(
             world,
             self.pairs,
@@ -181,7 +180,6 @@ class _Record(_Frames, EpisodeOptions):
         from worldplan.data.recipes import EpisodeConfig
         from worldplan.envs.datasets.episodes import interrupted, record_episodes, run_record
 
-        writable_folder(self.out)
         config = config_of(EpisodeConfig, self, **more)
         agent, source = _policy(policy, self.task)
         state = interrupted(self.out) if self.resume else "nothing"

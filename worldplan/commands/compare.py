@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from worldplan.commands.base import Verb, bar, config_of, set_threads, writable_folder
+from worldplan.commands.base import Verb, bar, config_of, set_threads
 from worldplan.eval.compare.config import CompareConfig
 
 
@@ -38,7 +38,6 @@ class Compare(Verb, CompareConfig):
         from worldplan.eval.compare.run import compare_encoders
         from worldplan.eval.compare.table import markdown, table
 
-        writable_folder(self.out)
         set_threads(1)
         config = config_of(CompareConfig, self)
         comparison = compare_encoders(self.encoders, config, command=command, progress=bar("encoders"))

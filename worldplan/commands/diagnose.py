@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from worldplan.commands.base import Verb, writable_folder
+from worldplan.commands.base import Verb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,6 @@ class Diagnose(Verb):
         """Exit status 0."""
         from worldplan.eval.diagnose.run import diagnose_datasets, diagnosis_table
 
-        writable_folder(self.out)
         found = diagnose_datasets(self.data, self.out, rho=self.rho, max_lag=self.max_lag, seed=self.seed)
         table = diagnosis_table(found).also(f"Figure and JSON in {self.out}")
         self.show({"worlds": [d.to_dict() for d in found]}, table)

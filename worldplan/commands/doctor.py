@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worldplan.commands.base import File, Verb, writable_folder
+from worldplan.commands.base import File, Verb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,6 @@ class Doctor(Verb):
         from worldplan.doctor import examine, healthy
         from worldplan.eval.show.table import Table
 
-        if self.out is not None:
-            writable_folder(self.out)
         findings = examine()
         sound = healthy(findings)
         facts = {"healthy": sound, "findings": [vars(f) for f in findings]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldplan.commands.base import Verb, bar, set_threads, writable_folder
+from worldplan.commands.base import Verb, bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +29,10 @@ class Dose(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0 if every mistake was seen and nothing else was rejected, else 1."""
-        from worldplan.data.files import write_json
         from worldplan.eval.theorem4.dose import dose_response
         from worldplan.eval.theorem4.figure import figure
-        from worldplan.provenance import provenance
 
-        writable_folder(self.out)
-        set_threads(self.threads)
         report = dose_response(self.seed, trials=self.trials, sizes=self.sizes, progress=bar("controls"))
-        facts = report.to_dict()
-        write_json(self.out / "dose.json", {**provenance(command, self.seed), **facts})
         figure(report, self.out / "dose.png")
-        self.show(facts, report.table().also(f"Written: {self.out / 'dose.json'}, {self.out / 'dose.png'}"))
+        self.keep(command, report.to_dict(), report.table(), self.out / "dose.json", self.out / "dose.png")
         return 0 if report.passed else 1

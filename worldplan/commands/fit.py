@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from worldplan.agents.config import FitConfig
-from worldplan.commands.base import Verb, bar, config_of, writable_folder
+from worldplan.commands.base import Verb, bar, config_of
 
 if TYPE_CHECKING:
     from worldplan.agents.fitting import FitReport
@@ -32,7 +32,6 @@ class Fit(Verb, FitConfig):
         """Exit status 0."""
         from worldplan.eval.show.table import facts_table
 
-        writable_folder(self.out)
         report = fit_encoder(self.encoder, config_of(FitConfig, self))
         folder = report.save(self.out, command)
         facts = {"folder": str(folder), **report.to_dict()}

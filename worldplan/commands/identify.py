@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from worldplan.choices import Profile
-from worldplan.commands.base import Verb, bar, set_threads, writable_folder
+from worldplan.commands.base import Verb, bar, set_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +42,13 @@ class Identify(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0, or 1 if an encoder could not be judged."""
-        from worldplan.data.files import atomic_write, write_json
+        from worldplan.data.files import atomic_write
         from worldplan.errors import WorldplanError
         from worldplan.eval.compare.entrants import find_entrants
         from worldplan.eval.identifiability.figure import draw_identifiability
         from worldplan.eval.identifiability.identify import IdentifiabilityReport, identify
         from worldplan.eval.identifiability.table import identifiability_table
-        from worldplan.provenance import provenance
 
-        writable_folder(self.out)
         set_threads(1)
         entrants = find_entrants(self.encoders, self.seed)
         reports: dict[str, IdentifiabilityReport] = {}
@@ -70,14 +68,10 @@ class Identify(Verb):
                 )
             except WorldplanError as error:
                 failed[entrant.name] = f"{type(error).__name__}: {error}"
-        rows = {name: report.to_dict() for name, report in reports.items()}
-        facts = {**provenance(command, self.seed), "encoders": rows, "failed": failed}
-        write_json(self.out / "identify.json", facts)
-        written = [self.out / "identify.json"]
-        if reports:
-            written.append(self.out / "identify.png")
-            with atomic_write(written[-1]) as stream:
+        facts = {"encoders": {name: report.to_dict() for name, report in reports.items()}, "failed": failed}
+        pictures = [self.out / "identify.png"] if reports else []
+        for path in pictures:
+            with atomic_write(path) as stream:
                 stream.write(draw_identifiability(reports))
-        table = identifiability_table(reports, failed)
-        self.show(facts, table.also(f"Written: {', '.join(map(str, written))}"))
+        self.keep(command, facts, identifiability_table(reports, failed), self.out / "identify.json", *pictures)
         return 1 if failed else 0

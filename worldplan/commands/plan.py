@@ -13,8 +13,6 @@ from worldplan.commands.base import (
     Verb,
     bar,
     config_of,
-    set_threads,
-    writable_folder,
 )
 from worldplan.eval.plan.config import PlanConfig
 
@@ -50,9 +48,7 @@ class Plan(Verb, PlanConfig):
         from worldplan.eval.plan.run import plan_to_goals, write_plan
         from worldplan.eval.show.film import require_video
 
-        writable_folder(self.out)
         require_video(self.video)
-        set_threads(self.threads)
         config = config_of(PlanConfig, self)
         fit = FitConfig(seed=self.seed, profile=self.profile, target=self.target)
         agent = find_agent(self.agent, self.encoder, self.planner, fit)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tqdm import tqdm
 
-from worldplan.commands.base import Verb, config_of, set_threads, without_resume, writable_folder
+from worldplan.commands.base import TrainingBar, Verb, config_of, without_resume
 from worldplan.learning.config import TrainingOptions
 
 
@@ -61,8 +58,6 @@ class Pretrain(Verb, TrainingOptions):
         from worldplan.learning.supervised import train_supervised
         from worldplan.learning.training import PretrainConfig
 
-        writable_folder(self.out)
-        set_threads(self.threads)
         options = {name: getattr(self, name) for name in ("weight", "slices", "test", "covariance", "sigma")}
         given = {name: value for name, value in options.items() if value is not None}
         if self.objective == "supervised":
@@ -97,18 +92,3 @@ class Pretrain(Verb, TrainingOptions):
         if not (self.out / "checkpoint.json").exists():
             return f"no checkpoint was written yet (one every {self.checkpoint_every} steps); {super().advice(command)}"
         return f"to continue from the last checkpoint: {without_resume(command)} --resume"
-
-
-class TrainingBar:
-    """Progress of training, with its loss; a line every half minute where nobody watches."""
-
-    def start(self, steps: Iterator[int], start: int, total: int) -> Iterator[int]:
-        """Wrap the iterator of steps."""
-        pause = 0.1 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(steps, desc="training steps", initial=start, total=total, mininterval=pause)
-        return iter(self._bar)
-
-    def show(self, row: dict[str, float]) -> None:
-        """Show a logged row: the terms of the loss, whatever they are."""
-        terms = {k: f"{v:.4f}" for k, v in row.items() if k not in ("step", "gradient") and "validation" not in k}
-        self._bar.set_postfix(terms, refresh=False)

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from worldplan.commands.base import Verb, bar, set_threads, writable_folder
-from worldplan.commands.pretrain import TrainingBar
+from worldplan.commands.base import TrainingBar, Verb, bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +37,6 @@ class Reproduce(Verb):
         from worldplan.eval.reproduce.run import reproduce_reacher
         from worldplan.eval.reproduce.table import table, write_reproduction
 
-        writable_folder(self.out)
-        set_threads(self.threads)
         report = reproduce_reacher(
             self.out,
             self.scale,

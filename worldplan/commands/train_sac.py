@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
-from tqdm import tqdm
 
 from worldplan.agents.config import SACConfig
-from worldplan.commands.base import Verb, config_of, set_threads, without_resume, writable_folder
+from worldplan.commands.base import TrainingBar, Verb, config_of, without_resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +41,7 @@ class TrainSac(Verb, SACConfig):
         from worldplan.data.files import read_json
         from worldplan.eval.show.table import facts_table
 
-        writable_folder(self.out)
-        set_threads(self.threads)
-        with closing(_StepsBar()) as steps:
+        with closing(TrainingBar()) as steps:
             folder = train_sac(
                 partial(gymnasium.make, "worldplan/Reacher-v0", task=self.task),
                 self.out,
@@ -71,26 +67,3 @@ class TrainSac(Verb, SACConfig):
         if not (self.out / "checkpoint.json").exists():
             return f"no checkpoint was written yet (one every {self.evaluate_every} steps); {super().advice(command)}"
         return f"to continue from the last checkpoint: {without_resume(command)} --resume"
-
-
-class _StepsBar:
-    """Progress of training, with the return of the last evaluation; nothing is drawn before the first step."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def move(self, done: int, total: int) -> None:
-        """`done` of `total` steps were made."""
-        if self._bar is None:
-            pause = 0.1 if sys.stderr.isatty() else 30.0
-            self._bar = tqdm(desc="training steps", total=total, mininterval=pause)
-        self._bar.update(done - self._bar.n)
-
-    def show(self, row: dict[str, float]) -> None:
-        """Show an evaluation."""
-        self._bar.set_postfix({"return": f"{row['return']:.0f}"}, refresh=False)
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()

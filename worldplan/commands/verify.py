@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from worldplan.choices import Profile
-from worldplan.commands.base import File, Name, Verb, bar, set_threads, writable_file
+from worldplan.commands.base import File, Name, Verb, bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Verify(Verb):
         out: JSON file for the report.
     """
 
+    writes_file: ClassVar[bool] = True
+
     encoder: Name = None
     reference: Name = None
     problems: int = 1000
@@ -39,14 +42,9 @@ class Verify(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0 if every level passed, 1 if one did not."""
-        from worldplan.data.files import write_json
         from worldplan.eval.theorem4.verify import verify_planning
         from worldplan.learning.encoder import load_encoder
-        from worldplan.provenance import provenance
 
-        if self.out is not None:
-            writable_file(self.out)
-        set_threads(self.threads)
         report = verify_planning(
             None if self.encoder is None else load_encoder(self.encoder),
             None if self.reference is None else load_encoder(self.reference),
@@ -58,9 +56,5 @@ class Verify(Verb):
             profile=self.profile,
             progress=bar("levels"),
         )
-        table = report.table()
-        if self.out is not None:
-            write_json(self.out, {**provenance(command, self.seed), **report.to_dict()})
-            table = table.also(f"Written: {self.out}")
-        self.show(report.to_dict(), table)
+        self.keep(command, report.to_dict(), report.table(), self.out)
         return 0 if report.passed else 1
