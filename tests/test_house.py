@@ -348,22 +348,8 @@ def test_public_names_resolve(package):
 
 @pytest.mark.parametrize("package", FRONTS)
 def test_an_unknown_name_is_an_attribute_error(package):
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="nonsense"):
         importlib.import_module(package).nonsense
-
-
-@pytest.mark.parametrize("package", FRONTS)
-def test_type_checkers_and_the_lazy_table_see_the_same_names(package):
-    front = importlib.import_module(package)
-    source = ast.parse((REPO / FRONTS[package] / "__init__.py").read_text())
-    block = next(node for node in source.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    typed = {}
-    for node in block.body:
-        whole = node.module == package  # a room, by its own name
-        typed |= {a.name: f"{package}.{a.name}" if whole else node.module for a in node.names}
-    assert typed == front._HOMES
-    at_once = {"__version__"} if package == "worldplan" else {"rollout"} if package == "worldplan.envs" else set()
-    assert sorted(front.__all__) == sorted(at_once | set(front._HOMES))
 
 
 def test_a_function_is_not_shadowed_by_the_module_of_its_name():

@@ -1,1 +1,1 @@
-"""`worldplan compare`: encoders ranked by what control from their latents costs."""
+"""`worldplan compare`: encoders ranked by the cost of control from their latents."""

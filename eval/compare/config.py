@@ -13,7 +13,7 @@ FEWEST_PAIRS = 100  # of frames; wide latents, reduced to more than two componen
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """What all encoders of a comparison are put through.
+    """The trial that all encoders of a comparison go through.
 
     Args:
         episodes: paired episodes of 100 steps each.

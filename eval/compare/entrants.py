@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: shipped encoders, folders, a user's own code, and two that mark the ends."""
+"""Entrants of a comparison: shipped encoders, folders, a user's own code, the oracle, and random weights."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ _ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
 class Entrant:
     """An encoder that is not loaded yet, and how the world is shown to it.
 
-    Attributes:
-        name: in tables.
-        kind: `zoo`, `folder`, `module`, `object`, `oracle` or `untrained`.
-        load: makes the encoder.
+    `kind` is `zoo`, `folder`, `module`, `object` (handed over in Python), `oracle` or `untrained`.
     """
 
     name: str
@@ -49,23 +46,21 @@ class Entrant:
         return angle_frames(qpos) if self.kind == "oracle" else render_frames(qpos, targets, profile)
 
     def shown(self, frames: Frames, qpos: Floats) -> Frames:
-        """The same, of frames (N, 64, 64, 3) that were drawn already; a copy, which an encoder may write on."""
+        """Drawn frames (N, 64, 64, 3) as the entrant sees them; a copy, which an encoder may write on."""
         return angle_frames(qpos) if self.kind == "oracle" else frames.copy()
 
     def tasks(self, pairs: Tasks) -> Tasks:
-        """Tasks as this entrant is given them: true angles of goals the shorter way round, as in the cost."""
+        """Tasks as this entrant gets them; the oracle's goals are angles the shorter way round, as in the cost."""
         if self.kind != "oracle":
             return pairs
         return Tasks(pairs.starts, pairs.starts + angle_error(pairs.goals, pairs.starts))
 
 
 def find_entrants(specs: Iterable[str | Path | Encoder], seed: int = 0) -> list[Entrant]:
-    """Contestants for specifications; loads none of them.
+    """Entrants for specifications; loads none of them.
 
-    Args:
-        specs: each a name in `known_encoders()`; `oracle`, the true joint angles; `untrained`, random weights; a
-            folder; `module:object`, a user's own; or an encoder itself.
-        seed: of the random weights.
+    A specification is a name in `known_encoders()`, `oracle` (the true joint angles), `untrained` (random weights from
+    `seed`), a folder, `module:object`, or an encoder itself.
 
     Raises:
         InvalidInput: no specification, or one that is no text and no encoder.
@@ -104,7 +99,7 @@ def _contestant(spec: str | Path | Encoder, seed: int) -> Entrant:
 
 
 def import_encoder(spec: str) -> Encoder:
-    """The object behind `module:object`; modules are looked for in the current folder too.
+    """The object `module:object`; modules in the current folder are found too.
 
     Raises:
         InvalidInput: not of that form, or no such module or object.
@@ -126,14 +121,14 @@ def import_encoder(spec: str) -> Encoder:
 
 
 def untrained_encoder(seed: int = 0, latent_dim: int = 2) -> PixelEncoder:
-    """The network of the shipped encoders with random weights."""
+    """The shipped encoders' network with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return PixelEncoder(ConvEncoder(latent_dim), {}, "untrained")
 
 
 def angle_frames(qpos: Floats) -> Frames:
-    """Black frames (N, 64, 64, 3) whose first bytes are the joint angles (N, 2): what the oracle is shown."""
+    """Frames (N, 64, 64, 3) for the oracle: black, but the first bytes are the joint angles (N, 2)."""
     frames = np.zeros((len(qpos), SIZE, SIZE, 3), dtype=np.uint8)
     angles = np.ascontiguousarray(qpos, dtype=np.float64)
     frames.reshape(len(qpos), -1)[:, :_ANGLES] = angles.view(np.uint8).reshape(len(qpos), -1)
@@ -141,7 +136,7 @@ def angle_frames(qpos: Floats) -> Frames:
 
 
 class AngleReader:
-    """The oracle: reads true joint angles from `angle_frames`. All that follows is what pixels go through."""
+    """The oracle: reads true joint angles from `angle_frames`. All later steps are the same as for pixels."""
 
     latent_dim = 2
 
@@ -151,12 +146,9 @@ class AngleReader:
 
 
 def examine(encoder: Encoder, frames: Frames, least: int = 2) -> None:
-    """Refuse what is no frozen encoder of the world, before hours are spent on it.
+    """Reject what is no frozen encoder of the world, before the long trial.
 
-    Args:
-        encoder: any object.
-        frames: (T, 64, 64, 3) of different poses, T > 8.
-        least: width of the world.
+    `frames` (T, 64, 64, 3) show different poses, T > 8. `least` is the width of the world.
 
     Raises:
         InvalidInput: no encoder, a wrong shape, values that are not finite, a latent narrower than the world, two

@@ -1,4 +1,4 @@
-"""Figures and film of a comparison of encoders, as PNG and GIF bytes."""
+"""Figures and film of a comparison, as PNG and GIF bytes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from worldplan.eval.statistics.estimate import Estimate
 
 KINDS = {"oracle": GREEN, "untrained": RED}  # all other kinds are blue
 GOALS = (BLUE, ORANGE, VIOLET)
-LEAST = 1e-3  # 1 - R2 below is drawn there, for the axis is logarithmic
+LEAST = 1e-3  # smaller 1 - R2 are drawn there, since the axis is logarithmic
 DOTS = 1500  # latents drawn
 ZOOM, MARGIN, LABEL = 2, 6, 18  # of the film, pixels
 
 
 def draw_cost_against_r2(comparison: Comparison) -> bytes:
-    """A PNG: mean cost ratio against 1 - R2(latent -> joint angles), one numbered dot for each encoder.
+    """PNG: mean cost ratio against 1 - R2(latent -> joint angles), one dot per encoder, numbered by rank.
 
-    Both axes are logarithmic; bars are 95% intervals; the numbers are the ranks of the table.
+    Both axes are logarithmic; bars are 95% intervals.
     """
     figure = Figure(figsize=(9.0, 5.2), dpi=120, layout="constrained")
     axes = figure.add_subplot()
@@ -67,7 +67,7 @@ def draw_cost_against_r2(comparison: Comparison) -> bytes:
 
 
 def draw_encoder(comparison: Comparison, row: ComparisonRow) -> bytes:
-    """A PNG of one encoder: its latent coloured by each true joint angle, and the joint paths planned in it.
+    """PNG of one encoder: its latent coloured by each true joint angle, and the joint paths planned in it.
 
     Raises:
         InvalidInput: the row holds neither latents nor paths.
@@ -86,7 +86,7 @@ def draw_encoder(comparison: Comparison, row: ComparisonRow) -> bytes:
 
 
 def draw_film(comparison: Comparison, rows: list[ComparisonRow]) -> bytes:
-    """A GIF, in real time: a line of pictures for each row, a column for each goal, the goal image shining through.
+    """GIF in real time: a line of pictures for each row, a column for each goal, with the goal image blended in.
 
     Raises:
         InvalidInput: no row holds paths.
@@ -137,7 +137,7 @@ def _paths(axes: Axes, comparison: Comparison, paths: tuple[Floats, ...]) -> Non
         axes.plot(*reference.T, color=colour, lw=3.5, alpha=0.25, solid_capstyle="round")
         axes.plot(*path.T, color=colour, lw=1.3)
         axes.plot(*path[0], "o", color=colour, ms=5)
-        # An image does not tell an angle from the angle + 2 pi: mark the goal's copy nearest to where the arm came to.
+        # An angle and the angle + 2 pi look alike: mark the copy of the goal nearest to the path's end.
         turns = np.round((path[-1] - goal) / (2 * np.pi)) * [1, 0]
         axes.plot(*(goal + 2 * np.pi * turns), "*", color=colour, ms=12, mec="white", mew=0.8, zorder=5)
     axes.set_title("paths to the goals in joint space", fontsize=9)
@@ -152,16 +152,16 @@ def _one_minus(r2: Estimate) -> Estimate:
 
 
 def _bars(estimate: Estimate) -> Floats:
-    """Lengths (2, 1) of an error bar, as matplotlib wants them."""
+    """Lengths (2, 1) of an error bar, for matplotlib."""
     lengths = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
     return np.asarray(np.nan_to_num(np.array(lengths)).clip(0))
 
 
 def _short(name: str, most: int = 30) -> str:
-    """A name for a figure: its end where it is long, for that is where folders differ."""
+    """A name for a figure: the end of a long one, where folders differ."""
     return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib takes for no mathematics."""
+    """Text that matplotlib does not read as mathematics."""
     return text.replace("$", r"\$")

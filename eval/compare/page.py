@@ -1,7 +1,7 @@
 """A comparison of encoders as one self-contained HTML page, which opens offline.
 
-Tables are sorted by DataTables, out of the offline bundle of the package `itables`; without JavaScript, and in print,
-they are plain tables. A content security policy forbids the page every connection.
+DataTables sorts the tables; without JavaScript, and in print, they are plain. A content security policy forbids the
+page every connection.
 """
 
 from __future__ import annotations
@@ -32,13 +32,10 @@ PLAN_COLUMNS = (
 
 
 def write_report(comparison: Comparison, path: Path | str, *, film: bool = True, day: date | None = None) -> Path:
-    """Write a comparison as one HTML page that needs no other file and no network.
+    """Write a comparison as one HTML page that needs no other file and no network; it appears whole or not at all.
 
-    Args:
-        comparison: what `compare_encoders` found.
-        path: of the page; appears only when it is whole.
-        film: whether to render the first, middle and last ranked encoders at work; needs OpenGL.
-        day: that the page names; None for today.
+    `film` renders the first, middle and last ranked encoders at work, and needs OpenGL. `day` is the page's date, today
+    by default.
 
     Raises:
         InvalidInput: the comparison has no rows.
@@ -100,7 +97,7 @@ def _plan(name: str, row: OpenLoopRow) -> list[Cell]:
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
-    """How to get the same numbers again."""
+    """What one needs to get the same numbers again."""
     source, config = comparison.provenance, comparison.config
     facts = [("Command", str(source.get("command", "")))]
     facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in vars(config).items()]

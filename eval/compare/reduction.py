@@ -1,4 +1,4 @@
-"""Latents wider than the world: the principal components that carry it."""
+"""Reduction of latents wider than the world to the principal components that carry it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worldplan.learning.encoder import Encoder
 
 @dataclass(frozen=True, eq=False)
 class LinearReduction:
-    """`h -> basis (h - mean)`: distances within the components stay what they were; nothing is whitened.
+    """`h -> basis (h - mean)`: keeps distances within the components; nothing is whitened.
 
     Args:
         mean: (m,) latent.
@@ -46,7 +46,7 @@ class LinearReduction:
 
 @dataclass(eq=False)
 class ReducedEncoder:
-    """An encoder, and the principal components of its latent."""
+    """An encoder whose latent is reduced to principal components."""
 
     encoder: Encoder
     reduction: LinearReduction
@@ -60,9 +60,9 @@ class ReducedEncoder:
 
 
 def fit_reduction(latents: Floats, least: int = 2) -> LinearReduction:
-    """Principal components of latents (N, m), as many as their effective rank, rounded, but `least` or more.
+    """Principal components of latents (N, m): as many as their effective rank, rounded, but at least `least`.
 
-    The subspace turns with the latent: planning in the components of `Q h` is planning in those of h.
+    The subspace rotates with the latent: planning in the components of `Q h` equals planning in those of h.
 
     Raises:
         InvalidInput: fewer than `least` columns, or latents that do not vary.
@@ -74,5 +74,5 @@ def fit_reduction(latents: Floats, least: int = 2) -> LinearReduction:
     _, sizes, rows = np.linalg.svd(latents - mean, full_matrices=False)
     variances = np.square(sizes)
     k = max(least, round(effective_rank(variances)))
-    basis = rows[:k] * np.where(rows[:k].sum(axis=1, keepdims=True) < 0, -1.0, 1.0)  # one of two signs, the same always
+    basis = rows[:k] * np.where(rows[:k].sum(axis=1, keepdims=True) < 0, -1.0, 1.0)  # a fixed sign
     return LinearReduction(mean, basis, float(variances[k:].sum() / variances.sum()))

@@ -1,4 +1,4 @@
-"""What a comparison of encoders found: rows of numbers, and what is needed to draw them."""
+"""Result of a comparison of encoders: rows of numbers, and the data to draw them."""
 
 from __future__ import annotations
 
@@ -17,35 +17,30 @@ from worldplan.provenance import plain
 
 @dataclass(frozen=True, eq=False)
 class ComparisonRow:
-    """One encoder: how it controls, and how well it is identified. What does not apply or was not reached is None.
+    """One encoder's control and identifiability; None marks what does not apply or was not reached.
 
     Attributes:
-        name: of the encoder: a zoo name, a folder, `module:object`, `oracle` or `untrained`.
-        kind: `zoo`, `folder`, `module`, `object` (handed over in Python), `oracle` or `untrained`.
-        status: `ok` or `failed`.
-        reason: why it failed, a sentence; empty otherwise.
+        kind: that of `Entrant`.
+        status: `ok` or `failed`; `reason` then says why, in a sentence.
         latent_dim: m, width of the encoder's latent.
         reduced_dim: k <= m, principal components of the latent that were planned in.
-        dropped: share of the latent's variance on the fitting frames that the other components held, 0 to 1.
-        scale: radians per latent unit that the cost used: of the angles' spread over the latent's, angles N(0, .7^2).
+        dropped: share of the latent's variance on the fitting frames in the other components, 0 to 1.
+        scale: radians per latent unit in the cost: spread of the angles N(0, .7^2) over the latent's.
         charts: whether the agent plans in quarter turns of the image.
-        control: its episodes against the true-state clipped LQR's on the same pairs: `cost_ratio_mean`,
-            `cost_ratio_median`, `cost_ratio_p95`, `reach` (an `Estimate` each: value and 95% interval). Rows are
-            ranked by `control.cost_ratio_mean.value`.
-        latent_to_state: R2(h -> z), out of sample, joint angles N(0, .7^2); h is what is planned in, here and below.
+        control: its episodes; `control.cost_ratio_mean.value` ranks the rows.
+        latent_to_state: R2(h -> z), out of sample, angles N(0, .7^2); h is what is planned in, here and below.
         state_to_latent: R2(z -> h), likewise.
         orthogonality_error: `||M'M - I||_F` of the linear map M from state to latent, in units in which both have the
             same spread; 0 for a rotation.
-        theorem3_bound: upper bound of `E|h - Q z|^2` (Theorem 3).
-        theorem3_error: the measured `E|h - Q z|^2` that it bounds.
+        theorem3_bound: upper bound of `E|h - Q z|^2` (Theorem 3); `theorem3_error` is the measured value.
         step_ms: median milliseconds of one control step: encode one frame, estimate, plan.
         ratios: (N,) cost of every episode over the reference's; NaN where the reference's is zero.
-        latents: (S, k) latents of `Comparison.angles`, as planned in; the first two columns make a picture.
+        latents: (S, k) latents of `Comparison.angles`, as planned in.
         paths: three (T + 1, 2) paths of joint angles, radians, one for each of `Comparison.starts`.
-        open_loop: cost of plans that are made in the latent and decoded, without the arm: by library and plan.
-        null: how often it is told from itself by disjoint halves of its episodes; None with fewer than 12.
-        p_first: p-value of "it costs what the first of the ranking costs", by paired episodes; None for the first.
-        notes: warnings that came up, such as of a renderer that differs from the one trained with.
+        open_loop: cost of plans made in the latent and decoded, without the arm: by library and plan.
+        null: the paired test between halves of its own episodes; None with fewer than 12.
+        p_first: p-value of "costs the same as the first of the ranking", by paired episodes; None for the first.
+        notes: warnings, such as of a renderer that differs from the one trained with.
     """
 
     name: str
@@ -87,16 +82,13 @@ class Comparison:
     """Encoders ranked by mean closed-loop cost ratio.
 
     Attributes:
-        config: what all were put through.
         provenance: command, seed and versions.
         rows: best first, failed ones last.
-        baselines: the true-state clipped LQR, which is the reference, random torques and standing still: on the same
-            episodes, against the same reference.
-        floor: open-loop cost that the true angles get with the same libraries.
+        baselines: the true-state clipped LQR (the reference), random torques and standing still, on the same episodes.
+        floor: open-loop cost of the true angles with the same libraries.
         correlation: of cost with `1 - R2`.
         angles: (S, 2) joint angles, radians, of the frames behind `ComparisonRow.latents`.
-        starts: (3, 2) poses at which `ComparisonRow.paths` start.
-        goals: (3, 2) where they should end.
+        starts: (3, 2) poses at which `ComparisonRow.paths` start; `goals` (3, 2) is where they should end.
         targets: (3, 3) target spheres of these episodes: `render_frames(path, targets[i], config.profile)` draws a path
             as the encoder saw it.
         reference_paths: the three paths of the true-state clipped LQR, (T + 1, 2) each.

@@ -1,4 +1,4 @@
-"""Encoders compared by what they are for: the cost of control from pixels, episode by episode on the same goals."""
+"""The run behind `worldplan compare`: cost of control from pixels, episode by episode on the same goals."""
 
 from __future__ import annotations
 
@@ -54,17 +54,11 @@ def compare_encoders(
     command: str = "",
     progress: Progress = silent,
 ) -> Comparison:
-    """Put encoders through the same frames, pipeline and paired episodes, and rank them by what control cost.
+    """Rank encoders by cost of control, with the same frames, pipeline and paired episodes for all.
 
-    For each: linear dynamics from the same random-torque frames, a Kalman filter and clipped LQR on top; latents wider
-    than the world are first reduced to their principal components. An encoder that fails gets a row that says why.
-
-    Args:
-        specs: names of shipped encoders, `oracle` (true joint angles), `untrained` (random weights), folders,
-            `module:object`, or encoders themselves: callables on uint8 (T, 64, 64, 3) with `latent_dim`.
-        config: None for the defaults.
-        command: the command line, for provenance.
-        progress: wraps the iterator of encoders.
+    Each gets linear dynamics from the same random-torque frames, a Kalman filter and clipped LQR. Latents wider than
+    the world are first reduced to their principal components. An encoder that fails gets a row that says why.
+    `find_entrants` explains `specs`; an encoder is a callable on uint8 (T, 64, 64, 3) with `latent_dim`.
 
     Raises:
         InvalidInput: no encoder, or a number in the configuration that is out of range.
@@ -75,7 +69,7 @@ def compare_encoders(
     entrants = find_entrants(specs, config.seed)
     pairs = sample_tasks(config.episodes, config.seed, config.distribution)
     with worker_pool(config.processes) as start:
-        # What was handed over in Python is tried in this process: it need not survive a journey to another.
+        # An object handed over in Python need not be picklable: try it in this process.
         outcomes = [(partial if c.kind == "object" else start)(_attempt, c, config) for c in entrants]
         baselines = [
             evaluate_control(agent, pairs, config.seed, true_state=True)
@@ -110,8 +104,7 @@ def _finish(outcome: Callable[[], _Outcome], entrant: Entrant) -> _Outcome:
 
 
 def _attempt(entrant: Entrant, config: CompareConfig) -> _Outcome:
-    """An encoder's row, but for what needs the reference, and its episodes."""
-    shared = shared_frames(config)  # what goes wrong here is no encoder's fault
+    shared = shared_frames(config)  # errors here are no encoder's fault
     row, result = ComparisonRow(entrant.name, entrant.kind), None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -121,7 +114,7 @@ def _attempt(entrant: Entrant, config: CompareConfig) -> _Outcome:
             row, result = _trial(row, entrant, encoder, shared, config)
         except RenderingUnavailable:
             raise
-        except (Exception, SystemExit) as error:  # whatever a user's code raises costs its own row only
+        except (Exception, SystemExit) as error:  # errors of a user's code cost only its own row
             row = replace(row, status="failed", reason=f"{type(error).__name__}: {error}")
     return replace(row, notes=tuple(dict.fromkeys(str(w.message) for w in caught))), result
 
@@ -157,7 +150,7 @@ def _trial(
 
 
 def _judged(tried: list[_Outcome], reference: ControlResult, seed: int) -> list[ComparisonRow]:
-    """Rows by rank, with what their episodes cost against the reference's, and against the first row's."""
+    """Rows by rank, with cost ratios to the reference and p-values against the first row."""
     rows = [
         row
         if result is None

@@ -1,4 +1,4 @@
-"""A comparison of encoders as one table: for the terminal, the README and the HTML page."""
+"""A comparison of encoders as one table, for the terminal, the README and the HTML page."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ NOT_IN_README = ("Rank", "p against first", "Width", "ms a step")
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table of the README: fewer columns, and the interval of the first alone."""
+    """The README's table: fewer columns, and an interval for the mean cost alone."""
     kept = [k for k, column in enumerate(COLUMNS) if column.head not in NOT_IN_README]
     rows = [
         [row[k] if COLUMNS[k].head == "Cost, mean" else Cell(row[k].text) for k in kept] for row in _rows(comparison)
@@ -92,7 +92,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What stands below each name in a page: where the encoder comes from or why it failed, and its warnings."""
+    """Text below each name in a page: the encoder's origin or why it failed, and its warnings."""
     told = [" ".join((row.kind if row.ok else row.reason, *row.notes)) for row in comparison.rows]
     return told + [
         "what costs are divided by" if line.name == REFERENCE else "baseline" for line in comparison.baselines
@@ -185,7 +185,7 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def _totals(comparison: Comparison) -> str:
-    """Costs of all episodes over the reference's, beside which the mean of ratios can be read."""
+    """Ratios of summed costs, to read beside the mean of ratios."""
     lines = [*(row.control for row in comparison.rows if row.control is not None), *comparison.baselines]
     told = ", ".join(f"{line.name} {line.cost_ratio_total.value:.3g}" for line in lines)
     return (
@@ -195,7 +195,7 @@ def _totals(comparison: Comparison) -> str:
 
 
 def significance(comparison: Comparison) -> list[str]:
-    """Which ranks may be chance, and how often the test finds a difference where there is none; a sentence each."""
+    """Sentences on which ranks may be chance, and how often the test finds a difference where there is none."""
     told, done = [], [row for row in comparison.rows if row.ok]
     tested = [(row.name, row.p_first) for row in done if row.p_first is not None]
     if tested:

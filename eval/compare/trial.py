@@ -1,4 +1,4 @@
-"""What every encoder of a comparison is put through: the same frames to fit and to judge, the same pipeline on top."""
+"""The trial of every encoder: the same frames to fit and to judge, the same pipeline on top."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from worldplan.eval.identifiability.identify import gaussian_views
 from worldplan.learning.encoder import Encoder, encode
 
 JOINTS = 2
-RHO, SCALE = 0.5, 0.7  # of the Gaussian world to judge in: at .7 rad no angle is ambiguous
+RHO, SCALE = 0.5, 0.7  # of the Gaussian world to judge in; at .7 rad no angle is ambiguous
 FIT_STEPS = 60  # of a random-torque episode
 CHECKED = 24  # frames on which an encoder is examined
 _DOTS = 400  # latents of a figure
 
 
 def open_loop_task(config: CompareConfig) -> OpenLoopTask:
-    """Plans to decode: as many pairs as episodes."""
+    """Open-loop plans to decode: as many pairs as episodes."""
     return OpenLoopTask(
         config.episodes, libraries=config.libraries, seed=config.seed, profile=config.profile, target=config.target
     )
@@ -47,14 +47,13 @@ def torque_data(config: CompareConfig, pixels: bool = True) -> Trajectories:
 
 @dataclass(frozen=True, eq=False)
 class SharedFrames:
-    """What all encoders are shown, drawn once.
+    """Data shown to all encoders, drawn once.
 
     Attributes:
-        pairs: start and goal poses of the episodes.
-        targets: (N, 3) their target spheres.
+        pairs: start and goal poses of the episodes; `targets` (N, 3) are their target spheres.
         torques: random-torque episodes, with frames.
         states: (F, 2, 2) pairs of states z ~ N(0, I), correlated by `RHO`; joint angles are `SCALE` times that.
-        frames: (F, 2, 64, 64, 3) what they look like, target anywhere.
+        frames: (F, 2, 64, 64, 3) of these states, target anywhere.
         plans: ends and library of open-loop plans.
     """
 
@@ -68,7 +67,7 @@ class SharedFrames:
 
 @lru_cache(maxsize=1)
 def shared_frames(config: CompareConfig) -> SharedFrames:
-    """Roll out and draw everything that the encoders share."""
+    """Roll out and draw all that the encoders share."""
     states, frames = gaussian_views(
         config.frame_pairs, scale=SCALE, rho=RHO, seed=config.seed, profile=config.profile, target=config.target
     )
@@ -78,7 +77,7 @@ def shared_frames(config: CompareConfig) -> SharedFrames:
 
 
 def figure_rows(episodes: Sequence[Floats]) -> Floats:
-    """Every so many rows of all episodes (T, k): some hundreds, the same of latents as of angles."""
+    """Some hundred rows, evenly spaced, of all episodes (T, k): the same of latents as of angles."""
     rows = np.concatenate(episodes)
     return np.asarray(rows[:: max(1, len(rows) // _DOTS)])
 
@@ -92,7 +91,7 @@ class Fitted:
         reduction: to the components; None where the latent is no wider than the world.
         scale: radians per latent unit.
         latents: E arrays (T + 1, k), of the random-torque frames.
-        judged: (F, 2, k) of the frames of the Gaussian world, in units in which their spread is that of the states.
+        judged: (F, 2, k) of the Gaussian world's frames, in units in which their spread is that of the states.
     """
 
     agent: PlanningAgent
@@ -103,10 +102,10 @@ class Fitted:
 
 
 def fit_entrant(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> Fitted:
-    """What `fit_agent` does, on frames that are there already, after examination, and in common units.
+    """Examine an encoder, then do what `fit_agent` does, on frames that are drawn already and in common units.
 
-    Whatever the units of a latent, its cost is `|h - g|^2 + (.1 / scale^2) |u|^2` with the scale at which its spread in
-    the Gaussian world is that of the joint angles: all encoders then trade torque for distance alike.
+    The cost is `|h - g|^2 + (.1 / scale^2) |u|^2`. In the Gaussian world, `scale` gives the latent the spread of the
+    joint angles. All encoders then trade torque for distance alike, whatever the units of their latents.
 
     Raises:
         InvalidInput: no frozen encoder of the world (see `examine`), or latents that do not identify dynamics.
@@ -134,7 +133,7 @@ def fit_entrant(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> Fit
 
 
 def open_loop(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> tuple[OpenLoopRow, ...]:
-    """Open-loop control cost of what is planned in: of `Fitted.agent.encoder`.
+    """Open-loop control cost of what is planned in; `encoder` is that of `Fitted.agent`.
 
     Raises:
         InvalidInput: latents of another shape, or that are not finite.
@@ -146,5 +145,5 @@ def open_loop(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> tuple
 
 
 def spread(rows: Floats) -> float:
-    """Root of the total variance of rows (N, k): a rotation does not change it."""
+    """Root of the total variance of rows (N, k); a rotation does not change it."""
     return float(np.sqrt(rows.var(axis=0).sum()))

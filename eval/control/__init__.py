@@ -1,1 +1,1 @@
-"""What control costs: closed-loop episodes, baselines, open-loop plans, the cost ledger, times."""
+"""Measures of control: closed-loop episodes, baselines, open-loop plans, the cost ledger, step times."""

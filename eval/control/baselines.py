@@ -1,4 +1,4 @@
-"""Controllers that mark the ends of a table: the LQR that sees the true state, and standing still."""
+"""Baseline controllers: an LQR that sees the true state, and one that stands still."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ AGENT, REFERENCE, RANDOM, STILL = "the agent, from pixels", "true-state clipped 
 class TrueStateLQR:
     """The reference: `u = clip(-K [wrap(q - goal); dt qdot], -1, 1)` on the true state, same cost, same fit.
 
-    Not an optimum: torques clip in most episodes, so a ratio slightly below 1 to its cost is legal.
+    It is not an optimum: torques clip in most episodes, so an agent's cost ratio may lie slightly below 1.
     """
 
     def __init__(self) -> None:
         self.gain = solve_lqr(true_dynamics(), QuadraticCost.goal_reaching(2, CONTROL_WEIGHT)).gain
 
     def predict(self, observation: Any, *state: Any, **more: Any) -> tuple[NDArray[np.float32], None]:
-        """Torques (2,) for the observation of `TrueStateObservation`."""
+        """Torques (2,) for an observation of `TrueStateObservation`."""
         qpos, qvel = observation["observation"][:2], observation["observation"][2:]
         error = np.concatenate([angle_error(qpos, observation["desired_goal"]), STEP_SECONDS * qvel])
         return (-self.gain @ error).clip(-1, 1).astype(np.float32), None
 
 
 class StandStill:
-    """Zero torque, whatever it sees."""
+    """Zero torque, always."""
 
     def predict(self, observation: Any, *state: Any, **more: Any) -> tuple[NDArray[np.float32], None]:
-        """No torque."""
+        """Zero torques (2,)."""
         return np.zeros(2, dtype=np.float32), None
 
 
 @cache
 def true_dynamics() -> LinearDynamics:
-    """Linear dynamics fitted to true joint angles of 60 random-torque episodes of 60 steps."""
+    """Linear dynamics fitted to the true joint angles of 60 random-torque episodes of 60 steps."""
     data = random_torques(normal_poses((60,), np.random.default_rng(0)), 60, pixels=False)
     return fit_dynamics(data.info["qpos"], data.actions, iterations=0)

@@ -1,4 +1,4 @@
-"""How long a control step takes with each planner, over the bare forward pass of the same network in the same run."""
+"""Time of a control step with each planner, relative to the bare network's forward pass in the same run."""
 
 from __future__ import annotations
 
@@ -23,35 +23,30 @@ from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, processor
 
-CEM_ELSEWHERE = (0.56, 2.2)  # seconds a replan, on a GPU, as reported for large world models of pixels
-POSES = {"qpos": np.array([0.9, 0.4]), "goal_qpos": np.array([-1.6, -1.2])}  # of the episode whose frames are timed
+CEM_ELSEWHERE = (0.56, 2.2)  # seconds per replan on a GPU, as reported for large pixel world models
+POSES = {"qpos": np.array([0.9, 0.4]), "goal_qpos": np.array([-1.6, -1.2])}  # of the timed episode
 
 
 @dataclass(frozen=True)
 class PlannerTime:
-    """The control step of one planner.
-
-    Attributes:
-        planner: its name.
-        rounds: each one's medians over its steps.
-    """
+    """Control-step times of one planner; `rounds` holds each round's medians over its steps."""
 
     planner: str
     rounds: tuple[StepTime, ...]
 
     @property
     def predict_ms(self) -> Estimate:
-        """Milliseconds of a control step: encode, estimate, plan. Median of the rounds."""
+        """Milliseconds of a control step (encode, estimate, plan), median over rounds."""
         return self._median("predict_ms")
 
     @property
     def forward_ms(self) -> Estimate:
-        """Milliseconds of the bare forward pass between those steps."""
+        """Milliseconds of the bare forward pass between those steps, likewise."""
         return self._median("forward_ms")
 
     @property
     def ratio(self) -> Estimate:
-        """The one over the other, round by round: what to compare across machines and loads."""
+        """Step over forward pass, likewise: comparable across machines and loads."""
         return self._median("ratio")
 
     def _median(self, name: str) -> Estimate:
@@ -60,13 +55,9 @@ class PlannerTime:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """Control steps of all planners on the frames of one episode.
+    """Control-step times of all planners on the frames of one episode.
 
-    Attributes:
-        agent: a shipped name or a folder.
-        steps: timed in each round.
-        times: one for each planner.
-        machine: processor, cores, and the load averages before and after.
+    `steps` is the number timed per round. `machine` holds processor, cores, and the load averages before and after.
     """
 
     agent: str
@@ -85,7 +76,7 @@ class BenchReport:
         return plain(facts, digits=4)  # type: ignore[no-any-return]
 
     def table(self) -> Table:
-        """One row a planner."""
+        """One row per planner."""
         before, after = (f"{load[0]:.1f}" for load in self.machine["load"])
         low, high = CEM_ELSEWHERE
         notes = [
@@ -112,15 +103,8 @@ def bench_planners(
 ) -> BenchReport:
     """Time `predict` of one agent with each planner, on the frames of one episode that its LQR steered.
 
-    Planners take turns, round by round, so that a drift of the machine's speed hits all of them alike.
-
-    Args:
-        agent: a shipped name or a folder.
-        planners: names in `PLANNERS`, each once.
-        steps: timed in each round of each planner.
-        rounds: of all planners.
-        seed: of the target's place in the episode.
-        progress: wraps the iterator over rounds and planners.
+    Planners take turns, round by round, so that a drift of the machine's speed affects all alike. `agent` is a shipped
+    name or a folder, `steps` the number timed per planner and round. `seed` places the target in the episode.
 
     Raises:
         UnknownName: no such agent or planner.
@@ -145,7 +129,7 @@ def bench_planners(
 
 
 def _episode(agent: str | Path, seed: int, steps: int = 100) -> tuple[Frames, Frames]:
-    """Frames (T + 1, 64, 64, 3) and goal image of an episode, rendered before anything is timed."""
+    """Frames (T + 1, 64, 64, 3) and goal image of an episode, rendered before timing starts."""
     env = ReacherGoal()
     goal: Frames = env.reset(seed=seed, options=POSES)[0]["desired_goal"]
     run = rollout(env, load_agent(agent, planner="lqr"), 1, seed=seed, steps=steps, options=[POSES])

@@ -1,4 +1,4 @@
-"""How well an agent reaches goals: reach rate, closed-loop cost, paired with the true-state controller."""
+"""Reach rate and closed-loop cost of an agent, paired with the true-state controller's."""
 
 from __future__ import annotations
 
@@ -20,17 +20,13 @@ from worldplan.progress import Progress, silent
 
 
 class Recorder:
-    """An agent's `predict`, with a copy of what it was shown, and the states that it returned.
-
-    Args:
-        agent: whose.
-    """
+    """An agent that also keeps copies of its observations (`seen`) and the states it returned (`states`)."""
 
     def __init__(self, agent: Predictor) -> None:
         self.agent, self.seen, self.states = agent, list[dict[str, Any]](), list[Any]()
 
     def predict(self, observation: Any, *state: Any, **more: Any) -> Any:
-        """The agent's."""
+        """The agent's `predict`, recorded."""
         action, after = self.agent.predict(observation, *state, **more)
         self.seen.append({name: np.array(value) for name, value in observation.items()})
         self.states.append(after)
@@ -39,13 +35,13 @@ class Recorder:
 
 @dataclass(frozen=True, eq=False)
 class ControlResult:
-    """What N episodes cost and where they ended.
+    """Costs and ends of N episodes.
 
     Attributes:
-        cost: (N,) sum over the episode of squared joint errors + .1 squared torque, rad^2.
-        tip_error: (N,) distance of the fingertip from the goal's at the last step, metres.
+        cost: (N,) rad^2, sum over the episode of squared joint errors + .1 squared torque.
+        tip_error: (N,) metres from the fingertip to the goal's at the last step.
         success: (N,) the environment's criterion at the last step.
-        steps_to_reach: (N,) first step from which on the criterion holds to the end; NaN if it never does.
+        steps_to_reach: (N,) first step from which the criterion holds to the end; NaN if it never does.
     """
 
     cost: Floats
@@ -63,15 +59,10 @@ def evaluate_control(
     progress: Progress = silent,
     **env: Any,
 ) -> ControlResult:
-    """Run one episode per pair.
+    """Run one episode of `ReacherGoal(**env)` per pair; `agent` None gives random torques.
 
-    Args:
-        agent: anything with `predict`; None for random torques.
-        pairs: poses.
-        seed: of target places and random torques: the same for every agent, so that episodes are paired.
-        true_state: show the agent the state instead of images (and draw none).
-        progress: wraps the iterator of episodes.
-        **env: of `ReacherGoal` (`profile`, `target`, `success`, `pixels`).
+    `seed` sets target places and random torques. It is the same for every agent, so that episodes are paired. With
+    `true_state` the agent sees the state, and no images are drawn.
     """
     base = ReacherGoal(**({**env, "pixels": False} if true_state else env))
     world: gym.Env[Any, Any] = TrueStateObservation(base) if true_state else base
@@ -80,7 +71,7 @@ def evaluate_control(
 
 
 def measure(runs: Iterable[Trajectories]) -> ControlResult:
-    """Cost and end of episodes of `ReacherGoal`, taken one by one: frames need not all fit in memory."""
+    """Cost and end of episodes of `ReacherGoal`, taken one by one, so frames need not all fit in memory."""
     costs, tips, success, reached = [], [], [], []
     for run in runs:
         for k in range(len(run)):
@@ -95,11 +86,11 @@ def measure(runs: Iterable[Trajectories]) -> ControlResult:
 
 @dataclass(frozen=True)
 class ControlSummary:
-    """One row of a table: an agent over N paired episodes against the true-state clipped LQR.
+    """One row of a table: an agent over N episodes, against the true-state clipped LQR on the same pairs.
 
-    `cost_ratio_mean` averages the episodes' own ratios. Where an agent fails, that mean hangs on the few episodes whose
-    start is near the goal, where the reference pays next to nothing: `E[1 / d^2]` diverges for poses in the plane.
-    `cost_ratio_total`, all costs over all of the reference's, has no such trouble.
+    `cost_ratio_mean` averages the episodes' own ratios. If an agent fails, the few episodes that start near their goal
+    dominate it, since the reference pays little there. (`E[1 / d^2]` diverges for poses in the plane.)
+    `cost_ratio_total`, the ratio of the summed costs, has no such trouble.
     """
 
     name: str
@@ -119,16 +110,13 @@ class ControlSummary:
 
 
 def cost_ratios(result: ControlResult, reference: ControlResult) -> Floats:
-    """(N,) cost of every episode over the reference's; NaN where start and goal are one and the reference's is zero."""
+    """(N,) cost of each episode over the reference's; NaN where the latter is zero (the start is the goal)."""
     possible = reference.cost > 1e-9
     return np.divide(result.cost, reference.cost, out=np.full_like(result.cost, np.nan), where=possible)
 
 
 def summarise(name: str, result: ControlResult, reference: ControlResult) -> ControlSummary:
-    """Summarise an agent's episodes against the reference's on the same pairs.
-
-    Cost ratios are per episode; an episode whose start is its goal has no ratio and is left out of them.
-    """
+    """Compare an agent's episodes with the reference's on the same pairs; ratios leave out starts at the goal."""
     ratio = cost_ratios(result, reference)
     kept = np.isfinite(ratio)
     ratio = ratio[kept]

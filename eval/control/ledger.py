@@ -1,4 +1,4 @@
-"""The cost ledger: where the cost of a closed loop comes from, exactly, for any policy and any plant."""
+"""The cost ledger: an exact breakdown of the cost of a closed loop, for any policy and any plant."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from worldplan.planning.lqr import LQRSolution
 
 @dataclass(frozen=True)
 class CostLedger:
-    """`cost = initial - tail + policy + model`: an identity, whatever the actions and the plant were.
+    """`cost = initial - tail + policy + model`: an identity, for any actions and any plant.
 
-    With errors `e_t = x_t - x_goal`, `V(e) = e' P e`, `M = R + B' P B` and what the model did not foresee,
-    `r_t = e_{t+1} - A e_t - B u_t`, the Riccati equation of P makes each step an identity,
-    `e_t' W e_t + u_t' R u_t + V(A e_t + B u_t) = V(e_t) + |u_t + K e_t|_M^2`, and the sum over the steps telescopes.
+    Let `e_t = x_t - x_goal`, `V(e) = e' P e`, `M = R + B' P B` and the model error `r_t = e_{t+1} - A e_t - B u_t`. By
+    the Riccati equation of P, `e_t' W e_t + u_t' R u_t + V(A e_t + B u_t) = V(e_t) + |u_t + K e_t|_M^2`. The sum over
+    steps telescopes.
 
     Attributes:
-        initial: `V(e_0)`, what the optimum of the model would cost from the start on.
+        initial: `V(e_0)`, what the model's optimum would cost from the start.
         tail: `V(e_T)`, what it would still cost after the last step.
-        policy: `sum_t |u_t + K e_t|_M^2 >= 0`, the price of other actions than the optimum's.
-        model: `sum_t 2 r_t' P (A e_t + B u_t) + r_t' P r_t`, the price (or gain) of a plant other than the model. A
-            goal that is no rest point of the model (`A x_goal + c != x_goal`) counts here.
-        cost: `sum_{t < T} e_t' W e_t + u_t' R u_t`, as it was paid.
+        policy: `sum_t |u_t + K e_t|_M^2 >= 0`, the price of actions other than the optimum's.
+        model: `sum_t 2 r_t' P (A e_t + B u_t) + r_t' P r_t`, the price (or gain) of model errors. A goal that is no
+            rest point of the model (`A x_goal + c != x_goal`) counts here.
+        cost: `sum_{t < T} e_t' W e_t + u_t' R u_t`, as paid.
     """
 
     initial: float
@@ -42,17 +42,17 @@ class CostLedger:
 
     @property
     def residual(self) -> float:
-        """`|total - cost|` over the largest entry; rounding, unless P or K is not the solution."""
+        """`|total - cost|` over the largest entry: rounding alone, if P and K are the solution."""
         largest = max(abs(entry) for entry in asdict(self).values())
         return abs(self.total - self.cost) / largest if largest > 0 else 0.0
 
     @property
     def loss(self) -> float:
-        """`cost + tail - initial`: paid beyond the optimum of the model, if that takes over after the last step."""
+        """`cost + tail - initial`: the excess over the model's optimum, if that takes over after the last step."""
         return self.cost + self.tail - self.initial
 
     def times(self, factor: float) -> CostLedger:
-        """The same in other units of cost."""
+        """The ledger in other units of cost."""
         return CostLedger(**{name: factor * entry for name, entry in asdict(self).items()})
 
 
@@ -60,10 +60,10 @@ def cost_ledger(lqr: LQRSolution, states: ArrayLike, actions: ArrayLike, goal: A
     """Account for the cost of one episode, or for the sum of several.
 
     Args:
-        lqr: of an infinite horizon: A, B, W, R, P and K.
-        states: (..., T + 1, d) as the plant went through them.
-        actions: (..., T, m) as the plant got them, clipped or not.
-        goal: (..., n) or (..., d), one for each episode or one for all.
+        lqr: solution of an infinite horizon.
+        states: (..., T + 1, d) of the plant.
+        actions: (..., T, m) that the plant received, clipped or not.
+        goal: (..., n) or (..., d), one per episode or one for all.
 
     Raises:
         InvalidInput: a finite horizon, shapes that do not fit, or entries that are not finite.

@@ -1,14 +1,14 @@
 """Open-loop control cost of an encoder, as published: plan in the latent, decode the plan, cost the joint path.
 
-Klindt, LeCun, Balestriero (2026, arXiv 2605.26379) encode start and goal, take the straight line between the two
-latents, decode each of its points by the nearest of a library of encoded frames whose angles are known, and divide the
-cost of the joint path by that of the straight line in joint space. Here the ends are the true ones, the cost is also
-divided by that of the cheapest path (the straight line is not the cheapest), the library is swept, and beside each
-number stands what the true angles themselves get with the same library: the floor that decoding sets.
+Klindt, LeCun and Balestriero (2026, arXiv 2605.26379) plan by the straight line between the latents of start and goal.
+They decode each point by the nearest of a library of encoded frames with known angles. They divide the cost of the
+joint path by that of the straight line in joint space. Here the ends are the true poses. Costs are also divided by that
+of the cheapest path, which the straight line is not. Libraries of several sizes are used. The true angles, decoded with
+the same library, give the floor: the error of decoding alone.
 
-What it cannot see: line and optimum are preserved by every affine map (see `paths`), so that a rotated and a sheared
-latent differ in their nearest neighbours only, and not at all in the limit of a large library. It tells a bent latent
-from a straight one; `evaluate_control` tells whether one can control with it.
+Every affine map preserves line and optimum (see `paths`). A rotated and a sheared latent therefore differ only in their
+nearest neighbours, and not at all in the limit of a large library. The measure tells a bent latent from a straight one;
+`evaluate_control` tells whether one can control with it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from worldplan.provenance import plain
 PLANS: dict[str, Callable[..., Floats]] = {"line": straight_line, "optimum": cheapest_path}
 ORACLE = "true angles"
 _SAME = 1e-9  # squared distance, rad^2, below which a start is its goal
-_TRIED = 16  # frames that are encoded twice, to see whether an encoder answers alike
+_TRIED = 16  # frames encoded twice, to check that an encoder is deterministic
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class OpenLoopRow:
     """One plan, decoded with one library.
 
     Attributes:
-        latent: whose: the encoder's name, or `true angles`.
-        plan: in the latent: `line` (as published) or `optimum`.
-        library: frames to decode with.
+        latent: the encoder's name, or `true angles`.
+        plan: `line` (as published) or `optimum`.
+        library: number of frames to decode with.
         to_line: cost over that of the straight line in joint space.
         to_optimum: cost over that of the cheapest joint path; never below 1.
     """
@@ -57,15 +57,7 @@ class OpenLoopRow:
 
 @dataclass(frozen=True)
 class OpenLoopReport:
-    """What `open_loop_cost` found.
-
-    Attributes:
-        pairs: of start and goal.
-        points: of a path, both ends included.
-        seed: of poses, library and target places.
-        profile: look of the frames.
-        rows: by library and plan, the encoder first and the true angles after it.
-    """
+    """Result of `open_loop_cost`; rows are by library and plan, the encoder's before the true angles'."""
 
     pairs: int
     points: int
@@ -80,7 +72,7 @@ class OpenLoopReport:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What one latent space offers: N encoded starts and goals to plan between, L encoded library frames (·, n)."""
+    """Encoded starts (N, n) and goals (N, n) to plan between, and encoded library frames (L, n)."""
 
     starts: Floats
     goals: Floats
@@ -98,16 +90,10 @@ class Query:
 
 
 def decode_paths(latent: Query, truth: Query, plan: str, points: int) -> Floats:
-    """Plan between encoded ends and read the plan back as joint angles.
+    """Plan in the latent and decode the plan: joint angles (N, points, 2), radians.
 
-    Args:
-        latent: starts, goals and library as an encoder sees them.
-        truth: the same in joint angles, radians.
-        plan: `line` or `optimum`.
-        points: T.
-
-    Returns:
-        (N, T, 2) joint angles: the true start, the T - 2 nearest poses of the library, the true goal.
+    The ends are the true start and goal; between them stand the nearest poses of the library. `truth` holds the joint
+    angles of `latent`, radians. `plan` is `line` or `optimum`.
 
     Raises:
         InvalidInput: latents and angles are not of the same frames.
@@ -125,15 +111,9 @@ def decode_paths(latent: Query, truth: Query, plan: str, points: int) -> Floats:
 def open_loop_rows(
     latent: Query, truth: Query, name: str, points: int, libraries: Sequence[int], seed: int = 0
 ) -> list[OpenLoopRow]:
-    """Rows of the report from latents and angles alone; nothing is rendered.
+    """Rows of the report from latents and their joint angles (`truth`, radians); nothing is rendered.
 
-    Args:
-        latent: starts, goals and library as an encoder sees them.
-        truth: the same in joint angles, radians.
-        name: of the latent.
-        points: T.
-        libraries: how many of the library's first frames to decode with.
-        seed: of the bootstrap over pairs.
+    `libraries` says how many of the library's first frames to decode with. `seed` is that of the bootstrap over pairs.
 
     Raises:
         InvalidInput: the library is too small, or every start is its goal.
@@ -155,19 +135,18 @@ def open_loop_rows(
 
 
 def largest(rows: Sequence[OpenLoopRow], plan: str) -> OpenLoopRow:
-    """The row of a plan that was decoded with the largest library."""
+    """The plan's row with the largest library."""
     return max((row for row in rows if row.plan == plan), key=lambda row: row.library)
 
 
 @dataclass(frozen=True)
 class OpenLoopTask:
-    """What is asked of encoders; `draw` renders it, once for all of them.
+    """The task set to encoders; `draw` renders it, once for all of them.
 
-    Poses of pairs and library are N(0, 1), clipped to +-2.4 rad; a target sphere stands at a random place, the same for
-    the start and the goal of a pair.
+    Poses of pairs and library are N(0, 1), clipped to +-2.4 rad. The target sphere has a random place, the same for the
+    start and the goal of a pair.
 
     Args:
-        pairs: of start and goal.
         points: T, of a path; both ends included.
         libraries: numbers of frames to decode with; the smaller libraries are part of the larger.
         seed: of poses, target places and bootstrap.
@@ -193,18 +172,15 @@ class OpenLoopTask:
         object.__setattr__(self, "libraries", sizes)
 
     def rows(self, latent: Query, name: str) -> list[OpenLoopRow]:
-        """Rows of what an encoder makes of `Scene.frames`."""
+        """Rows of an encoder's latents of `Scene.frames`."""
         return open_loop_rows(latent, self._poses()[0], name, self.points, self.libraries, self.seed)
 
     def floor(self) -> list[OpenLoopRow]:
-        """Rows of the true angles, and so of an ideal encoder, for a rotation decodes alike; nothing is rendered."""
+        """Rows of the true angles, and of any rotation of them: an ideal encoder. Nothing is rendered."""
         return self.rows(self._poses()[0], ORACLE)
 
     def draw(self, render: Callable[..., Frames] = render_frames) -> Scene:
-        """Render it.
-
-        Args:
-            render: joint angles, targets (or None) and profile to frames.
+        """Render the task; `render` maps joint angles, targets (or None) and profile to frames.
 
         Raises:
             RenderingUnavailable: no OpenGL here.
@@ -226,20 +202,14 @@ class OpenLoopTask:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A task, drawn.
-
-    Attributes:
-        task: what is asked.
-        truth: its poses, radians.
-        frames: of starts, goals and library, (·, 64, 64, 3) each.
-    """
+    """A rendered task: poses in radians, and frames (·, 64, 64, 3) of starts, goals and library."""
 
     task: OpenLoopTask
     truth: Query
     frames: tuple[Frames, Frames, Frames]
 
     def report(self, encoder: Encoder) -> OpenLoopReport:
-        """`open_loop_cost` of an encoder, on frames that are there already."""
+        """`open_loop_cost` of an encoder, on these frames."""
         encode(encoder, self.frames[-1][:_TRIED], twice=True)
         latent = Query(*(np.asarray(encoder(batch)) for batch in self.frames))
         if np.ptp(latent.library, axis=0).max() == 0:
@@ -263,17 +233,8 @@ def open_loop_cost(
 ) -> OpenLoopReport:
     """Open-loop control cost of an encoder, beside the floor that the same library sets for the true angles.
 
-    Of several encoders on the same frames: `scene = OpenLoopTask(...).draw()`, then `scene.report(encoder)` of each.
-
-    Args:
-        encoder: any map of frames with `latent_dim`.
-        pairs: as in `OpenLoopTask`, like all that follow.
-        points: of a path.
-        libraries: numbers of frames to decode with.
-        seed: of all that is drawn.
-        profile: look of the frames.
-        target: target sphere.
-        render: see `OpenLoopTask.draw`.
+    Options are those of `OpenLoopTask` and its `draw`. For several encoders on the same frames, use
+    `scene = OpenLoopTask(...).draw()`, then `scene.report(encoder)` of each.
 
     Raises:
         InvalidInput: a number is out of range, or the encoder gives no latents.

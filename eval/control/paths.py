@@ -1,11 +1,11 @@
-"""Paths of T points between two latents: the constant-speed straight line, and what it is not, the cheapest path.
+"""Paths of T points between two latents: the straight line at constant speed, and the cheapest path.
 
-`J(x) = sum_t ||x_t - goal||^2 + sum_t ||x_{t+1} - x_t||^2`, the ends x_0 = start and x_{T-1} = goal fixed, is the
-control cost of Klindt, LeCun, Balestriero (2026, arXiv 2605.26379), who plan by the straight line. With T = 8 points it
-costs 3.00 d^2, d the distance of the ends; the minimiser, which hurries at first, costs 1.618 d^2.
+The cost is `J(x) = sum_t ||x_t - goal||^2 + sum_t ||x_{t+1} - x_t||^2` with fixed ends x_0 = start, x_{T-1} = goal.
+Klindt, LeCun and Balestriero (2026, arXiv 2605.26379) use it as the control cost and plan by the straight line. For T =
+8 and ends at distance d, the line costs 3.00 d^2. The minimiser, faster at first, costs 1.618 d^2.
 
-Both paths lie on the segment between the ends, at fractions that depend on T alone: an affine map of the space takes
-each of them to itself. Only what reads a path back to joint angles can tell a rotated latent from a sheared one.
+Both paths lie on the segment between the ends, at fractions that depend on T alone, so affine maps preserve them. Only
+decoding to joint angles can tell a rotated latent from a sheared one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,7 @@ from worldplan.errors import InvalidInput
 
 
 def straight_line(start: ArrayLike, goal: ArrayLike, points: int = 8) -> Floats:
-    """Points on the line from start to goal, equally far apart.
-
-    Args:
-        start: (..., n).
-        goal: (..., n).
-        points: T >= 2, the ends included.
-
-    Returns:
-        (..., T, n).
+    """Equally spaced points (..., points, n) on the line from start (..., n) to goal (..., n), both ends included.
 
     Raises:
         InvalidInput: shapes differ, an entry is not finite, or there are fewer than two points.
@@ -42,21 +34,13 @@ def straight_line(start: ArrayLike, goal: ArrayLike, points: int = 8) -> Floats:
 
 
 def cheapest_path(start: ArrayLike, goal: ArrayLike, points: int = 8) -> Floats:
-    """The path of least `path_cost` from start to goal.
+    """The path (..., points, n) of least `path_cost` from start (..., n) to goal (..., n), both ends included.
 
-    With `x_t = goal + c_t (start - goal)` the cost is `d^2 (sum c_t^2 + sum (c_{t+1} - c_t)^2)`; its gradient vanishes
+    With `x_t = goal + c_t (start - goal)` the cost is `d^2 (sum c_t^2 + sum (c_{t+1} - c_t)^2)`. Its gradient vanishes
     where `3 c_t = c_{t-1} + c_{t+1}`, `c_0 = 1`, `c_{T-1} = 0`: a tridiagonal, positive definite system.
 
-    Args:
-        start: (..., n).
-        goal: (..., n).
-        points: T >= 2, the ends included.
-
-    Returns:
-        (..., T, n).
-
     Raises:
-        InvalidInput: shapes differ, an entry is not finite, or there are fewer than two points.
+        InvalidInput: as for `straight_line`.
 
     Example:
         >>> path = cheapest_path([1.0], [0.0], points=8)
@@ -69,15 +53,15 @@ def cheapest_path(start: ArrayLike, goal: ArrayLike, points: int = 8) -> Floats:
     if len(share) > 2:
         bands = np.full((3, len(share) - 2), -1.0)  # above the diagonal, on it, and below
         bands[1] = 3.0
-        share[1:-1] = solve_banded((1, 1), bands, share[:-2])  # the start, share[0], stands on the first row's right
+        share[1:-1] = solve_banded((1, 1), bands, share[:-2])  # share[0] is the first row's right-hand side
     return _along(start, goal, share)
 
 
 def path_cost(path: ArrayLike) -> Floats:
-    """`sum_t ||x_t - x_{T-1}||^2 + sum_t ||x_{t+1} - x_t||^2`: (...) for a path (..., T, n) that ends at its goal.
+    """`sum_t ||x_t - x_{T-1}||^2 + sum_t ||x_{t+1} - x_t||^2`: (...) for paths (..., T, n) that end at their goal.
 
     Raises:
-        InvalidInput: the path is no array (..., T, n) of finite numbers with T >= 2.
+        InvalidInput: no array (..., T, n) of finite numbers with T >= 2.
     """
     path = finite_array("path", path)
     if path.ndim < 2 or path.shape[-2] < 2:
@@ -100,7 +84,7 @@ def _count(points: int) -> int:
 
 
 def _along(start: Floats, goal: Floats, share: Floats) -> Floats:
-    """`goal + c_t (start - goal)` for the shares c (T,), the ends exactly."""
+    """`goal + c_t (start - goal)` for the shares c (T,), with exact ends."""
     path = goal[..., None, :] + share[:, None] * (start - goal)[..., None, :]
     path[..., 0, :] = start
     return path

@@ -1,4 +1,4 @@
-"""How long one control step takes, beside the bare network on the same frame."""
+"""Time of one control step, beside the bare network's on the same frame."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
 from worldplan.learning.network import to_input
 
-_WARM_UP = 10  # steps that are not counted
+_WARM_UP = 10  # untimed steps
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """Median milliseconds of one control step, beside those of the bare network on the same frame.
+    """Median milliseconds over `steps` control steps.
 
     Attributes:
         predict_ms: `predict` on a rendered frame: encode, estimate, plan.
         forward_ms: the network alone, on its prepared input.
-        steps: how many were timed.
     """
 
     predict_ms: float
@@ -40,13 +39,10 @@ class StepTime:
 
 
 def time_steps(agent: PlanningAgent, frames: NDArray[np.uint8], goal: NDArray[np.uint8], steps: int = 300) -> StepTime:
-    """Replay an episode's frames through `predict`, each one also through the bare network, in turn.
+    """Time `predict` and the bare network in turn, on frames (T, 64, 64, 3) of an episode and a goal (64, 64, 3).
 
-    Args:
-        agent: with a worldplan encoder; for another one the forward pass is the encoder's call.
-        frames: (T, 64, 64, 3), already rendered, so that no renderer is timed.
-        goal: (64, 64, 3) image.
-        steps: how many steps to time.
+    Frames are rendered already, so that no renderer is timed. If the encoder has no `network`, its call is the forward
+    pass.
 
     Raises:
         InvalidInput: no steps or no frames.

@@ -1,4 +1,4 @@
-"""One picture of how trajectories differ from the Gaussian world: a column for each set of data."""
+"""One picture of how trajectories differ from the Gaussian world: a column for each dataset."""
 
 from __future__ import annotations
 
@@ -31,13 +31,8 @@ TICKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 def figure(diagnostics: Sequence[TrajectoryDiagnostics], samples: Mapping[str, ArrayLike], path: Path | str) -> None:
     """Write a PNG: histograms of both joints with the Gaussian of equal mean and sd, joint density, autocorrelation.
 
-    Args:
-        diagnostics: one for each column.
-        samples: pooled joint angles (N, 2) for the name of each, radians.
-        path: of the PNG, written whole or not at all.
-
-    Raises:
-        InvalidInput: no diagnostics, two of one name, or a name without finite angles (N, 2).
+    `samples` has pooled joint angles (N, 2), radians, for each name in `diagnostics`. The file is written whole or not
+    at all. Raises InvalidInput without diagnostics, for two of one name, or for a name without such finite angles.
     """
     if not diagnostics or len({d.name for d in diagnostics}) < len(diagnostics):
         raise InvalidInput(f"need diagnostics with a name of their own each, got {[d.name for d in diagnostics]}")
@@ -152,7 +147,7 @@ def _memory(axes: Axes, d: TrajectoryDiagnostics, low: float) -> None:
 
 
 def _legend(drawing: Figure) -> None:
-    """What no column says twice: two lines at the foot."""
+    """Two lines at the foot that hold for all columns."""
     laws = [
         Line2D([], [], color="0.15", lw=1.4, label="Gaussian of equal mean and covariance (1 and 2 sd)"),
         Line2D([], [], color=RED, lw=1.0, ls=":", label="±π (shoulder), ±160° (wrist)"),

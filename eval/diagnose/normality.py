@@ -1,7 +1,7 @@
 """How far joint-angle trajectories are from the Gaussian world: moments, wrapping, memory, tests of normality.
 
-Rows of an episode depend on each other. Intervals are therefore bootstrapped over whole episodes, and the tests, which
-ask for independent rows, see one row of each episode, at a random time.
+Rows of an episode depend on each other. Intervals are therefore bootstrapped over whole episodes. The tests need
+independent rows, so they see one row of each episode, at a random time.
 """
 
 from __future__ import annotations
@@ -34,22 +34,21 @@ class JointDiagnostics:
     """One joint over all episodes.
 
     Attributes:
-        mean: of the pooled angles, radians.
+        mean: mean of the pooled angles, radians.
         sd: standard deviation, radians.
         skewness: 0 for a Gaussian.
         excess_kurtosis: 0 for a Gaussian, -1.2 for a uniform law, -2 for two points.
         beyond: share of angles with `|theta|` past `JOINT_RANGE`: pi for the shoulder, where images wrap; 160 degrees
             for the wrist, where its (soft) stop is.
-        effective_size: number of independent rows that would give the mean the same variance: pooled variance over
-            the variance of the mean, estimated from the scatter of the episodes' sums. At most the number of rows;
-            E - 1 for E episodes of equal length that stand still.
+        effective_size: number of independent rows that would give the mean the same variance, estimated from the
+            scatter of the episodes' sums. At most the number of rows; E - 1 for E episodes of equal length that stand
+            still.
         epps_pulley: statistic of the thinned and standardised angles.
-        epps_pulley_p: its p-value.
-        autocorrelation: at lags 1, 2, ... of angles around the pooled mean (`autocorrelation`): the correlation of
-            the two ends of a pair. Near 1 wherever episodes stay near poses of their own.
-        autocorrelation_within: the same around the mean of each episode: memory of the motion alone. Estimated means
-            bias it downwards, by about (1 + 2 sum of the autocorrelations) / steps.
-        action_autocorrelation: of the actions around their pooled mean, if given.
+        autocorrelation: at lags 1, 2, ... around the pooled mean. Near 1 wherever episodes stay near poses of their
+            own.
+        autocorrelation_within: the same around each episode's mean: memory of the motion alone. Estimated means bias it
+            downwards, by about (1 + 2 sum of the autocorrelations) / steps.
+        action_autocorrelation: autocorrelation of the actions around their pooled mean, if given.
     """
 
     mean: Estimate
@@ -69,8 +68,8 @@ class JointDiagnostics:
 class TrajectoryDiagnostics:
     """How non-Gaussian a set of trajectories is; intervals are 95% percentile bootstraps over episodes.
 
-    `episodes` is also the number of rows that the tests of normality see (of `rows` in all); `henze_zirkler` and its
-    p-value are of both joints together.
+    The tests of normality see one of the `rows` in each episode. `henze_zirkler` and its p-value are for both joints
+    together.
     """
 
     name: str
@@ -97,17 +96,16 @@ def diagnose(
 ) -> TrajectoryDiagnostics:
     """Measure how far trajectories are from a stationary Gaussian.
 
+    Raises InvalidInput for fewer than `FEWEST` episodes, wrong shapes, or numbers that are not finite. It also does for
+    episodes of `max_lag` rows or fewer, and for joints (or actions) that do not move.
+
     Args:
         episodes: joint angles (T + 1, 2) each, radians, unwrapped; T may differ.
-        name: of the data, for tables and figures.
+        name: name of the data, for tables and figures.
         actions: (T, 2) each, or None.
-        max_lag: the longest lag of the autocorrelations, in steps.
-        seed: of the bootstrap, the thinning and the null distribution, which draw from streams of their own.
-        count: bootstrap resamples, and samples of the null distribution: p-values end at 1 / (count + 1).
-
-    Raises:
-        InvalidInput: fewer than `FEWEST` episodes, other shapes, numbers that are not finite, episodes of `max_lag`
-            rows or fewer, or joints (or actions) that do not move.
+        max_lag: longest lag of the autocorrelations, in steps.
+        seed: seed for the bootstrap, the thinning and the null distribution, which draw from separate streams.
+        count: bootstrap resamples, and samples of the null distribution: p-values are at least 1 / (count + 1).
     """
     positive_int("max_lag", max_lag), positive_int("count", count)
     angles = _checked("episodes", episodes, max_lag)
@@ -142,13 +140,9 @@ def ou_episodes(
 ) -> list[Floats]:
     """Trajectories of the Ornstein-Uhlenbeck world: `z_{t+1} = rho z_t + sqrt(1 - rho^2) eta`, `theta = scale * z`.
 
-    Stationary from the first row, correlation rho^k at lag k: a sequence whose neighbours are pairs of `OUWorld`.
-
-    Returns:
-        Joint angles (steps + 1, 2) of each episode, radians; episode k is the same however many there are.
-
-    Raises:
-        InvalidInput: no episodes, no steps, rho outside (0, 1), or scales that are not two positive angles.
+    They are stationary from the first row, with correlation rho^k at lag k; neighbours are pairs of `OUWorld`. Returns
+    joint angles (steps + 1, 2) of each episode, radians; episode k is the same however many there are. Raises
+    InvalidInput without episodes or steps, for rho outside (0, 1), or for scales that are not two positive angles.
     """
     positive_int("episodes", episodes), positive_int("steps", steps)
     OUWorld(rho=rho, scale=scale)  # checks both
@@ -159,13 +153,11 @@ def ou_episodes(
 
 
 def autocorrelation(series: Sequence[Floats], max_lag: int) -> Floats:
-    """Autocorrelation (d, max_lag) of sequences (T, d) at lags 1 ... max_lag, pooled, around the mean of all rows.
+    """Pooled autocorrelation (d, max_lag) of sequences (T, d) at lags 1 ... max_lag, around the mean of all rows.
 
-    `r(k) = sum x_t x_{t+k} / sqrt(sum x_t^2 sum x_{t+k}^2)`, each sum over all pairs k apart in a sequence: the
-    correlation of the positive pairs at stride k, in [-1, 1] also where sequences are not stationary.
-
-    Raises:
-        InvalidInput: a column that does not vary.
+    `r(k) = sum x_t x_{t+k} / sqrt(sum x_t^2 sum x_{t+k}^2)`, each sum over all pairs k apart in a sequence. This is the
+    correlation of the positive pairs at stride k. It lies in [-1, 1] even where sequences are not stationary. Raises
+    InvalidInput if a column does not vary.
     """
     mean = np.concatenate(series).mean(axis=0)
     lengths = np.array([len(rows) for rows in series])
@@ -186,12 +178,9 @@ def autocorrelation(series: Sequence[Floats], max_lag: int) -> Floats:
 def epps_pulley_test(sample: Floats, count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Test of normality with unknown mean and variance for each column of (N, S) independent rows.
 
-    The statistic of Epps and Pulley 1983 (`gaussianity.epps_pulley`) of the standardised column, whose null
-    distribution then depends on N alone: p-value `(1 + #{null >= statistic}) / (1 + count)` over `count` Gaussian
-    samples that are standardised alike.
-
-    Returns:
-        Statistics (S,) and p-values (S,).
+    Columns are standardised, so the null distribution of the statistic (`gaussianity.epps_pulley`) depends on N alone.
+    It is sampled from `count` Gaussian columns that are standardised alike. Returns statistics (S,) and p-values (S,),
+    `(1 + #{null >= statistic}) / (1 + count)`.
     """
     statistics = _standard_epps_pulley(sample)
     null = np.empty(count)
@@ -211,17 +200,14 @@ def _standard_epps_pulley(sample: Floats) -> Floats:
 def henze_zirkler(sample: Floats) -> tuple[float, float]:
     """Multivariate test of normality with unknown mean and covariance on (N, d) independent rows.
 
-    With `D_ij` the squared Mahalanobis distance (covariance over N) of two rows and `D_i` of a row from the mean,
-    `beta = (N (2 d + 1) / 4)^(1 / (d + 4)) / sqrt(2)`,
-    `HZ = sum_ij exp(-beta^2 D_ij / 2) / N - 2 (1 + beta^2)^(-d/2) sum_i exp(-beta^2 D_i / (2 (1 + beta^2)))
-    + N (1 + 2 beta^2)^(-d/2)`; lognormal under normality, with the moments of Henze and Zirkler 1990 (Communications
-    in Statistics 19, 3595-3617, theorem 3.2). Affine maps of the sample change nothing.
+    `D_ij` is the squared Mahalanobis distance (covariance over N) of two rows, and `D_i` that of a row from the mean.
+    With `b = beta^2 = (N (2 d + 1) / 4)^(2 / (d + 4)) / 2`, the statistic is
 
-    Returns:
-        The statistic and its p-value.
+        HZ = sum_ij exp(-b D_ij / 2) / N - 2 (1 + b)^(-d/2) sum_i exp(-b D_i / (2 (1 + b))) + N (1 + 2 b)^(-d/2).
 
-    Raises:
-        InvalidInput: the covariance is singular.
+    Affine maps do not change it. Its p-value is that of a lognormal law with the moments of Henze and Zirkler 1990
+    (Communications in Statistics 19, 3595-3617, theorem 3.2). Returns statistic and p-value. Raises InvalidInput if the
+    covariance is singular.
     """
     n, d = sample.shape
     centred = sample - sample.mean(axis=0)
@@ -263,7 +249,7 @@ def _checked(what: str, series: Sequence[ArrayLike], max_lag: int) -> list[Float
 
 
 def _moments(angles: list[Floats], rng: np.random.Generator, count: int) -> list[dict[str, Estimate]]:
-    """The first fields of each joint's `JointDiagnostics`, by name."""
+    """The fields of `JointDiagnostics` that are moments, by name, for each joint."""
     pooled = np.concatenate(angles)
     centre, scale = pooled.mean(axis=0), pooled.std(axis=0)
     if not (scale > STILL).all():

@@ -1,4 +1,4 @@
-"""How far recorded episodes are from the Gaussian world: diagnostics of several datasets side by side."""
+"""Diagnostics of several datasets side by side: how far recorded episodes are from the Gaussian world."""
 
 from __future__ import annotations
 
@@ -23,15 +23,9 @@ def diagnose_datasets(
 ) -> list[TrajectoryDiagnostics]:
     """Diagnose the poses of datasets, beside Ornstein-Uhlenbeck episodes of as many poses as the first has.
 
-    Args:
-        folders: datasets of episodes.
-        out: receives `diagnostics.json` and `diagnostics.png`.
-        rho: autocorrelation of the Ornstein-Uhlenbeck episodes at one step.
-        max_lag: largest lag, steps; None for 64, or what the shortest episodes have.
-        seed: of what is drawn for the tests.
-
-    Returns:
-        The diagnostics, the Ornstein-Uhlenbeck episodes' first.
+    `out` receives `diagnostics.json` and `diagnostics.png`. `rho` is the autocorrelation of the Ornstein-Uhlenbeck
+    episodes at one step; their diagnostics come first in the result. Without `max_lag` the largest lag is 64 steps, or
+    what the shortest episodes have.
 
     Raises:
         InvalidInput: no dataset, too few episodes or too short ones.
@@ -65,7 +59,7 @@ def diagnose_datasets(
 
 
 def diagnosis_table(found: Sequence[TrajectoryDiagnostics]) -> Table:
-    """One row a set of episodes; where two numbers stand: shoulder / wrist."""
+    """One row for each set of episodes."""
     rows = [
         [
             d.name,

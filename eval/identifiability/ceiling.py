@@ -1,4 +1,4 @@
-"""How much of a Gaussian angle an image can tell at best."""
+"""The best R2 with which an image can tell a Gaussian angle."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ _WIDEST = 20.0  # radians; beyond it an image tells nothing: R2 ~ 2 scale^2 exp(
 def bayes_ceiling(scale: float, kind: str = "unwrapped") -> float:
     """Best R2 that any function of an image can reach on one joint angle `theta ~ N(0, scale^2)`, radians.
 
-    An image shows theta modulo 2 pi. With "unwrapped" labels the best guess is the posterior mean over
-    `theta + 2 pi k`, so that `R2 = 1 - E var(theta | theta mod 2 pi) / scale^2`. "wrapped" and "sincos" labels are
-    functions of the image: their ceiling is 1.
-
-    This holds for both joints of the Reacher: the wrist's limit of 160 degrees binds the simulator, not the renderer,
-    which draws a pose of any angle. For two joints of one scale it is also the ceiling of the total R2.
+    An image shows theta modulo 2 pi. For "unwrapped" labels the best guess is the posterior mean over `theta + 2 pi k`,
+    so `R2 = 1 - E var(theta | theta mod 2 pi) / scale^2`. "wrapped" and "sincos" labels are functions of the image:
+    their ceiling is 1. This holds for both joints of the Reacher: the wrist's limit of 160 degrees binds the simulator,
+    not the renderer. For two joints of one scale it is also the ceiling of the total R2.
 
     Raises:
         InvalidInput: the scale is not positive and finite.

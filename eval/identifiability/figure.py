@@ -20,13 +20,10 @@ LEAST = 1e-5  # errors below are drawn there, for the axis is logarithmic
 
 
 def draw_identifiability(reports: Mapping[str, IdentifiabilityReport]) -> bytes:
-    """A PNG with a line for each encoder, the first on top.
+    """A PNG with a line for each encoder, the first on top. Raises InvalidInput without encoders.
 
-    Left: R2 of joint angles from the latent, by kind of label, and the ceiling of unwrapped ones. Middle: shares of the
-    latent's variance by Hermite degree. Right: measured distance from a rotation, and its bound by Theorem 3.
-
-    Raises:
-        InvalidInput: no encoder.
+    Left: R2 of joint angles from the latent, by kind of label, and the ceiling of unwrapped labels. Middle: shares of
+    the latent's variance by Hermite degree. Right: measured distance from a rotation, and its bound by Theorem 3.
     """
     if not reports:
         raise InvalidInput("no encoder to draw")

@@ -1,6 +1,6 @@
-"""Which share of a latent's variance is a polynomial of which degree of the true state, in the Gaussian world.
+"""Shares of a latent's variance that are polynomials of each degree of the true state, in the Gaussian world.
 
-Products of normalised Hermite polynomials are an orthonormal basis of functions of `z ~ N(0, I)`, and the
+Products of normalised Hermite polynomials are an orthonormal basis of functions of `z ~ N(0, I)`. The
 Ornstein-Uhlenbeck channel attenuates those of total degree d by `rho^d`: every share beyond degree 1 costs alignment
 (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379, Theorem 1).
 """
@@ -23,14 +23,9 @@ from worldplan.eval.statistics.estimate import Estimate
 
 
 def hermite_features(z: Floats, degree: int) -> Floats:
-    """All products `prod_i He_{k_i}(z_i) / sqrt(k_i!)` of total degree `sum k_i = degree`.
+    """All products `prod_i He_{k_i}(z_i) / sqrt(k_i!)` of total degree `sum k_i = degree`, at least 1, for z (..., n).
 
-    Args:
-        z: (..., n) standard Gaussian coordinates.
-        degree: at least 1.
-
-    Returns:
-        (..., C(n + degree - 1, degree)): mean 0, covariance I under `z ~ N(0, I)`.
+    The result (..., C(n + degree - 1, degree)) has mean 0 and covariance I under `z ~ N(0, I)`.
     """
     columns = []
     for factors in combinations_with_replacement(range(z.shape[-1]), positive_int("degree", degree)):
@@ -44,12 +39,12 @@ def hermite_features(z: Floats, degree: int) -> Floats:
 class HermiteEnergy:
     """Shares of variance by total degree of the Hermite polynomials of z; they add up to 1.
 
-    A share is estimated from two halves of the data by a product of their coefficients: what is only noise averages
-    out, so that a share may come out slightly negative.
+    A share is a product of coefficients from two halves of the data. Noise then averages out, so a share may be
+    slightly negative.
 
     Attributes:
-        by_degree: shares of the latent's total variance, degree 1 first, each with its 95% bootstrap interval.
-        rest: higher degrees and all that is no function of z.
+        by_degree: shares of the total variance, degree 1 first, each with its 95% bootstrap interval.
+        rest: higher degrees, and all that is no function of z.
         per_latent: (m, degrees + 1) shares of each coordinate's own variance, the rest last; NaN for a constant.
     """
 
@@ -59,17 +54,11 @@ class HermiteEnergy:
 
 
 def hermite_energy(h: Floats, z: Floats, *, degrees: int = 3, resamples: int = 1000, seed: int = 0) -> HermiteEnergy:
-    """Energy by Hermite degree, cross-fitted.
+    """Energy by Hermite degree up to `degrees`, cross-fitted.
 
-    Args:
-        h: (N, V, m) latents of V views of N independent sets; sets are resampled as a whole.
-        z: (N, V, n) their true states, each `N(0, I)`.
-        degrees: highest total degree that is told apart.
-        resamples: bootstrap samples.
-        seed: of the resampling.
-
-    Raises:
-        InvalidInput: too few rows for the number of polynomials, or a latent that does not vary at all.
+    The latents h (N, V, m) are V views of N independent sets, which are resampled as a whole. The true states z (N, V,
+    n) are each `N(0, I)`. Raises InvalidInput if there are too few rows for the polynomials, or if the latent does not
+    vary.
     """
     basis = [hermite_features(z, d) for d in range(1, positive_int("degrees", degrees) + 1)]
     sizes, (count, views, m) = [b.shape[-1] for b in basis], h.shape
@@ -99,7 +88,7 @@ def _over_views(moments: Floats, q: int) -> Floats:
 
 
 def _energies(first: Floats, second: Floats, sizes: list[int], m: int) -> Floats:
-    """(degrees + 1, m): the product of both halves' coefficients by degree, then the residual in the other half."""
+    """(degrees + 1, m): products of both halves' coefficients by degree, then the residual in the other half."""
     p = len(first) - m
     maps = [np.linalg.lstsq(S[:p, :p], S[:p, p:], rcond=None)[0] for S in (first, second)]
     product = maps[0] * maps[1]

@@ -1,7 +1,7 @@
 """Is the latent the true state up to a rotation? R2 both ways, and every number that the theory attaches to it.
 
-Any encoder, however it was trained, is judged in the evaluator's own Gaussian world: joint angles `theta = scale * z`,
-`z ~ N(0, I)`, in pairs of the Ornstein-Uhlenbeck channel (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379).
+However it was trained, an encoder is judged in the evaluator's own Gaussian world. Joint angles are `theta = scale * z`
+with `z ~ N(0, I)`, in pairs of the Ornstein-Uhlenbeck channel (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379).
 """
 
 from __future__ import annotations
@@ -34,17 +34,10 @@ class IdentifiabilityReport:
     """An encoder in the evaluator's Gaussian world; all numbers out of sample, intervals by bootstrap over pairs.
 
     Attributes:
-        pairs: how many there were.
-        latent_dim: m.
-        state_dim: n.
         scale: standard deviation of each joint angle, radians; `z = theta / scale`.
         labels: R2 both ways, total and per joint, by kind of label.
-        ceiling: the best R2(h -> labels) that any function of an image can reach, by kind of label.
+        ceiling: best R2(h -> labels) of any function of an image, by kind of label.
         rotation: best rotation and offset, and R2 up to them, without and with a shared monotone map.
-        linear: orthogonality error and condition number of the linear map.
-        theorem3: the measured distance to a rotation, beside its bound.
-        hermite: energy by Hermite degree.
-        spectrum: how many directions the latent uses.
     """
 
     pairs: int
@@ -76,23 +69,22 @@ def identify(
     matched: bool = False,
     draw: Draw = render_frames,
 ) -> IdentifiabilityReport:
-    """Judge an encoder on rendered pairs of poses, the target anywhere and drawn anew for each view.
+    """Judge an encoder on rendered pairs of poses; every view has its own place of the target.
+
+    Raises InvalidInput as `identify_latents` does, or if the encoder does not give one latent a frame.
 
     Args:
-        encoder: frames (T, 64, 64, 3) uint8 to latents (T, m), m not necessarily the number of joints.
-        count: pairs; twice as many frames are drawn.
-        scale: standard deviation of the joint angles, radians. At .7 an image leaves hardly a doubt about an angle.
-            An encoder trained at another scale s is at best `h = (scale / s) Q z`: its orthogonality error, eps, error
-            and bound then hold this change of units too; R2 and Hermite shares do not.
-        seed: of poses, targets and resampling.
+        encoder: maps frames (T, 64, 64, 3) uint8 to latents (T, m); m need not be the number of joints.
+        count: number of pairs; twice as many frames are drawn.
+        scale: standard deviation of the joint angles, radians. At .7 an image leaves hardly a doubt about an angle. An
+            encoder trained at another scale s is at best `h = (scale / s) Q z`. Its orthogonality error, eps, error and
+            bound then include this change of units; R2 and Hermite shares do not.
+        seed: seed for poses, targets and resampling.
         profile: look of the frames.
         rho: correlation of the pairs. At .99 the bound is vacuous, see `ApproximateIdentifiability`.
         resamples: bootstrap samples.
         matched: scale the latent to the spread of the state first, so that units are no distortion.
-        draw: joint angles (N, 2), targets (N, 3) or None, and profile to frames.
-
-    Raises:
-        InvalidInput: as `identify_latents`, or the encoder does not give one latent a frame.
+        draw: maps joint angles (N, 2), targets (N, 3) or None, and the profile to frames.
     """
     z, frames = gaussian_views(count, scale=scale, rho=rho, seed=seed, profile=profile, draw=draw)
     h = encode(encoder, frames.reshape(-1, *frames.shape[2:])).reshape(count, 2, -1)
@@ -113,9 +105,8 @@ def gaussian_views(
 ) -> tuple[NDArray[np.float64], Frames]:
     """Pairs of the evaluator's world: states z (count, 2, 2) and their frames (count, 2, 64, 64, 3).
 
-    The target sphere, `hard` or `easy`, lies somewhere else in every frame, or is `hidden`.
-
-    Several encoders can be judged on the same frames: encode, then call `identify_latents`.
+    The target sphere, `hard` or `easy`, has another place in every frame, or is `hidden`. To judge several encoders on
+    the same frames, encode them and call `identify_latents`.
     """
     rng = np.random.default_rng(seed)
     angles = OUWorld(rho=rho, scale=(scale, scale)).sample(count, rng)
@@ -135,21 +126,10 @@ def identify_latents(
     resamples: int = 1000,
     seed: int = 0,
 ) -> IdentifiabilityReport:
-    """Judge latents of pairs of states.
+    """Judge latents h, h_pair (N, m) of pairs of states z, z_pair (N, n), each `N(0, I)` and correlated by rho.
 
-    Args:
-        h: (N, m) latents of the first view.
-        h_pair: (N, m) of the second.
-        z: (N, n) states of the first view, `N(0, I)`.
-        z_pair: (N, n) of the second, correlated with the first by rho.
-        scale: radians of one unit of z, for labels that wrap.
-        rho: correlation of the pairs.
-        resamples: bootstrap samples.
-        seed: of the resampling.
-
-    Raises:
-        InvalidInput: shapes that do not fit, too few pairs, latents that do not vary, or states that are clearly no
-            such pairs.
+    One unit of z is `scale` radians, for labels that wrap. Raises InvalidInput for shapes that do not fit, too few
+    pairs, latents that do not vary, or states that are clearly no such pairs.
     """
     latents, states = _views("h", h, h_pair), _views("z", z, z_pair)
     count, _, n = states.shape

@@ -1,7 +1,7 @@
 """Out-of-sample R2 of linear maps between latents and joint angles, by kind of label, with bootstrap intervals.
 
-An image cannot tell an angle from the angle + 2 pi. What a latent is worth therefore depends on the label that it is
-held against: the angle as recorded, the angle on the circle's cut, or its sine and cosine.
+An image cannot tell an angle from the angle + 2 pi. R2 therefore depends on how the angle is written: as recorded,
+wrapped to [-pi, pi), or as sine and cosine.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ LABEL_KINDS = ("unwrapped", "wrapped", "sincos")
 
 
 def label_targets(angles: ArrayLike, kind: str) -> Floats:
-    """What a regression is asked to tell about joint angles (N, J), radians.
+    """Labels of one kind for joint angles (N, J), radians.
 
-    Returns:
-        "unwrapped": the angles as recorded, (N, J). "wrapped": moved by multiples of 2 pi into [-pi, pi), (N, J).
-        "sincos": sine and cosine of each joint, columns (sin 1, cos 1, sin 2, cos 2, ...), (N, 2 J).
+    "unwrapped": the angles as recorded, (N, J). "wrapped": moved by multiples of 2 pi into [-pi, pi), (N, J). "sincos":
+    columns (sin 1, cos 1, sin 2, cos 2, ...), (N, 2 J).
 
     Raises:
         InvalidInput: not (N, J), or not finite.
@@ -44,23 +43,18 @@ def label_targets(angles: ArrayLike, kind: str) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
-    """`y ~ M x + b`.
-
-    Attributes:
-        M: (k, d).
-        b: (k,).
-    """
+    """`y ~ M x + b` with M (k, d) and b (k,)."""
 
     M: Floats
     b: Floats
 
     def __call__(self, x: Floats) -> Floats:
-        """Predictions (N, k) of rows x (N, d)."""
+        """Predictions (N, k) for rows x (N, d)."""
         return np.asarray(x @ self.M.T + self.b)
 
 
 def fit_affine(x: Floats, y: Floats) -> AffineMap:
-    """Least squares of y (N, k) on x (N, d) with intercept; the smallest map where x leaves some freedom."""
+    """Least squares of y (N, k) on x (N, d) with intercept; the map of least norm if x does not determine it."""
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     M = np.linalg.lstsq(x - mean_x, y - mean_y, rcond=None)[0].T  # centred: an offset costs no digits
     return AffineMap(M, mean_y - M @ mean_x)
@@ -70,9 +64,7 @@ def fit_affine(x: Floats, y: Floats) -> AffineMap:
 class R2:
     """Coefficient of determination `1 - sum (y - prediction)^2 / sum (y - mean)^2`; below 0 is worse than the mean.
 
-    Attributes:
-        total: sums over all columns, with its 95% interval.
-        per_block: the same, block of columns by block.
+    `total` sums over all columns, `per_block` over each block of columns; both have 95% intervals.
     """
 
     total: Estimate
@@ -88,18 +80,11 @@ def r2(
     resamples: int = 1000,
     seed: int = 0,
 ) -> R2:
-    """R2 of predictions that were fitted elsewhere, with percentile bootstrap intervals over rows or groups of rows.
+    """R2 of predictions (N, k) of y (N, k) that were fitted elsewhere, with percentile bootstrap intervals.
 
-    Args:
-        y: (N, k) what was to be told.
-        prediction: (N, k).
-        block: columns of each block of `per_block`; None gives no blocks.
-        groups: (N,) labels, such as episodes: these are resampled as a whole. None resamples rows.
-        resamples: bootstrap samples.
-        seed: of the resampling.
-
-    Raises:
-        InvalidInput: a block (or all of y) does not vary, or fewer than two groups.
+    Each block of `per_block` has `block` columns; None gives no blocks. Rows with the same label in `groups` (N,), such
+    as an episode, are resampled as a whole. Raises InvalidInput if a block (or all of y) does not vary, or for fewer
+    than two groups.
     """
     index = group_index(groups, len(y))
     centred, left = y - y.mean(axis=0), np.square(y - prediction)
@@ -131,7 +116,6 @@ class LabelFit:
     """Out-of-sample R2 of linear regression against one kind of label, each with its 95% bootstrap interval.
 
     Attributes:
-        kind: of the labels, see `label_targets`.
         latent_to_state: R2(h -> labels) over all joints: is the state in the latent, linearly?
         state_to_latent: R2(labels -> h) over all coordinates: is there nothing else in the latent?
         per_joint: R2(h -> labels of joint i); for "sincos" over the joint's two columns.
@@ -160,19 +144,13 @@ def label_fit(
 ) -> LabelFit:
     """Regress latents on labels and back on the training rows; judge on the test rows.
 
-    Args:
-        train_latents: (N, m).
-        train_angles: (N, J) joint angles, radians.
-        test_latents: (K, m), of other episodes.
-        test_angles: (K, J).
-        kind: of the labels: a name in `LABEL_KINDS`.
-        groups: (K,) episode of each test row: intervals then resample whole episodes, whose rows are not independent.
-        resamples: bootstrap samples of the test rows; the fitted maps stay.
-        seed: of the resampling.
+    Latents are (N, m) and (K, m); joint angles are (N, J) and (K, J), radians. Test rows should be of other episodes.
+    Those with the same label in `groups` (K,), such as an episode, are not independent and are resampled as a whole.
+    The fitted maps stay.
 
     Raises:
-        InvalidInput: shapes that do not fit, too few training rows to fit, fewer than two test groups, or latents or
-            labels that do not vary.
+        InvalidInput: shapes that do not fit, too few training rows, fewer than two test groups, or latents or labels
+            that do not vary.
         UnknownName: no such kind.
     """
     h, y = _rows("train_latents", train_latents), label_targets(train_angles, kind)

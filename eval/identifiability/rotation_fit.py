@@ -1,7 +1,7 @@
 """Is the latent the state up to a rotation, or only up to a rotation and one monotone map shared by all coordinates?
 
-Where the latent law is not Gaussian, the slowest eigenfunction of each coordinate is monotone but not affine, and the
-best that alignment can give is `h = Q (w(z_1), ..., w(z_n))` (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379).
+Where the latent law is not Gaussian, the slowest eigenfunction of each coordinate is monotone but not affine. The best
+that alignment can give is then `h = Q (w(z_1), ..., w(z_n))` (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from worldplan.planning.rotation import procrustes
 
 @dataclass(frozen=True, eq=False)
 class RotationFit:
-    """The best rotation `h ~ Q z + offset` of the training rows, judged on others by what it tells of z.
+    """The best rotation `h ~ Q z + offset` of the training rows, judged on others by how well it predicts z.
 
     Attributes:
         Q: (m, n), orthonormal columns (rows, if m < n).
         offset: (m,).
-        rotation: R2 of `Q'(h - offset)` for z, total, with its 95% bootstrap interval. No scale is fitted.
-        monotone: R2 of `v(Q'(h - offset))`, v increasing and the same for all coordinates.
+        rotation: total R2 of `Q'(h - offset)` for z, with its 95% bootstrap interval. No scale is fitted.
+        monotone: R2 of `v(Q'(h - offset))`, with v increasing and the same for all coordinates.
     """
 
     Q: Floats
@@ -63,17 +63,9 @@ def rotation_fit(
 ) -> RotationFit:
     """Fit rotation and monotone map on the training rows; judge both on the test rows.
 
-    Args:
-        train_latents: (N, m).
-        train_states: (N, n) in units in which h should be a rotation: of unit variance.
-        test_latents: (K, m).
-        test_states: (K, n).
-        groups: (K,) test rows that belong together are resampled together.
-        resamples: bootstrap samples of the test rows.
-        seed: of the resampling.
-
-    Raises:
-        InvalidInput: states that do not vary.
+    Latents are (N, m) and (K, m). States are (N, n) and (K, n), in units in which h should be a rotation: of unit
+    variance. Rows with the same label in `groups` (K,) are resampled together. Raises InvalidInput for states that do
+    not vary.
     """
     turn = best_rotation(train_states, train_latents)
     back, judged = ((h - turn.b) @ turn.M for h in (train_latents, test_latents))

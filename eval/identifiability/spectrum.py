@@ -18,11 +18,11 @@ class Spectrum:
     """Eigenvalues of the latent's covariance.
 
     Attributes:
-        eigenvalues: (m,) of Cov(h), descending.
-        effective_rank: `exp(-sum p log p)` of the eigenvalues' shares p, with its 95% bootstrap interval: the entropy
-            rank of Roy and Vetterli (EUSIPCO 2007), of the covariance matrix. k equal directions have rank k.
-        share: of the total variance, above which a direction counts.
-        directions: number of eigenvalues above that share of their sum.
+        eigenvalues: (m,), descending.
+        effective_rank: `exp(-sum p log p)` of the eigenvalues' shares p, with its 95% bootstrap interval. This is the
+            entropy rank of Roy and Vetterli (EUSIPCO 2007), of the covariance matrix. k equal directions have rank k.
+        share: share of the total variance above which a direction counts.
+        directions: number of directions that count.
     """
 
     eigenvalues: Floats
@@ -45,8 +45,7 @@ def effective_rank(variances: Floats) -> float:
 def spectrum(h: Floats, *, share: float = 0.01, resamples: int = 1000, seed: int = 0) -> Spectrum:
     """Spectrum of latents (N, V, m) of V views of N independent sets.
 
-    Raises:
-        InvalidInput: the share is not within [0, 1), or the latent does not vary.
+    Raises InvalidInput if the share is not within [0, 1), or if the latent does not vary.
     """
     if not 0 <= share < 1:
         raise InvalidInput(f"share must lie in [0, 1), got {share}")

@@ -23,11 +23,9 @@ COLUMNS = (
 
 
 def identifiability_table(reports: Mapping[str, IdentifiabilityReport], failed: Mapping[str, str]) -> Table:
-    """One row an encoder, by R2 of the unwrapped angles, best first.
+    """One row for each encoder, by R2 of the unwrapped angles, best first.
 
-    Args:
-        reports: name of the encoder -> what `identify` found.
-        failed: name of the encoder -> why it could not be judged.
+    `reports` maps names to what `identify` found, `failed` maps names to why an encoder could not be judged.
     """
     ranked = sorted(reports.items(), key=lambda pair: -pair[1].labels["unwrapped"].latent_to_state.value)
     notes = []

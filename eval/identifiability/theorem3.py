@@ -1,14 +1,15 @@
-"""How far a latent is from a rotation of the state, measured, and what its covariance and alignment say about that.
+"""The distance between a latent and the best rotation of the true state, and the upper bound that Theorem 3 puts on it.
 
-Theorem 3 of Klindt, LeCun and Balestriero (2026, arXiv 2605.26379): h centred, `z ~ N(0, I)`, pairs of the
-Ornstein-Uhlenbeck channel at rho. With `eps = ||Cov(h) - I||_F`, `delta = L - 2 (1 - rho) tr Cov(h)` and
-`D = delta / (2 rho (1 - rho))`, some Q with orthonormal columns (rows, if h is narrower than z) has
+Theorem 3 of Klindt, LeCun and Balestriero (2026, arXiv 2605.26379): h is centred, `z ~ N(0, I)`, and pairs follow the
+Ornstein-Uhlenbeck channel at rho, with alignment loss `L = E||h - h'||^2`. Let `eps = ||Cov(h) - I||_F`,
+`delta = L - 2 (1 - rho) tr Cov(h)` and `D = delta / (2 rho (1 - rho))`. Then some Q with orthonormal columns (rows, if
+h is narrower than z) has
 
     E||h - Q z||^2 <= D + (eps + D)^2.
 
-Why: the channel attenuates degree d of h by rho^d, so that `delta = 2 sum_d (rho - rho^d) energy_d` is at least
-`2 rho (1 - rho)` times the energy of the residual `r = h - M z`, and `|s - 1| <= |s^2 - 1|` for the singular values s
-of M. Everything here is a function of the second moments of `(1, z, h)` over both views of a pair.
+Reason: the channel attenuates degree d of h by rho^d. So `delta = 2 sum_d (rho - rho^d) energy_d` is at least
+`2 rho (1 - rho)` times the energy of the residual `r = h - M z`. The singular values s of M obey
+`|s - 1| <= |s^2 - 1|`. Everything here is a function of the second moments of `(1, z, h)` over both views of a pair.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class ApproximateIdentifiability:
     """Theorem 3's quantities, each with its 95% bootstrap interval over pairs.
 
     Attributes:
-        rho: of the evaluator's own pairs. At .5 the bound of noise is twice its error; at .99 it is 300 times.
-        eps: `||Cov(h) - I||_F`.
+        rho: correlation of the evaluator's own pairs. At .5 the bound of noise is twice its error; at .99 it is 300
+            times.
         delta: alignment loss above what the latent's energy must cost.
         D: bound on the energy of the residual of the linear map.
-        bound: `D + (eps + D)^2`. Resampling inflates a norm, so that its upper limit errs to the safe side.
-        error: `E||h - Q z||^2` of centred h, Q the best rotation of one half of the pairs, judged on the other.
-        holds: whether the error's lower limit lies below the bound's upper limit. It must, for any encoder: if not,
-            the pairs do not follow the channel, or the measurement is broken.
+        bound: `D + (eps + D)^2`. Resampling inflates a norm, so its upper limit errs to the safe side.
+        error: `E||h - Q z||^2` of centred h; Q is the best rotation of one half of the pairs, judged on the other.
+        holds: whether the error's lower limit lies below the bound's upper limit. It must, for any encoder. If not, the
+            pairs do not follow the channel, or the measurement is broken.
     """
 
     rho: float
@@ -50,7 +51,7 @@ class ApproximateIdentifiability:
 
 @dataclass(frozen=True)
 class LinearDistortion:
-    """The linear map `h ~ M z + b`, against a rotation, with 95% bootstrap intervals over pairs.
+    """Deviation of the linear map `h ~ M z + b` from a rotation, with 95% bootstrap intervals over pairs.
 
     Attributes:
         orthogonality: `||M'M - I||_F`, from a product of both halves' estimates of M, so that noise is no distortion.
@@ -68,14 +69,10 @@ def theorem3_bound(eps: float, delta: float, rho: float) -> tuple[float, float]:
 
 
 def excess_alignment(rho: float, residual: float, lagged: float) -> float:
-    """`delta = L - 2 (1 - rho) tr Cov(h)` as `2 (rho tr Cov(r) - tr Cov(r, r'))`.
+    """`delta = L - 2 (1 - rho) tr Cov(h)`, computed as `2 (rho tr Cov(r) - tr Cov(r, r'))`.
 
-    The linear part's share of L cancels exactly; what is left is far less noisy than a difference of two large sums.
-
-    Args:
-        rho: correlation of the pairs.
-        residual: `tr Cov(r)`, `r = h - M z - b`.
-        lagged: `tr Cov(r, r')` across the two views.
+    `residual` is `tr Cov(r)` with `r = h - M z - b`; `lagged` is `tr Cov(r, r')` across the two views. The linear part
+    cancels exactly, which avoids a difference of two large, noisy sums.
     """
     return 2 * (rho * residual - lagged)
 
@@ -89,14 +86,10 @@ def isometry(M: Floats) -> Floats:
 def distortion(
     h: Floats, z: Floats, *, rho: float = 0.5, resamples: int = 1000, seed: int = 0
 ) -> tuple[LinearDistortion, ApproximateIdentifiability]:
-    """Measure both from pairs of the evaluator's own Gaussian world.
+    """Measure both from latents h (N, 2, m) of pairs of states z (N, 2, n), each `N(0, I)` and correlated by rho.
 
-    Args:
-        h: (N, 2, m) latents of pairs.
-        z: (N, 2, n) their true states: each `N(0, I)`, the pair correlated by rho (not checked here).
-        rho: of the pairs.
-        resamples: bootstrap samples of the pairs; every fit is done again on each.
-        seed: of the resampling.
+    This law of the states is not checked here. Every fit is done again on each of `resamples` bootstrap samples of
+    pairs.
     """
     h = h - h.mean(axis=(0, 1))
     count, _, n = z.shape
@@ -133,7 +126,7 @@ def _condition(M: Floats) -> float:
 
 
 class _Half:
-    """Second moments of one half of the pairs, `(1, z, h)` of both views, and the linear fit on them."""
+    """Second moments of `(1, z, h)` in both views on one half of the pairs, and the linear fit on them."""
 
     def __init__(self, moments: Floats, n: int) -> None:
         q = len(moments) // 2
@@ -145,7 +138,7 @@ class _Half:
         self.M: Floats = np.asarray(fitted[1:].T, dtype=np.float64)
 
     def residual(self, F: Floats, judge: _Half) -> tuple[Floats, Floats]:
-        """Covariance (m, m) of `h - b - F z` in the other half, and across the views, with the offset b of this one."""
+        """Covariance (m, m) of `h - b - F z` in the other half, and across the views; the offset b is of this half."""
         offset = self.same[0, self.n + 1 :] - F @ self.same[0, 1 : self.n + 1]
         T = np.concatenate([-offset[:, None], -F, np.eye(len(F))], axis=1)
         return T @ judge.same @ T.T, T @ judge.cross @ T.T

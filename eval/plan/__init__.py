@@ -1,1 +1,1 @@
-"""`worldplan plan`: reach goals from pixels, and say what happened."""
+"""`worldplan plan`: reach goals from pixels, and report the outcome."""

@@ -1,4 +1,4 @@
-"""Figures, drawn through matplotlib's objects: no window, no global state."""
+"""Figures of `worldplan plan`, drawn through matplotlib's objects: no window, no global state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worldplan.eval.show.style import BLUE, GREEN, JOINT_COLOURS, JOINTS, RED, p
 ROWS = 3  # episodes drawn
 HEAD, EPISODE = 1.0, 4.35  # inches: above the first episode, and each
 LEFT, RIGHT = 0.055, 0.978  # margins
-FLOOR = 0.5  # mm: distances below are drawn there, for the axis is logarithmic
+FLOOR = 0.5  # mm: smaller distances are drawn there, since the axis is logarithmic
 TILES = 7  # pictures of a film strip, the goal beside them
 ZOOM, MARGIN, CAPTION = 3, 8, 40  # of the film, pixels: per pixel of a frame, around a tile, under it
 COLUMNS = 3
@@ -28,7 +28,7 @@ INK, MUTED, DONE = (32, 32, 32), (110, 110, 110), (0, 128, 60)
 
 
 def draw_plan(report: PlanReport) -> bytes:
-    """A PNG of the first episodes: film strip with the goal ghosted in, latent path, distance, torques.
+    """PNG of the first episodes: film strip with the goal blended in, latent path, distance, torques.
 
     Raises:
         InvalidInput: no episode's frames were kept.
@@ -107,7 +107,7 @@ def _heading(episode: Episode, number: int) -> str:
 
 
 def _principal_plane(latents: Floats) -> tuple[Floats, Floats] | None:
-    """Mean and two axes (n, 2) to draw latents of more than two dimensions; None where none is needed."""
+    """Mean and two axes (n, 2) to draw latents with; None for n <= 2."""
     if latents.shape[1] <= 2:
         return None
     mean = latents.mean(axis=0)
@@ -173,10 +173,9 @@ def _torques(axes: Axes, episode: Episode) -> None:
 
 
 def draw_film(report: PlanReport) -> Frames:
-    """The filmed episodes side by side in real time, goal ghosted in, the distance under each.
+    """Pictures (P, height, width, 3) of the filmed episodes in real time, goal blended in, the distance under each.
 
-    Returns:
-        (P, height, width, 3) pictures, both sides multiples of 16 as video codecs want them.
+    Both sides are multiples of 16, as video codecs require. Raises `InvalidInput` if no episode's frames were kept.
     """
     shown = report.filmed
     if not shown:
@@ -205,7 +204,7 @@ def draw_film(report: PlanReport) -> Frames:
 
 
 def _status(episode: Episode, step: int) -> tuple[str, tuple[int, int, int]]:
-    """How far from the goal, and in which colour to say so."""
+    """Distance to the goal as text, and its colour."""
     if episode.tip_distance is None:
         return f"latent distance {episode.latent_distance[step]:.2f}", INK
     text = f"{1000 * episode.tip_distance[step]:.0f} mm from the goal"

@@ -1,4 +1,4 @@
-"""What `worldplan plan` asks and what it answers: the question, the episodes, the table, the JSON."""
+"""Result of `worldplan plan`: the episodes, the table, the JSON."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ FEW = 100  # below so many episodes the notes warn
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """One episode of the agent, T steps.
+    """T steps of the agent; `goal_qpos`, `tip_distance`, `success`, `cost_ratio` are None when the goal was an image.
 
     Attributes:
-        start_qpos: (2,) radians.
-        goal_qpos: (2,) radians; None when the goal was an image.
+        start_qpos: (2,) radians, like `goal_qpos`.
         qpos: (T + 1, 2) joint angles, radians.
         actions: (T, 2) torques in [-1, 1].
         latents: (T + 1, n) encoded frames, in the chart that the agent planned in.
         goal_latent: (n,) encoded goal image, likewise.
-        tip_distance: (T + 1,) fingertip to the goal's, metres; None when the goal was an image.
-        success: whether the criterion held at the last step; None when the goal was an image.
-        cost_ratio: cost over the true-state clipped LQR's; None when the goal was an image.
+        tip_distance: (T + 1,) fingertip to the goal's, metres.
+        success: whether the criterion held at the last step.
+        cost_ratio: cost over the true-state clipped LQR's.
         fallbacks: steps at which the planner's solver failed and clipped LQR acted.
-        goal_image: (64, 64, 3), what the agent was shown.
-        frames: (T + 1, 64, 64, 3); None where they were not kept.
-        chart: the chart, in quarter turns of the image.
+        goal_image: (64, 64, 3), as shown to the agent.
+        frames: (T + 1, 64, 64, 3); None if not kept.
+        chart: in quarter turns of the image.
     """
 
     start_qpos: Floats
@@ -79,7 +78,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class LatentSummary:
-    """Median latent distance to a goal image at the end of the episodes: all that can be known without its angles."""
+    """Median latent distance to a goal image at the end of the episodes; its angles, hence costs, are unknown."""
 
     name: str
     episodes: int
@@ -88,15 +87,12 @@ class LatentSummary:
 
 @dataclass(frozen=True, eq=False)
 class PlanReport:
-    """What `plan_to_goals` saw.
+    """Result of `plan_to_goals`; `time` and `episodes` are the agent's.
 
     Attributes:
-        config: the question.
-        agent: its name, the SHA-256 of its encoder, and the planner.
+        agent: its name, the SHA-256 of its encoder, the planner and its options.
         controllers: one row each, the agent first; empty when the goal was an image.
         distances: one row per controller when the goal was an image; empty otherwise.
-        time: of a control step.
-        episodes: of the agent.
     """
 
     config: PlanConfig
@@ -108,7 +104,7 @@ class PlanReport:
 
     @property
     def title(self) -> str:
-        """What was reached, in a line."""
+        """The outcome, in one line."""
         n = len(self.episodes)
         if not self.controllers:
             first, last = (np.median([e.latent_distance[k] for e in self.episodes]) for k in (0, -1))
@@ -118,7 +114,7 @@ class PlanReport:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the table has to know, a sentence each."""
+        """Notes for a reader of the table, a sentence each."""
         n, failed = len(self.episodes), sum(e.fallbacks for e in self.episodes)
         criterion = f"fingertip within {TIP_TOLERANCE} m of the goal's"
         if self.config.success == "qpos":
@@ -138,11 +134,11 @@ class PlanReport:
 
     @property
     def filmed(self) -> list[Episode]:
-        """The first episodes, whose frames were kept."""
+        """The episodes whose frames were kept, which are the first."""
         return [episode for episode in self.episodes if episode.frames is not None]
 
     def table(self) -> Table:
-        """One row a controller."""
+        """One row per controller."""
         time = f"{self.time.predict_ms:.2f}\n{self.time.ratio:.2f} x network"
         if not self.controllers:
             head = Column("latent distance to the goal at the end, median")

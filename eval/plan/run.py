@@ -1,4 +1,4 @@
-"""Reach goals and write down what happened: the run behind `worldplan plan`."""
+"""The run behind `worldplan plan`: reach goals, and record the outcome."""
 
 from __future__ import annotations
 
@@ -49,13 +49,7 @@ def plan_to_goals(
 ) -> PlanReport:
     """Let an agent reach goals from pixels, beside the true-state clipped LQR, random torques and standing still.
 
-    All controllers run the same pairs with the same seeds.
-
-    Args:
-        agent: a planner in the loop.
-        config: None for the defaults.
-        name: of the agent, for the report.
-        progress: wraps the iterator of the agent's episodes.
+    All controllers run the same pairs with the same seeds. `name` is the agent's in the report.
 
     Raises:
         BadFile: the goal image is missing or no PNG.
@@ -72,7 +66,7 @@ def plan_to_goals(
         watched = Recorder(agent)
         run = rollout(env, watched, 1, seed=config.seed + k, options=[pairs.options()[k]])
         episodes.append(_episode(agent, watched.states[-1], run, env.shown, goal is None, keep=k < FILMED))
-        runs.append(replace(run, frames=[episodes[-1].latents]))  # frames of many episodes would fill the memory
+        runs.append(replace(run, frames=[episodes[-1].latents]))  # the frames of many episodes would fill memory
     time = time_steps(agent, episodes[0].film, episodes[0].goal_image)
     controls: tuple[ControlSummary, ...] = ()
     distances: tuple[LatentSummary, ...] = ()
@@ -95,7 +89,7 @@ def plan_to_goals(
 
 
 def tasks_of(config: PlanConfig) -> Tasks:
-    """Start and goal poses, with the given ones in place of drawn ones."""
+    """Start and goal poses; those given in the config replace drawn ones."""
     tasks = sample_tasks(config.episodes, config.seed, config.distribution)
     for drawn, given in ((tasks.starts, config.start_qpos), (tasks.goals, config.goal_qpos)):
         if given is not None:
@@ -104,16 +98,10 @@ def tasks_of(config: PlanConfig) -> Tasks:
 
 
 def write_plan(report: PlanReport, folder: Path | str, video: str = "gif", command: str = "") -> list[Path]:
-    """Write `plan.json`, `plan.png` and `plan.gif` or `plan.mp4`, each whole or not at all.
+    """Write `plan.json`, `plan.png` and `plan.gif` or `plan.mp4`, each whole or not at all; returns their paths.
 
-    Args:
-        report: of `plan_to_goals`.
-        folder: made if missing; files of an earlier run are replaced.
-        video: `gif`, `mp4` or `none`.
-        command: provenance.
-
-    Returns:
-        What was written.
+    The folder is made if missing, and files of an earlier run are replaced. `video` is `gif`, `mp4` or `none`.
+    `command` is recorded as provenance.
 
     Raises:
         MissingExtra: mp4 without the `video` extra.
@@ -123,7 +111,7 @@ def write_plan(report: PlanReport, folder: Path | str, video: str = "gif", comma
     for name, data in pictures.items():
         with atomic_write(Path(folder) / name) as stream:
             stream.write(data)
-    for name in {"plan.gif", "plan.mp4"} - set(films):  # an earlier run's film would belie these numbers
+    for name in {"plan.gif", "plan.mp4"} - set(films):  # an earlier run's film would not match these numbers
         (Path(folder) / name).unlink(missing_ok=True)
     facts = {**provenance(command, report.config.seed), **report.to_dict()}
     write_json(Path(folder) / "plan.json", facts)
@@ -155,7 +143,7 @@ def _episode(
 
 
 def _others(config: PlanConfig, pairs: Tasks) -> dict[str, ControlResult]:
-    """What the controllers without eyes make of the same pairs; no frame is drawn."""
+    """Results of the controllers that see no image, on the same pairs; no frame is drawn."""
     blind = {**config.world, "pixels": False}
     return {
         REFERENCE: evaluate_control(TrueStateLQR(), pairs, config.seed, true_state=True, **blind),
@@ -167,7 +155,7 @@ def _others(config: PlanConfig, pairs: Tasks) -> dict[str, ControlResult]:
 def _latent_distances(
     agent: PlanningAgent, config: PlanConfig, pairs: Tasks, episodes: list[Episode]
 ) -> tuple[LatentSummary, ...]:
-    """Where the agent, random torques and standing still (an arm at rest stays: there is no gravity) end."""
+    """Final distances of the agent, random torques and standing still (no gravity: an arm at rest stays)."""
     env, goal = ReacherGoal(**config.world), episodes[0].goal_latent
     random = []
     for k, options in enumerate(pairs.options()):

@@ -21,8 +21,8 @@ FLOOR = "0.2"
 def draw_control_cost(report: Reproduction) -> bytes:
     """A PNG. Left: straight lines in each latent over those in joint space. Right: cheapest plans over the optimum.
 
-    On the left a dot is an encoder's median over pairs, the bar ends at the 95th percentile. On the right lines are
-    means over encoders, bands reach from the best to the worst of them.
+    Left: a dot is an encoder's median over pairs, and its bar ends at the 95th percentile. Right: lines are means over
+    encoders, and bands reach from the best to the worst encoder.
     """
     figure = Figure(figsize=(12.0, 4.8), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
@@ -79,7 +79,7 @@ def _curves(row: ReproducedRow) -> list[list[float]]:
 
 
 def _curve(paths: tuple[OpenLoopRow, ...]) -> list[float]:
-    """By size of the library, the smallest first."""
+    """Summed costs over the optimum's, by size of the library, smallest first."""
     rows = sorted((path for path in paths if path.plan == "optimum"), key=lambda path: path.library)
     return [path.to_optimum.total.value for path in rows]
 

@@ -1,4 +1,4 @@
-"""What was published about encoders of the Reacher, and how our protocol differs from it."""
+"""Published results for encoders of the Reacher, and how our protocol differs from theirs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ class Published:
         r2: R2 of linear regression whose direction we could not make out; None where directions are named.
         state_to_latent: R2(z -> h).
         per_joint: R2(h -> z), shoulder and wrist.
-        source: paper and table.
     """
 
     r2: float | None = None
@@ -30,13 +29,12 @@ class Published:
     source: str = f"{SOURCE}, {PIXELS}"
 
     def __str__(self) -> str:
-        """In a cell of a table."""
         if self.per_joint is None or self.state_to_latent is None:
             return "–" if self.r2 is None else f"{self.r2:.2f}"
         return f"z → h {self.state_to_latent:.2f},\nh → z {self.per_joint[0]:.2f} / {self.per_joint[1]:.2f}"
 
 
-# 100 epochs of 100,000 pairs, lambda chosen on the test R2. Of rho .9 and .99 one value is known for both.
+# 100 epochs of 100,000 pairs, lambda chosen on the test R2. For rho .9 and .99 one value is known.
 OU_ROWS = {
     0.3: Published(0.67),
     0.5: Published(0.86),
@@ -53,27 +51,25 @@ TRAJECTORY_ROWS = {
     64: Published(None, 0.44, (0.55, 0.77)),
 }
 
-COST_RATIO = {"gaussian": 1.0, "trajectory": 1.15}  # medians, about, of the latent straight line decoded
-WORST_RATIO = 10.0  # of a pair of start and goal in a trajectory encoder, about
+COST_RATIO = {"gaussian": 1.0, "trajectory": 1.15}  # about: medians for the straight line in the latent, decoded
+WORST_RATIO = 10.0  # about: the worst pair of start and goal in a trajectory encoder
 COST_SOURCE = f"{SOURCE}, {FIGURE}"
 LIBRARY = 10_000  # frames that a plan was decoded with
-POINTS = 8  # of a plan
+POINTS = 8  # points of a plan
 
 
 def published_row(process: str, value: float) -> Published | None:
-    """The published condition nearest in kind; None where there is none.
+    """The published row for a condition; None where there is none.
 
-    Args:
-        process: `ou`, whose value is rho; `sac` or `random`, whose value is the stride. The published trajectories
-            stand beside both, since they are called the one and look like the other.
-        value: of the condition.
+    `value` is rho for the process `ou`, the stride for `sac` and `random`. The published trajectories stand beside
+    both: the paper calls them SAC's, but they look like random torques.
     """
     return OU_ROWS.get(value) if process == "ou" else TRAJECTORY_ROWS.get(int(value))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One way in which the numbers beside each other were not got alike."""
+    """One difference between the published protocol and ours."""
 
     what: str
     published: str
@@ -141,7 +137,7 @@ def differences(scale: Scale) -> list[Difference]:
 
 
 def _scene(scale: Scale) -> str:
-    """What is in a frame beside the arm."""
+    """What a frame shows beside the arm."""
     n = scale.nuisances
     look = {0.0: "`fast`", 1.0: "`dmc`"}.get(n.stock, "drawn anew for each frame")
     target = "not drawn" if n.hidden == 1 else "place and size drawn anew for each frame"

@@ -1,9 +1,9 @@
-"""The published table and control-cost figure of the Reacher, made again from scratch, beside what was published.
+"""The published table and control-cost figure of the Reacher, made again from scratch, beside the published numbers.
 
-Klindt, LeCun, Balestriero 2026 (arXiv 2605.26379) train encoders on Gaussian pairs of frames and on pairs of frames of
-trajectories, regress latents on joint angles, and cost straight lines in the latent once they are decoded. Here the
-same rows are judged in both directions of R2, for each kind of label, on held-out episodes, and against the true
-optimum of the control cost. `differences` says in what the protocols differ.
+Klindt, LeCun and Balestriero 2026 (arXiv 2605.26379) train encoders on Gaussian pairs of frames and on pairs from
+trajectories. They regress latents on joint angles, and cost straight lines in the latent once these are decoded. Here
+the same rows are judged in both directions of R2, for each kind of label, and on held-out episodes. Control costs are
+also compared with the true optimum. `differences` lists how the protocols differ.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class SeedResult:
     """One encoder.
 
     Attributes:
-        seed: of its weights and of the order of its pairs.
-        reason: why there is none, a sentence; empty otherwise.
-        own: R2 on frames like those it was trained on, by kind of label as in `LABEL_KINDS`.
-        normal: R2 on angles N(0, I), likewise.
-        paths: control cost of its plans; by library and plan.
+        seed: seed for its weights and for the order of its pairs.
+        reason: why there is no encoder, a sentence; empty otherwise.
+        own: R2 on frames like those of its training, one for each of `LABEL_KINDS`.
+        normal: R2 on angles N(0, I), one for each of `LABEL_KINDS`.
+        paths: control cost of its plans, by library and plan.
     """
 
     seed: int
@@ -53,13 +53,7 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class ReproducedRow:
-    """A condition, with its encoders and what was published.
-
-    Attributes:
-        condition: what the encoders were trained on.
-        published: what was published about it, if anything.
-        results: one for each seed.
-    """
+    """A condition, what was published about it (if anything), and one result for each seed."""
 
     condition: Condition
     published: Published | None
@@ -67,22 +61,18 @@ class ReproducedRow:
 
     @property
     def done(self) -> list[SeedResult]:
-        """Those that were trained."""
+        """Results of the encoders that were trained."""
         return [result for result in self.results if not result.reason]
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What `reproduce_reacher` found.
+    """Result of `reproduce_reacher`.
 
     Attributes:
-        name: of the scale.
-        scale: sizes.
-        provenance: command, seed and versions.
-        ceiling: best R2(h -> z) of any function of an image, angles N(0, I), unwrapped labels.
+        ceiling: best R2(h -> z) of any function of an image, for angles N(0, I) and unwrapped labels.
         rows: Gaussian conditions first, then trajectories.
-        floor: control cost that the true angles get from the same libraries.
-        differences: of the published protocol and ours.
+        floor: control cost of the true angles with the same libraries.
     """
 
     name: str
@@ -100,10 +90,9 @@ class Reproduction:
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Frames (N, 64, 64, 3) with their joint angles (N, 2), to fit R2 on and to judge it on.
+    """Frames (N, 64, 64, 3) with their joint angles (N, 2): `train` to fit R2 on, `test` to judge it on.
 
-    Attributes:
-        groups: of the test rows: those of an episode are not independent.
+    `groups` names the episode of each test row: rows of one episode are not independent.
     """
 
     train: tuple[Frames, Floats]
@@ -111,7 +100,7 @@ class Views:
     groups: NDArray[np.intp]
 
     def judge(self, encoder: Encoder, seed: int) -> tuple[LabelFit, ...]:
-        """R2 by kind of label."""
+        """R2 for each kind of label."""
         (frames, angles), (test_frames, test_angles) = self.train, self.test
         h, h_test = np.asarray(encoder(frames)), np.asarray(encoder(test_frames))
         return tuple(
@@ -129,7 +118,7 @@ def normal_views(scale: Scale, seed: int, processes: int = 1) -> Views:
 
 
 def recorded_views(folder: Path, scale: Scale, seed: int) -> Views:
-    """Frames of the training episodes of a dataset, and of its test episodes."""
+    """Frames from the training episodes of a dataset, and from its test episodes."""
     data, rng, halves = EpisodeDataset(folder), np.random.default_rng([seed, 2]), []
     for split in ("train", "test"):
         runs = data.load(split, frames=True)
@@ -151,17 +140,17 @@ def reproduce_reacher(
     progress: Progress = lambda items, total: items,
     watch: Callable[[Iterator[int], int, int], Iterator[int]] = lambda steps, start, total: steps,
 ) -> Reproduction:
-    """Collect the data, train the encoders, judge them. What is in `out` is not made again; what was begun goes on.
+    """Collect the data, train the encoders and judge them. Finished parts in `out` are kept, interrupted ones continue.
 
     Args:
-        out: receives datasets and encoders.
-        scale: `smoke` (seconds; its numbers mean nothing), `cpu` (27 small encoders, some 45 s each on two idle
-            cores), `full` (the published sizes), or your own.
-        seed: of all that is drawn; encoders take this and the following numbers.
-        processes: that render.
-        command: the command line, for provenance.
-        progress: wraps the iterator of encoders.
-        watch: wraps the iterator of an encoder's training steps.
+        out: folder for datasets and encoders.
+        scale: `smoke` (seconds; its numbers mean nothing), `cpu` (27 small encoders, some 45 s each on two idle cores),
+            `full` (the published sizes), or your own.
+        seed: seed for all draws; encoders take this and the following numbers.
+        processes: number of rendering processes.
+        command: command line, for provenance.
+        progress: wraps the iterator over encoders.
+        watch: wraps the iterator over an encoder's training steps (start and total given).
 
     Raises:
         UnknownName: no such scale.

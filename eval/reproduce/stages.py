@@ -1,4 +1,4 @@
-"""What a reproduction is made of: sizes, datasets and encoders, each made once and gone on with if interrupted."""
+"""Parts of a reproduction: sizes, datasets and encoders. Each is made once, and continued if it was interrupted."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ _SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a reproduction is.
+    """Sizes of a reproduction.
 
     Args:
-        pairs: positive pairs of each Gaussian world.
-        episodes: of each policy.
-        length: of an episode, control steps.
+        pairs: positive pairs in each Gaussian world.
+        episodes: episodes with each policy.
+        length: control steps in an episode.
         test_share: probability that an episode is kept for judging.
         rhos: correlations of the Gaussian rows.
-        strides: of the trajectory rows.
+        strides: strides of the trajectory rows.
         seeds: encoders trained for each row.
-        steps: of training, the same for every encoder.
-        net: how it is trained; epochs and seed are set for each.
+        steps: training steps, the same for every encoder.
+        net: training options; epochs and seed are set for each encoder.
         nuisances: what differs between frames beside the arm.
-        frames: to fit R2 on, and as many to judge it on.
-        plans: pairs of start and goal of the control cost.
+        frames: frames to fit R2 on, and as many to judge it on.
+        plans: pairs of start and goal for the control cost.
         libraries: numbers of frames that plans are decoded with.
-        profile: look of the frames of the control cost.
+        profile: look of the frames for the control cost.
     """
 
     pairs: int
@@ -77,16 +77,16 @@ class Scale:
 
     @property
     def target(self) -> str:
-        """Target sphere in the frames of the control cost: not where training never showed one."""
+        """Target sphere in the frames for the control cost: `hidden` if training never showed one."""
         return "hidden" if self.nuisances.hidden == 1 else "hard"
 
     @property
     def epochs(self) -> float:
-        """Passes over the pairs of a Gaussian world that the steps of training are."""
+        """Passes over a Gaussian world's training pairs in `steps` training steps."""
         return self.epochs_of(self.pairs - self.net.validation)
 
     def epochs_of(self, pairs: int) -> float:
-        """Passes over `pairs` training pairs that the steps of training are."""
+        """Passes over `pairs` training pairs in `steps` training steps."""
         return self.steps / max(1, pairs // self.net.batch)
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,12 +142,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Condition:
-    """What an encoder is trained on.
-
-    Attributes:
-        process: `ou`; `random` or `sac` torques.
-        value: rho of `ou`, stride of the others.
-    """
+    """Training data of an encoder: `ou` pairs with rho as `value`, or `random` or `sac` torques with the stride."""
 
     process: str
     value: float
@@ -159,7 +154,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the condition's folder."""
         return f"{self.process}-{self.value:g}"
 
     @property
@@ -175,11 +170,7 @@ def conditions(scale: Scale) -> list[Condition]:
 
 
 def find_scale(scale: str | Scale) -> Scale:
-    """A scale by its name.
-
-    Raises:
-        UnknownName: no such scale.
-    """
+    """A scale by its name, or a scale as it is. Raises UnknownName if there is no such scale."""
     if isinstance(scale, Scale):
         return scale
     if scale not in SCALES:
@@ -188,11 +179,7 @@ def find_scale(scale: str | Scale) -> Scale:
 
 
 def settle(out: Path, scale: Scale, seed: int) -> None:
-    """Note in a folder what is reproduced there, or see that it is this.
-
-    Raises:
-        BadFile: the folder holds a reproduction of another scale or seed.
-    """
+    """Write scale and seed to a folder. Raises BadFile if it holds a reproduction of another scale or seed."""
     path = out / _SETTINGS
     settings = plain({"scale": scale.to_dict(), "seed": seed})
     if not path.exists():
@@ -203,15 +190,10 @@ def settle(out: Path, scale: Scale, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Stages:
-    """Makes what is not there yet.
+    """Makes the datasets and encoders that are not there yet.
 
-    Args:
-        out: folder of the reproduction; datasets go to `data/`, encoders to `encoders/`.
-        scale: sizes.
-        seed: of all that is drawn.
-        processes: that render.
-        command: provenance, the command line.
-        watch: wraps the iterator of training steps (start, total given), for a progress bar.
+    Datasets go to `out`/data, encoders to `out`/encoders. `watch` wraps the iterator of training steps (start and total
+    given), for a progress bar.
     """
 
     out: Path

@@ -1,4 +1,4 @@
-"""A reproduction as a table of text, as Markdown, and on disk."""
+"""A reproduction as a table, as Markdown, and on disk."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _title(report: Reproduction) -> str:
 
 
 def table(report: Reproduction) -> Table:
-    """A row a condition: means over seeds, and the range below where there are several; the floor last."""
+    """One row for each condition: means over seeds, with their range below if there are several; the floor last."""
     rows = [_line(row) for row in report.rows] + [_floor(report.floor)]
     return Table(_title(report), COLUMNS, rows, _notes(report))
 
@@ -121,7 +121,7 @@ def _fit(fits: tuple[LabelFit, ...], kind: str = "unwrapped") -> LabelFit:
 
 
 def _medians(report: Reproduction, kind: str) -> list[float]:
-    """Of each encoder of a kind, cost of the line in its latent over the line's in joint space."""
+    """Median cost of the line in the latent over the line in joint space, for each encoder of a kind."""
     rows = [row for row in report.rows if row.condition.kind == kind]
     return [largest(result.paths, "line").to_line.median.value for row in rows for result in row.done]
 

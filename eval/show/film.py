@@ -13,12 +13,12 @@ from worldplan.errors import MissingExtra, UnknownName
 
 RATE = 25  # pictures a second
 STRIDE = 2  # control steps of 20 ms a picture: real time
-HOLD = 25  # pictures for which the last one stays
+HOLD = 25  # pictures for which the last one is repeated
 GHOST = 0.35  # weight of the goal image in a blended frame
 
 
 def require_video(kind: str) -> None:
-    """Say early that a film of this kind cannot be written here.
+    """Check early that a film of this kind can be written here.
 
     Raises:
         UnknownName: no such kind.
@@ -31,18 +31,13 @@ def require_video(kind: str) -> None:
 
 
 def blend_goal(frames: Frames, goal: Frames) -> Frames:
-    """Frames (..., 64, 64, 3) with the goal image shining through."""
+    """Frames (..., 64, 64, 3) with the goal image blended in."""
     mixed = (1.0 - GHOST) * frames.astype(np.float64) + GHOST * goal.astype(np.float64)
     return mixed.round().astype(np.uint8)
 
 
 def encode_video(pictures: Frames, kind: str = "gif") -> bytes:
-    """Pictures (P, height, width, 3) as the bytes of a `gif` or `mp4` file, 25 a second.
-
-    Raises:
-        UnknownName: no such kind.
-        MissingExtra: mp4 without imageio and its ffmpeg.
-    """
+    """Bytes of a `gif` or `mp4` film of pictures (P, height, width, 3), 25 a second; raises as `require_video` does."""
     require_video(kind)
     if kind == "mp4":
         import imageio.v3 as imageio
@@ -67,5 +62,5 @@ def encode_video(pictures: Frames, kind: str = "gif") -> bytes:
 
 
 def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """The font of captions, in pixels."""
+    """The font of captions; `size` in pixels."""
     return ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: a Jinja2 template, the DataTables bundle of `itables`, pictures as data."""
+"""Self-contained HTML pages: a Jinja2 template with the DataTables bundle of `itables` and pictures inside."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from jinja2 import Environment, StrictUndefined
 
 
 def render_page(template: Path, *, autoescape: bool = True, **content: Any) -> str:
-    """A template filled in; `style` and `library` are the bundle that sorts tables, offline.
+    """Fill in a template, which also gets `style` and `library`: the bundle that sorts tables, offline.
 
-    Args:
-        template: a file beside the code that fills it.
-        autoescape: text stays text. Only a test turns it off, to see what it keeps out.
-        **content: what the template asks for; a name that is missing is an error.
+    A name that the template uses and `content` lacks is an error. Only a test turns `autoescape` off, to see what it
+    blocks.
     """
     bundle = Path(dt_bundle)
     options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
@@ -30,5 +28,5 @@ def render_page(template: Path, *, autoescape: bool = True, **content: Any) -> s
 
 
 def data_uri(kind: str, data: bytes) -> str:
-    """Bytes as an address that holds them."""
+    """A `data:` address that holds the bytes; `kind` is their MIME type."""
     return f"data:{kind};base64,{b64encode(data).decode()}"

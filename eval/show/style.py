@@ -13,13 +13,13 @@ JOINT_COLOURS = (BLUE, ORANGE)
 
 
 def tidy(axes: Axes) -> None:
-    """Small tick labels, no frame above and to the right."""
+    """Set small tick labels and remove the frame at the top and right."""
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
+    """PNG bytes of a figure."""
     stream = BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Tables: one list of columns, written for the terminal, as Markdown and as HTML."""
+"""Tables with one list of columns, for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from typing import Any
 
 from worldplan.eval.statistics.estimate import Estimate
 
-ROUNDING = 1e-6  # numbers below are shown as 0
+ROUNDING = 1e-6  # smaller numbers are shown as 0
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell.
+    """A cell: text, and its 95% interval or empty.
 
-    Attributes:
-        text: the value.
-        interval: its 95% interval, beside or below; empty where there is none.
-        order: the number or text that the cell is sorted by in HTML; empty comes last, whichever way.
+    `order` is the number or text that HTML sorts by; empty comes last in both directions.
     """
 
     text: str
@@ -27,7 +24,7 @@ class Cell:
     order: str = ""
 
     def __str__(self) -> str:
-        """Value and interval, in lines as short as can be: many columns have to fit a terminal."""
+        """Value and interval on short lines, so that many columns fit a terminal."""
         return f"{self.text}\n[{self.interval}]".replace(", ", ",\n") if self.interval else self.text
 
 
@@ -39,9 +36,8 @@ class Column:
     """A column.
 
     Attributes:
-        head: its heading.
-        meaning: what it means, a sentence; empty where the heading says it.
-        short: heading in a terminal, broken into lines; None is `head`, and empty leaves the column out there.
+        meaning: a sentence; empty if the heading is enough.
+        short: heading in a terminal, broken into lines; None means `head`, and empty omits the column there.
         named: whether it holds text, which is sorted and aligned as such.
     """
 
@@ -53,14 +49,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, and what a reader has to know about it.
-
-    Attributes:
-        title: what it shows, in a line.
-        columns: headings; strings stand for columns without more.
-        rows: a cell or a text for each column.
-        notes: sentences below.
-    """
+    """A table with a one-line title and, below, a sentence per note; a string stands for a plain column or cell."""
 
     title: str
     columns: Sequence[Column | str] = ()
@@ -72,35 +61,29 @@ class Table:
         return replace(self, notes=[*self.notes, *notes])
 
     def heads(self) -> list[Column]:
-        """The columns."""
+        """All columns, strings included, as `Column`."""
         return [Column(c) if isinstance(c, str) else c for c in self.columns]
 
     def lines(self) -> tuple[list[str], list[list[str]]]:
-        """Headings and rows for a terminal, without the columns that are left out there."""
+        """Headings and rows for a terminal, without the columns omitted there."""
         heads = [c.head if c.short is None else c.short for c in self.heads()]
         shown = [k for k, c in enumerate(self.heads()) if c.short != ""]
         return [heads[k] for k in shown], [[str(row[k]) for k in shown] for row in self.rows]
 
     def markdown(self) -> str:
-        """The table alone, as Markdown."""
+        """The table as Markdown, without title and notes."""
         heads = [c.head for c in self.heads()]
         lines = [heads, ["---"] * len(heads), *([str(cell) for cell in row] for row in self.rows)]
         return "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines)
 
 
 def facts_table(title: str, facts: Iterable[tuple[str, str]], notes: Sequence[str] = ()) -> Table:
-    """What, and how much, without headings."""
+    """A table of names and values, without headings."""
     return Table(title, ("", ""), [list(fact) for fact in facts], notes)
 
 
 def number(value: Any, scale: float = 1.0, unit: str = "") -> Cell:
-    """An `Estimate` with its interval, or a plain number; `NONE` for None and for what is not finite.
-
-    Args:
-        value: an `Estimate`, a number or None.
-        scale: what it is multiplied by.
-        unit: follows the number, such as `%`.
-    """
+    """An `Estimate` with its interval, or a number, times `scale`, then `unit`; `NONE` for None or non-finite values."""
     if value is None:
         return NONE
     known = value if isinstance(value, Estimate) else Estimate(value, math.nan, math.nan)
@@ -112,7 +95,7 @@ def number(value: Any, scale: float = 1.0, unit: str = "") -> Cell:
 
 
 def digits(value: float) -> str:
-    """Three decimals, where results differ; three digits of what is large, one of what is small, none of rounding."""
+    """Three decimals below 10, three digits above; one digit below 5e-4, and 0 below `ROUNDING`."""
     if abs(value) < ROUNDING:
         return "0"
     return f"{value:.3f}" if 5e-4 <= abs(value) < 10 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.0e}"

@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals from sums over rows or over whole groups of rows (episodes)."""
+"""Percentile bootstrap intervals from sums over rows, or over whole groups of rows (episodes)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from worldplan.errors import InvalidInput
 from worldplan.eval.statistics.estimate import Estimate
 
 LEVEL = 0.95
-_CHUNK = 2**20  # counts drawn at once: bounds memory
+_CHUNK = 2**20  # counts drawn at once, to limit memory
 
 
 def resampled_counts(size: int, resamples: int, seed: int | tuple[int, ...]) -> Iterator[Floats]:
     """How often each of `size` units comes up when as many are drawn with replacement (Efron 1979).
 
     Yields:
-        Arrays (b, size) of counts, rows summing to `size`; `resamples` rows over all of them.
+        Arrays (b, size) whose rows sum to `size`; `resamples` rows over all of them.
 
     Raises:
         InvalidInput: fewer than 2 units, or `resamples` is not an integer >= 1.
@@ -36,10 +36,10 @@ def resampled_counts(size: int, resamples: int, seed: int | tuple[int, ...]) -> 
 
 
 def group_index(groups: ArrayLike | None, rows: int) -> NDArray[np.intp]:
-    """Groups (rows,) of any labels as 0 ... G - 1; None makes each row its own.
+    """Groups (rows,) of any labels as 0 ... G - 1; None makes each row its own group.
 
     Raises:
-        InvalidInput: not one label a row.
+        InvalidInput: not one label per row.
     """
     if groups is None:
         return np.arange(rows)
@@ -50,17 +50,17 @@ def group_index(groups: ArrayLike | None, rows: int) -> NDArray[np.intp]:
 
 
 def resampled_sums(terms: Floats, groups: NDArray[np.intp], resamples: int, seed: int) -> Floats:
-    """Column sums of `terms` (N, k) over `resamples` bootstrap samples of whole groups, (resamples, k)."""
+    """Column sums of `terms` (N, k) over bootstrap samples of whole groups, (resamples, k)."""
     sums = np.zeros((int(groups.max()) + 1, terms.shape[1]))
     np.add.at(sums, groups, terms)
     return np.concatenate([counts @ sums for counts in resampled_counts(len(sums), resamples, seed)])
 
 
 def half_moments(rows: Floats, resamples: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
-    """Second moments `X'X / N` of the first and of the second half of `rows` (N, q), for estimates that cross-fit.
+    """Second moments `X'X / N` of the first and of the second half of `rows` (N, q), for cross-fitting.
 
     Yields:
-        Pairs of (q, q): those of the sample first, then of `resamples` bootstrap samples, each half drawn by itself.
+        Pairs of (q, q): those of the sample first, then of `resamples` bootstrap samples, each half drawn separately.
     """
     cut = len(rows) // 2
     halves = rows[:cut], rows[cut:]
@@ -75,9 +75,9 @@ def _drawn_moments(x: Floats, resamples: int, seed: tuple[int, ...]) -> Iterator
 
 
 def interval(value: float, draws: Floats) -> Estimate:
-    """A value and the percentile interval of its bootstrap draws (B,), widened where needed to hold the value.
+    """A value with the percentile interval of its bootstrap draws (B,), widened to hold the value if needed.
 
-    Statistics like norms are larger in resamples than in the sample, so that the percentiles alone may miss it. Draws
+    Statistics like norms are larger in resamples than in the sample, so percentiles alone may miss the value. Draws
     that are not finite (resamples without spread) do not count.
     """
     finite = draws[np.isfinite(draws)]

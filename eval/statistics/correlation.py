@@ -1,4 +1,4 @@
-"""How closely two measures of a few encoders go together."""
+"""Correlation of two measures over a few encoders."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ FEWEST = 3  # pairs: two always lie on a line
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of two measures over n encoders, with bootstrap intervals over the encoders; NaN where it is not defined.
-
-    Attributes:
-        n: how many.
-        spearman: rank correlation.
-        pearson: linear correlation.
-    """
+    """Rank and linear correlation over n encoders, with bootstrap intervals over encoders; NaN where undefined."""
 
     n: int
     spearman: Estimate
@@ -32,7 +26,7 @@ class Correlation:
 
 
 def correlate(x: Floats, y: Floats, seed: int = 0) -> Correlation:
-    """Correlations of x (n,) and y (n,); pairs with a number that is not finite are left out.
+    """Correlations of x (n,) and y (n,); pairs with a non-finite number are left out.
 
     Raises:
         InvalidInput: shapes differ.
@@ -46,7 +40,7 @@ def correlate(x: Floats, y: Floats, seed: int = 0) -> Correlation:
     undefined = Estimate(np.nan, np.nan, np.nan)
     if n < FEWEST:
         return Correlation(n, undefined, undefined)
-    drawn = np.vstack([np.arange(n), np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))])  # itself first
+    drawn = np.vstack([np.arange(n), np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))])  # the sample first
     pearson = _pearson(x[drawn], y[drawn])
     spearman = _pearson(rankdata(x[drawn], axis=1), rankdata(y[drawn], axis=1))
     found = [interval(float(r[0]), r[1:]) if np.isfinite(r[0]) else undefined for r in (spearman, pearson)]
@@ -54,7 +48,7 @@ def correlate(x: Floats, y: Floats, seed: int = 0) -> Correlation:
 
 
 def _pearson(x: Floats, y: Floats) -> Floats:
-    """Correlation of each row of x (B, n) with that of y; NaN where one does not vary."""
+    """Correlation of each row of x (B, n) with that of y; NaN for constant rows."""
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
     size = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
     r = np.divide((x * y).sum(axis=1), size, out=np.full(len(x), np.nan), where=size > 0)

@@ -1,4 +1,4 @@
-"""A number with its interval, and how to get one from samples: means, ratios of sums, rates."""
+"""Numbers with intervals, from samples: means, ratios of sums, rates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Estimate:
 
 
 def estimate(samples: Floats, statistic: Callable[..., Any] = np.mean, seed: int = 0) -> Estimate:
-    """A statistic and its percentile bootstrap interval over the samples (N,); NaN for no samples."""
+    """A statistic of samples (N,) with its percentile bootstrap interval; NaN for no samples."""
     if not len(samples):
         return Estimate(np.nan, np.nan, np.nan)
     value = float(statistic(samples))
@@ -42,7 +42,7 @@ def estimate(samples: Floats, statistic: Callable[..., Any] = np.mean, seed: int
 
 
 def estimate_ratio(cost: Floats, reference: Floats, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """Sum of costs (N,) over the sum of their references' (N,), with a percentile bootstrap interval over the pairs."""
+    """Sum of costs (N,) over sum of references (N,), with a percentile bootstrap interval over the pairs."""
     value = float(_of_sums(cost, reference)) if len(cost) else np.nan
     if len(cost) < 2:
         return Estimate(value, value, value)
@@ -57,7 +57,7 @@ def _of_sums(cost: Floats, reference: Floats, axis: int = -1) -> Any:
 
 
 def estimate_rate(success: NDArray[np.bool_]) -> Estimate:
-    """A rate and its Wilson interval."""
+    """A rate with its Wilson interval."""
     interval = binomtest(int(success.sum()), len(success)).proportion_ci(method="wilson")
     return Estimate(float(success.mean()), float(interval.low), float(interval.high))
 
@@ -66,11 +66,8 @@ def estimate_rate(success: NDArray[np.bool_]) -> Estimate:
 class Ratios:
     """Costs of N decoded paths over their references'.
 
-    Attributes:
-        total: sum of the costs over the sum of the references'. The mean of the pairs' own ratios has no limit:
-            decoding errs by some angle however near the goal is, and `E[1 / d^2]` diverges for poses in the plane.
-        median: of the pairs' own ratios.
-        p95: their 95th percentile.
+    `total` is the ratio of the sums; `median` and `p95` are those of the pairs' own ratios. Their mean has no limit.
+    Decoding errs by some angle even near the goal, and `E[1 / d^2]` diverges for poses in the plane.
     """
 
     total: Estimate
@@ -79,7 +76,7 @@ class Ratios:
 
 
 def ratios(cost: Floats, reference: Floats, seed: int) -> Ratios:
-    """Ratios of costs (N,) to their references' (N,), with bootstrap intervals over the pairs."""
+    """`Ratios` of costs (N,) and references (N,), with bootstrap intervals over the pairs."""
     each = cost / reference
     p95 = partial(np.percentile, q=95)
     return Ratios(estimate_ratio(cost, reference, seed), estimate(each, np.median, seed), estimate(each, p95, seed))

@@ -1,4 +1,4 @@
-"""The test that compares encoders by the costs of paired episodes, and whether it keeps its level on no difference."""
+"""A paired permutation test on episode costs, and a check of how often it rejects without a difference."""
 
 from __future__ import annotations
 
@@ -17,21 +17,16 @@ PairedTest = Callable[[Floats, Floats, int], float]
 """Costs of two sides (N,) and a seed to a p-value."""
 
 LEVEL = 0.05
-FLIPS = 999  # with the sample itself a thousand, so that a p-value can be exactly 5%
-FEWEST = 12  # episodes: with fewer no split into halves could reach 5%
+FLIPS = 999  # 1000 with the sample, so that a p-value can be exactly 5%
+FEWEST = 12  # episodes: with fewer, no split into halves could reach 5%
 
 
 def paired_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> float:
-    """Two-sided p-value of "paired episodes cost the same on average".
+    """Two-sided p-value of "paired episodes cost the same on average", for costs (N,) of the same episodes in order.
 
-    If the sides do not differ, each difference `a_k - b_k` may as well have the other sign: the mean difference is held
-    against those after random flips (Fisher 1935). Exact for any law of the costs, outliers and ties included, since
-    the sample counts among the flips (Phipson and Smyth 2010).
-
-    Args:
-        a: (N,) cost of each episode on one side.
-        b: (N,) on the other, the same episodes in the same order.
-        seed: of the flips.
+    If the sides do not differ, each difference `a_k - b_k` may as well have the other sign. The mean difference is
+    compared with those after random flips (Fisher 1935). The sample counts among the flips (Phipson and Smyth 2010).
+    The test is therefore exact for any law of the costs, outliers and ties included.
 
     Raises:
         InvalidInput: not two arrays (N,) of finite costs, N >= 1.
@@ -43,18 +38,13 @@ def paired_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> float:
     total = float(difference.sum())
     kept = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(difference)))  # the others are flipped
     flipped, seen = np.abs(2 * (kept @ difference) - total), abs(total)
-    rounding = 1e-12 * float(np.abs(difference).sum())  # what is equal must count as equal
+    rounding = 1e-12 * float(np.abs(difference).sum())  # ties must count as ties
     return float((1 + (flipped >= seen - rounding).sum()) / (1 + FLIPS))
 
 
 @dataclass(frozen=True)
 class NullTest:
-    """How often an encoder was told from itself.
-
-    Attributes:
-        resamples: splits of its episodes into halves.
-        rate: of splits whose halves differ at the 5% level, with its 95% interval.
-    """
+    """Share of random splits of an encoder's episodes whose halves differ at the 5% level, out of `resamples`."""
 
     resamples: int
     rate: Estimate
@@ -68,15 +58,10 @@ class NullTest:
 def false_positive_rate(
     costs: ArrayLike, *, resamples: int = 500, seed: int = 0, test: PairedTest = paired_test
 ) -> NullTest:
-    """Compare one encoder's episodes with one another: random disjoint halves, paired at random.
+    """Test an encoder's costs (N,), N >= `FEWEST`, against themselves: random disjoint halves, paired at random.
 
-    Given the costs, all halves are equally likely, so that a test of level 5% rejects at most 5% of the splits.
-
-    Args:
-        costs: (N,) per-episode costs, or ratios to the reference's; N >= `FEWEST`.
-        resamples: splits.
-        seed: of splits and flips.
-        test: in place of `paired_test`.
+    Given the costs, all halves are equally likely, so a test of level 5% rejects at most 5% of the splits. Costs may
+    also be ratios to the reference's.
 
     Raises:
         InvalidInput: too few costs, or costs that are not finite.

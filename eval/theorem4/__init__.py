@@ -1,1 +1,1 @@
-"""`worldplan verify` and `dose`: Theorem 4 on random problems and on pixels, and the mistakes it must reject."""
+"""Theorem 4, for `worldplan verify` and `dose`: tests on random problems and pixels, and mistakes they must reject."""

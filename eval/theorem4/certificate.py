@@ -1,25 +1,27 @@
-"""The certificate: what planning behind an encoder can cost at most, by Theorem 3's quantities, on a linear plant.
+"""The certificate: an upper bound on the cost of planning behind an encoder, from Theorem 3, on a linear plant.
 
-*Claim.* The plant is the fitted one around the goal, `x_{t+1} = A x_t + B u_t`, x in the coordinates `Q z` of the true
-state less the goal, without clipping, noise or drift. P, K solve its Riccati equation, `M = R + B'PB`. The agent acts
-by `u_t = -K (x_hat_t - [eta_goal; 0])`: its filter sees the positions of x with errors eta_t, and the goal is encoded
-too. `eta_s = h(z_s) - Q z_s`, h centred, is the encoder's error at the pose z_s that stands at step s of a path from a
-start to a goal: given from outside, not by where x is. Then, over T steps and with the optimum taking over after them,
-the expected loss (cost over that of the optimum, `V(x_0) = x_0' P x_0`) is at most
+*Claim.* The plant is the fitted one around the goal, `x_{t+1} = A x_t + B u_t`, without clipping, noise or drift. Its x
+is the true state less the goal, in the coordinates `Q z`. P and K solve its Riccati equation, and `M = R + B'PB`. The
+agent acts by `u_t = -K (x_hat_t - [eta_goal; 0])`: its filter sees the positions of x with errors eta_t, and the goal
+is encoded too. With h centred, `eta_s = h(z_s) - Q z_s` is the encoder's error at the pose z_s. This pose is step s of
+a given path from a start to a goal, and does not depend on x. The optimum takes over after T steps. The loss is the
+cost less that of the optimum, `V(x_0) = x_0' P x_0`. Its expectation is at most
 
     kappa^2 lambda_1 + delta max_{d >= 2} lambda_d / (2 (rho - rho^d)).
 
-*Proof.* (1) The ledger (`worldplan.eval.control.ledger`) without model error: the loss is exactly
-`sum_t |K (x_hat_t - [eta_goal; 0] - x_t)|_M^2`, whatever the errors are, dependent or not. (2) What stands in it is
-linear in them, `M^(1/2) K (...) = sum_s T_ts eta_s` with the matrices T of `error_response`. (3) The poses
-`z_s = cos(phi_s) z_start + sin(phi_s) z_goal` of two independent N(0, I) are each N(0, I), as Theorem 3 asks, and
-correlated by `c_su = cos(phi_s - phi_u)`. By Mehler's formula the parts of h of different Hermite degree d are
-uncorrelated and `E eta_s eta_u' = sum_d c_su^d C_d`, `C_d >= 0`. With `S_d = sum_su c_su^d sum_t T_ts' T_tu` and its
-largest eigenvalue lambda_d, `E loss = sum_d tr(S_d C_d) <= sum_d lambda_d tr C_d`. (4) Theorem 3's quantities limit the
-energies (Klindt, LeCun, Balestriero 2026, arXiv 2605.26379): `delta = sum_{d >= 2} 2 (rho - rho^d) tr C_d`, so that the
-degrees d >= 2 cost at most the second term. (5) With `h = M z + r` and k = eps + D, `|MM' - I|_F <= k`, hence
-`tr C_1 = |M - Q|_F^2 <= kappa^2`: for k < 1, `kappa = k / (1 + sqrt(1 - k))`, since each singular value s of M has
-`|s - 1| = |s^2 - 1| / (1 + s)`; else kappa = k.
+*Proof.* (1) By the ledger (`worldplan.eval.control.ledger`) without model error, the loss is exactly
+`sum_t |K (x_hat_t - [eta_goal; 0] - x_t)|_M^2`. The errors may depend on each other.
+(2) The terms are linear in the errors: `M^(1/2) K (...) = sum_s T_ts eta_s` with the matrices T of `error_response`.
+(3) The poses are `z_s = cos(phi_s) z_start + sin(phi_s) z_goal`, with independent ends N(0, I). Each is N(0, I), as
+Theorem 3 asks, and two are correlated by `c_su = cos(phi_s - phi_u)`. By Mehler's formula the parts of h of different
+Hermite degree d are uncorrelated, and `E eta_s eta_u' = sum_d c_su^d C_d`, `C_d >= 0`. Let
+`S_d = sum_su c_su^d sum_t T_ts' T_tu`, with largest eigenvalue lambda_d. Then
+`E loss = sum_d tr(S_d C_d) <= sum_d lambda_d tr C_d`.
+(4) Theorem 3 (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379) limits the energies:
+`delta = sum_{d >= 2} 2 (rho - rho^d) tr C_d`. So the degrees d >= 2 cost at most the second term.
+(5) Let `h = F z + r` and `k = eps + D`. Then `|FF' - I|_F <= k`, hence `tr C_1 = |F - Q|_F^2 <= kappa^2`. Here kappa =
+k for k >= 1. For k < 1, `kappa = k / (1 + sqrt(1 - k))`, since each singular value s of F has
+`|s - 1| = |s^2 - 1| / (1 + s)`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from worldplan.learning.encoder import Encoder, encode
 from worldplan.planning.estimation import StateEstimator
 from worldplan.planning.lqr import LQRSolution
 
-RHO, SCALE = 0.5, 0.7  # of the evaluator's world; at .7 rad an image leaves hardly a doubt about an angle
+RHO, SCALE = 0.5, 0.7  # the evaluator's world: at .7 rad an image leaves hardly a doubt about an angle
 DEGREES, BLOCK = 20_000, 64
 RESAMPLES = 500
 ROUNDING = 1e-12  # loss over value that counts as none
@@ -51,16 +53,14 @@ ROUNDING = 1e-12  # loss over value that counts as none
 
 @dataclass(frozen=True)
 class Certificate:
-    """Upper bound on the value loss, beside the measured one; costs in the units of the agent's cost.
+    """Upper bound on the loss beside the measured loss; costs are in the units of the agent's cost.
 
     Attributes:
         theorem3: eps, delta and D of the encoder, in units of `N(0, I)` at `rho`.
-        bound: on the expected loss, at the upper 95% limits of eps and delta.
-        linear: its part by errors that are linear in the state.
-        residual: its part by all others.
+        bound: bound on the expected loss at the upper 95% limits of eps and delta, `linear + residual`.
+        linear: part from errors that are linear in the state; `residual` is the part from all others.
         measured: mean loss over the paths, with its 95% interval.
-        value: `E V(e_0)`, what the optimum costs from the same starts and goals.
-        steps: T.
+        value: `E V(x_0)`, the optimum's cost from the same starts and goals.
         ledger: largest residual of the ledgers of the measured loss.
     """
 
@@ -75,7 +75,7 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether the measured loss lies below the bound; its lower limit, since both are measured on samples."""
+        """Whether the measured loss, at its lower limit, lies below the bound; both are measured on samples."""
         return self.measured.low <= self.bound + ROUNDING * self.value
 
     @property
@@ -85,25 +85,19 @@ class Certificate:
 
 
 def error_response(lqr: LQRSolution, estimator: StateEstimator, steps: int) -> Floats:
-    """How the encoder's errors reach the actions: T with `M^(1/2) (u_t + K x_t) = -sum_s T_ts eta_s`.
+    """Matrices T with `M^(1/2) (u_t + K x_t) = -sum_s T_ts eta_s`: how the encoder's errors reach the actions.
 
-    On a plant that moves as the filter expects (or for finite differences on any), the estimate's error obeys
-    `f_0 = [eta_0; 0]`, `f_t = (I - L H) A f_{t-1} + L eta_t`; the goal's error enters every step by `-K [eta_goal; 0]`.
-
-    Args:
-        lqr: of an infinite horizon.
-        estimator: of the same state.
-        steps: T.
-
-    Returns:
-        (T, T + 1, m, n): action t, error s of frames 0 ... T - 1 and last of the goal.
+    The plant must move as the filter expects; for a filter of finite differences any plant will do. The estimate's
+    error then obeys `f_0 = [eta_0; 0]`, `f_t = (I - L H) A f_{t-1} + L eta_t`. The goal's error enters every step by
+    `-K [eta_goal; 0]`. `lqr` must have an infinite horizon. Returns (steps, steps + 1, m, n): for action t the frames
+    s, then the goal.
     """
     n, d = estimator.latent_dim, lqr.dynamics.state_dim
     B, P = lqr.dynamics.B, lqr.value_matrix
     weighted = np.linalg.cholesky(lqr.cost.R + B.T @ P @ B).T @ lqr.gain  # |weighted x| = |K x|_M
     keep = (np.eye(d) - estimator.gain @ np.eye(n, d)) @ estimator.dynamics.A
     response = np.zeros((steps, steps + 1, len(weighted), n))
-    error = np.zeros((steps, d, n))  # of the estimate, by the step at which the encoder erred
+    error = np.zeros((steps, d, n))  # error of the estimate, by the step at which the encoder erred
     error[0] = np.eye(d, n)
     for t in range(steps):
         if t:
@@ -115,25 +109,18 @@ def error_response(lqr: LQRSolution, estimator: StateEstimator, steps: int) -> F
 
 
 def path_angles(steps: int) -> Floats:
-    """`phi_s`, (T + 1,): from the start, 0, in equal parts to the goal, pi / 2."""
+    """`phi_s`, (T + 1,): in equal steps from 0 at the start to pi / 2 at the goal."""
     return np.linspace(0.0, np.pi / 2, positive_int("steps", steps) + 1)
 
 
 def loss_bound(
     response: Floats, eps: float, delta: float, rho: float = RHO, *, most: int = DEGREES, block: int = BLOCK
 ) -> tuple[float, float]:
-    """The claim's two terms, for errors along the path of `path_angles`.
+    """The claim's two terms, for errors along `path_angles`. Raises InvalidInput if a number is out of range.
 
-    Args:
-        response: (T, T + 1, m, n) of `error_response`.
-        eps: `|Cov(h) - I|_F`.
-        delta: excess alignment loss, see `worldplan.eval.identifiability.theorem3`.
-        rho: of the pairs that delta was measured on.
-        most: degrees that are followed one by one; the rest is bounded together.
-        block: degrees followed at once.
-
-    Raises:
-        InvalidInput: a number is out of range.
+    Here `response` is that of `error_response`, eps is `|Cov(h) - I|_F`, and delta is the excess alignment loss at rho
+    (see `worldplan.eval.identifiability.theorem3`). Degrees up to `most` are computed one by one, `block` at once; the
+    rest is bounded together.
     """
     if not (eps >= 0 and np.isfinite([eps, delta]).all() and 0 < rho < 1):
         raise InvalidInput(f"need eps >= 0, finite delta and 0 < rho < 1, got {eps}, {delta} and {rho}")
@@ -151,7 +138,7 @@ def loss_bound(
     worst, rest = 0.0, np.inf
     while degrees[0] < most and rest > worst:
         S = np.tensordot(powers, gram, axes=2)
-        share = 2 * (rho - rho ** degrees.astype(np.float64))  # of a unit of energy in delta; it grows with d
+        share = 2 * (rho - rho ** degrees.astype(np.float64))  # what a unit of energy adds to delta; it grows with d
         worst = max(worst, float((np.linalg.eigvalsh(S)[:, -1] / share).max()))
         rest = (own + float((powers[-1] * c * across).sum())) / float(share[-1])
         powers, degrees = powers * step, degrees + block
@@ -163,15 +150,9 @@ def _largest(S: Floats) -> float:
 
 
 def path_losses(agent: PlanningAgent, errors: Floats, away: Floats) -> tuple[Floats, float]:
-    """Simulate the claim's plant, with the agent's filter and gain and given errors of its encoder.
+    """Simulate the claim's plant: losses (E,), and the largest residual of their ledgers.
 
-    Args:
-        agent: of a planner's dynamics, cost and filter.
-        errors: (E, T + 1, n) `eta`, the goal's last, latent units.
-        away: (E, n) start less goal, latent units.
-
-    Returns:
-        Losses (E,), and the largest residual of their ledgers.
+    In latent units, `errors` (E, T + 1, n) are `eta`, the goal's last, and `away` (E, n) is start less goal.
     """
     plant = replace(agent.dynamics, intercept=np.zeros(agent.dynamics.state_dim))
     n, steps = agent.encoder.latent_dim, errors.shape[1] - 1
@@ -202,20 +183,10 @@ def certify(
 ) -> Certificate:
     """Measure eps and delta of an agent's encoder, bound its loss by them, and measure the loss.
 
-    The scene has no target sphere, so that a frame is a function of the pose.
-
-    Args:
-        agent: encoder, dynamics, cost and filter; its planner, clipping and charts play no part.
-        scale: radians per latent unit.
-        seed: of poses and resampling.
-        profile: look of the frames.
-        pairs: of the evaluator's Gaussian world, for eps and delta.
-        paths: from start to goal, for the measured loss.
-        steps: T.
-        draw: joint angles (N, 2), no target and the profile to frames.
-
-    Raises:
-        InvalidInput: a number is out of range, or latents that are wrong.
+    The agent's planner, clipping and charts are not used. `scale` is in radians per latent unit. eps and delta come
+    from `pairs` pairs of the evaluator's Gaussian world, the measured loss from `paths` paths of T = `steps` steps.
+    `draw` maps joint angles (N, 2), None and the profile to frames. They show no target sphere, so a frame is a
+    function of the pose. Raises InvalidInput if a number is out of range or the latents are wrong.
     """
     for name, count in (("pairs", pairs), ("paths", paths), ("steps", steps)):
         positive_int(name, count)

@@ -1,8 +1,7 @@
-"""The negative controls of Theorem 4: mistakes of known size, and the errors of plans that each size makes.
+"""The dose-response of Theorem 4: planted mistakes of known size, and how wrong the plans are at each size.
 
-A verifier that accepts everything verifies nothing. Every control breaks one premise of the theorem (Klindt, LeCun,
-Balestriero 2026, arXiv 2605.26379) by a known amount, from gross to minute, and must be rejected down to a stated size;
-beside them stand changes that break none, and must be accepted at every size.
+A verifier that accepts everything verifies nothing. Each mistake breaks one premise of the theorem by a known amount,
+and must be rejected down to a stated size. Harmless changes break none, and must be accepted at every size.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from worldplan.planning.mpc import TOLERANCE as QP_TOLERANCE
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 Expected = Literal["rejected", "accepted"]
 Trial = Callable[[float, np.random.Generator, int], Gaps]
-"""Size of the mistake, generator and number of the trial to the gaps."""
+"""Maps size of the mistake, generator and number of the trial to the gaps."""
 
 SIZES = tuple(10.0**-k for k in range(7))
 LARGEST = 2.0  # a goal that is not rotated differs from the rotated one by at most twice its norm
@@ -38,7 +37,7 @@ BOX_TOLERANCE = 1e-7  # relative gap of plans with limits on latents, whose solv
 
 @dataclass(frozen=True)
 class MistakeTest:
-    """A control with one planner: `trial` gives the gaps for a size, a generator and the number of the trial."""
+    """One mistake or harmless change with one planner; see `MistakeLevel` for the fields, `Trial` for `trial`."""
 
     name: str
     planner: str
@@ -56,22 +55,15 @@ def dose_response(
     tests: Sequence[MistakeTest] | None = None,
     progress: Progress = lambda items, total: items,
 ) -> DoseReport:
-    """How far plans, first actions and values are off for each mistake at each size, and the share that is rejected.
+    """Measure errors of plans, first actions and values for each mistake and size, and the share that is rejected.
 
-    These are the negative controls of `verify_planning`, with the same problems for the same seed.
-
-    Args:
-        seed: of all problems.
-        trials: random problems of each mistake at each size with LQR; half as many, at least 2, where each takes the
-            solution of quadratic programs.
-        sizes: of the mistakes, relative, in any order; those below what is asked of a control are measured, and do
-            not count for its verdict.
-        tests: what is judged; None for all of `mistake_tests()`.
-        progress: wraps the iterator over the controls.
+    `verify_planning` judges the same tests, on the same problems for the same seed. `trials` is for LQR; tests that
+    solve quadratic programs run half as many, at least 2. Sizes are relative, in any order. Those below what a test
+    requires do not count for its verdict. `progress` wraps the iterator over the tests.
 
     Raises:
-        InvalidInput: a number is out of range, or no size is large enough to judge every control.
-        SolverFailed: a control could not be solved.
+        InvalidInput: a number is out of range, or no size is large enough to judge every test.
+        SolverFailed: a test could not be solved.
     """
     seed, trials, sizes = checked_seed(seed), positive_int("trials", trials), checked_sizes(sizes)
     tests = mistake_tests() if tests is None else tests
@@ -80,7 +72,7 @@ def dose_response(
 
 
 def checked_sizes(sizes: Sequence[float]) -> tuple[float, ...]:
-    """Descending, each once."""
+    """Sizes without repeats, descending. Raises InvalidInput if one is out of range or all are too small."""
     descending = tuple(sorted({float(size) for size in sizes}, reverse=True))
     if not descending or not all(math.isfinite(size) and 0 < size <= LARGEST for size in descending):
         raise InvalidInput(f"sizes must lie in (0, {LARGEST:g}], at least one of them, got {tuple(sizes)}")
@@ -97,7 +89,7 @@ def mistake_tests(
     mpc: Callable[..., Gaps] = mpc_gaps,
     box: Trial = rotated_box,
 ) -> list[MistakeTest]:
-    """Every mistake, and every harmless change, with every planner it goes with."""
+    """Every mistake and every harmless change, with every planner that it applies to."""
     tests = []
     for planner, gaps, required, most in (("LQR", lqr, LQR_REQUIRED, 6), ("MPC", mpc, QP_REQUIRED, 4)):
         for name, mistake in [*mistakes.items(), *harmless.items()]:
@@ -116,11 +108,11 @@ def _trial(
 
 
 def measure_mistake(test: MistakeTest, trials: int, seed: int, sizes: Sequence[float]) -> MistakeLevel:
-    """One control over its sizes, which descend."""
+    """Run one test at all sizes, which must descend."""
     doses = []
     trials = trials if test.planner == "LQR" else max(2, trials // 2)
     for size in sizes:
-        # The same problems and directions at every size, and for every control.
+        # The same problems and directions at every size, and for every test.
         measured = [test.trial(size, np.random.default_rng([seed, 1000, k]), k) for k in range(trials)]
         accepted = [gaps.tolerance(test.tolerance) for gaps in measured]
         worst = [gaps.worst[1] for gaps in measured]

@@ -1,4 +1,4 @@
-"""The dose-response of the negative controls as one picture: a panel for each mistake, and one for what is none."""
+"""The dose-response of the mistakes as one picture: a panel for each mistake, and one for harmless changes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,11 @@ LABEL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "color"
 
 
 def figure(report: DoseReport, path: Path | str) -> None:
-    """Write a PNG: median errors against the size of each mistake, both logarithmic.
+    """Write a PNG, whole or not at all: median errors against the size of each mistake, both logarithmic.
 
-    A panel for each mistake, lines for each planner and error; one more for what is no mistake. Horizontal lines are
-    tolerances, vertical ones the sizes down to which all must be rejected; markers are hollow where a trial was not.
-
-    Args:
-        report: of `dose_response`.
-        path: of the PNG, written whole or not at all.
+    Each mistake has a panel with a line for each planner and error. The last panel shows harmless changes. Horizontal
+    lines are tolerances. Vertical lines are the sizes down to which all trials must be rejected. A marker is hollow
+    where a trial was not rejected.
     """
     panels: dict[str, list[MistakeLevel]] = {}
     for control in report.controls:
@@ -87,7 +84,6 @@ def _limits(axes: Axes, controls: list[MistakeLevel]) -> None:
 
 
 def _slopes(axes: Axes, report: DoseReport, controls: list[MistakeLevel]) -> None:
-    """In words, where no line runs."""
     lines = []
     for control in controls:
         told = ", ".join(f"{s.quantity} {s.slope:.2f}" for s in report.slopes(control))

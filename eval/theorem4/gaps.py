@@ -1,8 +1,8 @@
-"""One problem in two latent spaces: plan in each from scratch, and measure by how much the plans differ.
+"""One problem in two latent spaces: plan in each from scratch, and measure how much the plans differ.
 
-Nothing is carried from one space to the other but what an encoder carries (see `seen_through`); each space solves its
-own equations, terminal weights included. Besides the agreement of the two, each solution is asked for itself whether it
-is a minimum ("optimality"): a planner that errs alike in both spaces does not pass.
+Only what an encoder carries is carried from one space to the other (see `seen_through`). Each space solves its own
+equations, terminal weights included. The gap "optimality" asks whether each solution is a minimum: a planner that is
+wrong in the same way in both spaces does not pass.
 """
 
 from __future__ import annotations
@@ -26,19 +26,15 @@ MPC_HORIZON, MPC_STEPS = 10, 4
 LIMIT = 0.7  # torque limit over the largest action that is wanted at the start
 
 TOLERANCE = 1e-9  # relative gap up to which two spaces agree
-ROUNDINGS = 1e3  # beyond it, where a problem is ill-conditioned: so many machine epsilons times its condition number
+ROUNDINGS = 1e3  # allowed for ill-conditioned problems: this many machine epsilons times the condition number
 
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
     """Relative differences between two spaces.
 
-    Attributes:
-        value: of the cost from the start.
-        action: of the first action.
-        plan: of the whole action sequence.
-        more: by name: gain, value matrix, trajectory (pulled back), optimality.
-        condition: computes the condition number of the problem; called only where it matters.
+    `value` is the gap of the cost from the start, `action` of the first action, `plan` of all actions; `more` has
+    others by name. `condition` computes the condition number of the problem; it is called only where it matters.
     """
 
     value: float
@@ -49,17 +45,17 @@ class Gaps:
 
     @property
     def all(self) -> dict[str, float]:
-        """All of them by name."""
+        """All gaps by name."""
         return {"value": self.value, "action": self.action, "plan": self.plan, **self.more}
 
     @property
     def worst(self) -> tuple[str, float]:
-        """The largest, and its name."""
+        """Name and value of the largest gap."""
         name = max(self.all, key=lambda key: self.all[key])
         return name, self.all[name]
 
     def tolerance(self, tolerance: float = TOLERANCE) -> float:
-        """What the worst may be: `tolerance`, or more if rounding in an ill-conditioned problem explains more."""
+        """The largest gap allowed: `tolerance`, or more if rounding in an ill-conditioned problem explains more."""
         if self.worst[1] <= tolerance:
             return tolerance
         return max(tolerance, ROUNDINGS * float(np.finfo(np.float64).eps) * self.condition())
@@ -71,7 +67,7 @@ def lqr_gaps(
     horizon: int | None = None,
     solve: Callable[..., LQRSolution] = solve_lqr,
 ) -> Gaps:
-    """LQR in both spaces, of an infinite or finite horizon, and the closed loop under common noise."""
+    """Gaps of LQR with an infinite or finite horizon, and of its closed loop under common noise."""
     ours, theirs = (solve(p.dynamics, p.cost, horizon) for p in (world, seen))
     steps = horizon or len(world.noise)
     plans, states = _loops(
@@ -95,7 +91,7 @@ def lqr_gaps(
 
 
 def mpc_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan] = solve_mpc) -> Gaps:
-    """MPC with torque limits that are active at the start, and some steps of its closed loop under common noise."""
+    """Gaps of MPC with torque limits active at the start, and of some closed-loop steps under common noise."""
     solvers, limit = _limited(world, seen)
     ours, theirs = (solve(s, p.start, p.goal) for s, p in zip(solvers, (world, seen), strict=True))
     first, second = solvers
@@ -113,17 +109,17 @@ def mpc_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Pla
 
 
 def cem_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
-    """The cross-entropy method in both spaces, the same random numbers: a plan, and some steps of its closed loop."""
+    """Gaps of the cross-entropy method with the same random numbers, and of some closed-loop steps."""
     return _sampled_gaps(world, seen, partial(solve_cem, config=CEMConfig(samples=64, iterations=10)), seed)
 
 
 def mppi_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
-    """The same for model predictive path integral control."""
+    """Gaps of model predictive path integral control with the same random numbers, and of some closed-loop steps."""
     return _sampled_gaps(world, seen, partial(solve_mppi, config=MPPIConfig(samples=64, iterations=10)), seed)
 
 
 def _limited(world: LatentProblem, seen: LatentProblem) -> tuple[tuple[MPCSolver, MPCSolver], float]:
-    """MPC of both, with torques limited to a part of what the LQR wants at the start: actions are not rotated."""
+    """MPC in both spaces, and the common torque limit: a part of what the LQR wants at the start."""
     wanted = solve_lqr(world.dynamics, world.cost).action(world.start, world.goal)
     limit = LIMIT * float(np.abs(wanted).max())
     first, second = (build_mpc(MPCProblem(p.dynamics, p.cost, MPC_HORIZON, -limit, limit)) for p in (world, seen))
@@ -145,7 +141,6 @@ def _sampled_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[...
 def _plan_states(
     world: LatentProblem, seen: LatentProblem, states: list[Floats], ours: Plan, theirs: Plan
 ) -> dict[str, float]:
-    """Gaps of the closed loops' states and of the planned ones, pulled back."""
     return {
         "trajectory": relative(states[1] - states[0], states[0]),
         "planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states),
@@ -153,7 +148,7 @@ def _plan_states(
 
 
 def _replanning(solver: MPCSolver, goal: Floats, solve: Callable[..., Plan]) -> Policy:
-    """Plans anew in every step, from the plan of the step before, with the step's number as seed."""
+    """A policy that plans anew in every step, from the previous plan, with the step's number as seed."""
     plans: list[Plan] = []
 
     def act(x: Floats, t: int) -> Floats:
@@ -165,7 +160,7 @@ def _replanning(solver: MPCSolver, goal: Floats, solve: Callable[..., Plan]) -> 
 
 
 def _plan_gaps(ours: Plan, theirs: Plan) -> tuple[float, float, float]:
-    """Of value, first action and action sequence."""
+    """Gaps of value, first action and action sequence."""
     actions = ours.actions, theirs.actions
     return (
         relative(theirs.cost - ours.cost, ours.cost),
@@ -182,7 +177,7 @@ def pulled_back(world: LatentProblem, seen: LatentProblem, states: Floats) -> Fl
 def _loops(
     problems: tuple[LatentProblem, LatentProblem], policies: list[Policy], steps: int
 ) -> tuple[list[Floats], list[Floats]]:
-    """Actions (T, m) and states (T + 1, d) of both closed loops, the states in the coordinates of the first."""
+    """Actions (T, m) and states (T + 1, d) of both closed loops; states are in the coordinates of the first."""
     plans, paths = [], []
     for problem, policy in zip(problems, policies, strict=True):
         x, actions, states = problem.start, [], [problem.start]
@@ -196,7 +191,7 @@ def _loops(
 
 
 def _stationarity(solution: LQRSolution) -> float:
-    """`|(R + B'PB) K - B'PA|`, relative: the gradient of the cost-to-go in the action (0 iff K is the minimiser)."""
+    """`|(R + B'PB) K - B'PA|`, relative: the gradient of the cost-to-go in the action, 0 iff K is the minimiser."""
     A, B, R = solution.dynamics.A, solution.dynamics.B, solution.cost.R
     if solution.gains is None or solution.value_matrices is None:
         return _gradient(A, B, R, solution.value_matrix, solution.gain)
@@ -214,8 +209,9 @@ def _gradient(A: Floats, B: Floats, R: Floats, P: Floats, K: Floats) -> float:
 def _condition(solution: LQRSolution) -> float:
     """Condition of the Riccati solution: relative change of P over that of A, B and W (Sun 1998, up to a constant).
 
-    A change D of the right-hand side moves P by `sum_t A_t' D A_t`, `A_t` the closed loop over t steps; its norm is
-    that of S, the same sum for `D = I`. The data move the right-hand side by at most `|W| + 2 |A|^2 |P|` relative.
+    A change D of the right-hand side moves P by `sum_t A_t' D A_t`, with A_t the closed loop over t steps. The norm of
+    this map is that of S, the same sum for `D = I`. The data move the right-hand side by at most `|W| + 2 |A|^2 |P|`,
+    relative.
     """
     A, B, W = solution.dynamics.A, solution.dynamics.B, solution.cost.W
     if solution.gains is None:

@@ -1,11 +1,11 @@
-"""The learned level: an encoder, and all that is fitted to it, against the true state or another encoder.
+"""The learned level: an encoder, with all that is fitted to it, against the true state or another encoder.
 
-Both sides plan in their own coordinates with the same invariant cost, `|h - g|^2 + (.1 / scale^2) |u|^2`: the true
-state on `z = theta / scale` and its rate (W = I, the same R), an encoder on its latent, the goal encoded like the
-states. Both are given the same rollouts and the same estimator: dynamics, noise and filter. Theorem 4 (Klindt, LeCun,
-Balestriero 2026, arXiv 2605.26379) then says that value, torques and cost are equal if the encoder is a rotation of
-the state. No learned encoder is one exactly, so that the gaps are numbers with a stated tolerance and no proof; what
-is proven about them stands beside: the ledger (where the cost comes from) and the certificate (what it can be).
+Both sides plan in their own coordinates with the same invariant cost, `|h - g|^2 + (.1 / scale^2) |u|^2`. The true
+state is `z = theta / scale` with its rate (W = I, the same R). An encoder uses its latent, and encodes the goal like
+the states. Both get the same rollouts and the same estimator: dynamics, noise and filter. Theorem 4 (Klindt, LeCun and
+Balestriero 2026, arXiv 2605.26379) then says: if the encoder is a rotation of the state, value, torques and cost are
+equal. No learned encoder is exactly one, so the gaps have a stated tolerance, not a proof. Two proven statements stand
+beside them: the ledger says where the cost comes from, the certificate how large it can be.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
 
 SPREAD, FARTHEST = 0.7, 1.5  # radians: start and goal are never more than half a turn apart
-# The published figure parts encoders of the Gaussian world, about 1.0 times the straight line's cost, from those of
-# trajectories, about 1.15 with outliers to 10. A quarter above the reference lets the former pass with what 8 episodes
-# leave open, and none that fails to reach its goals.
+# In the published figure encoders of the Gaussian world cost about 1.0 times the straight line, those of trajectories
+# about 1.15, with outliers to 10. A quarter above the reference passes the former, with the noise of 8 episodes, but
+# no encoder that fails to reach its goals.
 TOLERANCE = 0.25
 TORQUE_TOLERANCE = 0.5  # no torque at all has gap 1; noise of the last steps at the goal is most of what is left
 LEDGER_TOLERANCE = 1e-9
@@ -45,14 +45,7 @@ TRUE_STATE = "the true state"
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two that are compared.
-
-    Args:
-        name: for the report.
-        encoder: None sees the true state.
-        scale: radians per unit of its coordinates.
-        dynamics: fitted in them.
-    """
+    """One of the two that are compared; its units are `scale` radians. If `encoder` is None, it sees the true state."""
 
     name: str
     encoder: Encoder | None
@@ -61,28 +54,28 @@ class Side:
 
     @cached_property
     def cost(self) -> QuadraticCost:
-        """In its units: times `scale^2` these are squared radians."""
+        """The cost in this side's units; times `scale^2` it is in squared radians."""
         n, m = self.dynamics.state_dim // 2, self.dynamics.action_dim
         return QuadraticCost.goal_reaching(n, CONTROL_WEIGHT / self.scale**2, action_dim=m)
 
     @cached_property
     def controller(self) -> LatentController:
-        """Its filter and its clipped LQR."""
+        """The filter and the clipped LQR."""
         return LatentController(self.dynamics, self.cost, self.dynamics.state_dim // 2)
 
     def positions(self, run: Trajectories) -> Floats:
-        """(E, T + 1, n) of episodes of one length."""
+        """Positions (E, T + 1, n) in episodes of one length."""
         if self.encoder is None:
             return np.stack(run.info["qpos"]) / self.scale
         return np.stack([encode(self.encoder, frames, twice=True) for frames in run.frames])
 
     def values(self, positions: Floats, goals: Floats) -> Floats:
-        """(E,) cost-to-go from rest at (E, T + 1, n), rad^2."""
+        """Cost-to-go (E,) from rest at the first of positions (E, T + 1, n), rad^2."""
         start = self.controller.start(positions[:, 0])
         return self.scale**2 * self.controller.lqr.value(start, goals)
 
     def ledger(self, positions: Floats, goals: Floats, actions: Floats) -> CostLedger:
-        """Of closed loops, whoever closed them; rad^2, summed over the episodes."""
+        """Ledger of closed loops, whoever closed them; rad^2, summed over the episodes."""
         rates = np.diff(positions, axis=1, prepend=positions[:, :1])
         states = np.concatenate([positions, rates], axis=2)
         return cost_ledger(self.controller.lqr, states, actions, goals).times(self.scale**2)
@@ -91,8 +84,7 @@ class Side:
 def fit_side(encoder: Encoder | None, data: Trajectories, scale: float, name: str) -> Side:
     """Fit dynamics and noise to what one side sees of random-torque episodes.
 
-    Raises:
-        InvalidInput: no encoder, or latents that do not identify dynamics.
+    Raises InvalidInput if `encoder` is not an encoder, or if its latents do not identify dynamics.
     """
     seen = data.info["qpos"] if encoder is None else data.frames
     latents = [rows / scale if encoder is None else encode(encoder, rows, twice=True) for rows in seen]
@@ -100,7 +92,7 @@ def fit_side(encoder: Encoder | None, data: Trajectories, scale: float, name: st
 
 
 class _Informed:
-    """Filter and planner of a side that sees the true state, behind `predict`."""
+    """Filter and planner of the true state, behind `predict`."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
@@ -122,7 +114,7 @@ class _Informed:
 
 
 def _close_loop(side: Side, pairs: Tasks, seed: int, profile: str, steps: int) -> tuple[Trajectories, Floats]:
-    """Episodes in MuJoCo, and the goals (E, n) as this side sees them."""
+    """Episodes in MuJoCo, and the goals (E, n) in this side's coordinates."""
     options: dict[str, Any] = {"seed": seed, "steps": steps, "options": pairs.options()}
     if side.encoder is None:
         blind = TrueStateObservation(ReacherGoal(pixels=False))
@@ -139,18 +131,11 @@ def learned_level(
     profile: str = "dmc",
     config: PixelConfig | None = None,
 ) -> LearnedReport:
-    """Compare planning behind an encoder with planning on the true state, or behind another encoder.
-
-    Args:
-        encoder: frames to latents.
-        reference: None for the true state.
-        seed: of poses and torques.
-        profile: look of the frames.
-        config: how much is rendered; None for the defaults.
+    """Compare planning behind an encoder with planning behind a reference encoder, or on the true state (None).
 
     Raises:
         InvalidInput: no encoder, or latents that do not identify dynamics.
-        NotStabilizable: no feedback stabilises what was fitted.
+        NotStabilizable: no feedback stabilises the fitted dynamics.
     """
     config = config or PixelConfig()
     data = torque_episodes(seed, profile, config)

@@ -9,18 +9,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class ExactLevel:
-    """Random problems, each planned in the world's coordinates and behind an encoder `h = Q z + b`.
+    """Random problems, each planned in the true coordinates and behind an encoder `h = Q z + b`.
 
     Attributes:
-        name: planner and plant.
-        problems: how many.
-        failed: how many of them lie beyond their tolerance, or were not solved.
-        tolerance: relative gap that is allowed.
-        by_condition: problems that lie beyond it, but within 1e3 x machine epsilon x their condition number.
-        worst: largest relative gap of all problems.
-        quantity: of what.
-        problem: which problem that was.
-        condition: its condition number; None if it could not be solved.
+        failed: number of problems beyond their tolerance, or not solved.
+        by_condition: number beyond `tolerance`, but within 1e3 x machine epsilon x their condition number.
+        worst: largest relative gap; `quantity` and `problem` say where.
+        condition: condition number of that problem; None if it could not be solved.
         gaps: largest relative gap by quantity.
     """
 
@@ -43,16 +38,9 @@ class ExactLevel:
 
 @dataclass(frozen=True)
 class Dose:
-    """What one size of a mistake does.
+    """Effect of one size of a mistake; `value`, `action` (first) and `plan` (all actions) are median relative errors.
 
-    Attributes:
-        size: of the mistake.
-        trials: problems.
-        rejected: of these.
-        value: median relative error of the value.
-        action: of the first action.
-        plan: of the action sequence.
-        least: smallest worst gap of a trial, over the gap that would have been accepted.
+    `least` is the smallest worst gap of a trial, over the gap that would have been accepted.
     """
 
     size: float
@@ -66,15 +54,14 @@ class Dose:
 
 @dataclass(frozen=True)
 class MistakeLevel:
-    """A control over its sizes.
+    """One mistake or harmless change, over its sizes.
 
     Attributes:
-        name: what is wrong.
         planner: LQR, MPC, or QP for the one with limits on latents.
-        expected: whether it has to be rejected (a mistake) or accepted (none).
+        expected: `rejected` for a mistake, `accepted` for a harmless change.
         required: smallest size for which that must hold in all trials.
         tolerance: relative gap that is accepted.
-        doses: by size, descending.
+        doses: results by size, descending.
     """
 
     name: str
@@ -96,23 +83,23 @@ class MistakeLevel:
 
     @property
     def judged(self) -> tuple[Dose, ...]:
-        """The doses that count for the verdict."""
+        """The doses of the required size or more, which count for the verdict."""
         return tuple(dose for dose in self.doses if dose.size >= self.required * (1 - 1e-9))
 
     @property
     def passed(self) -> bool:
-        """Whether the verifier judged this control as it must."""
+        """Whether all trials that count were judged as expected."""
         wanted = [dose.trials if self.expected == "rejected" else 0 for dose in self.judged]
         return bool(wanted) and [dose.rejected for dose in self.judged] == wanted
 
     @property
     def monotone(self) -> bool:
-        """Whether larger mistakes have larger median effects on value, action and plan, where they count."""
+        """Whether the median errors never grow as the size falls, over the doses that count."""
         rows = [(dose.value, dose.action, dose.plan) for dose in self.judged]
         return all(a >= b for big, small in pairwise(rows) for a, b in zip(big, small, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields and verdict; of mistakes also what was seen of them."""
+        """Fields and verdict; for mistakes also resolution and monotonicity."""
         effects = {"resolution": self.resolution, "monotone": self.monotone}
         return {**asdict(self), "passed": self.passed} | (effects if self.expected == "rejected" else {})
 
@@ -122,11 +109,9 @@ class PixelLevel:
     """The whole pipeline on the same frames, built from an encoder f and from another map of its output.
 
     Attributes:
-        name: planner and map: a rotation, to be accepted; a shear, to be rejected.
-        expected: which of the two.
-        frames: on which torques were compared.
-        tolerance: on torques, in action units (of 1).
-        torque_gap: largest difference of torques on the same frames; of charts, relative to a quarter turn.
+        expected: a rotation must be accepted, a shear rejected.
+        tolerance: tolerance on torques, in action units (of 1).
+        torque_gap: largest difference of torques on the same frames; for charts, relative to a quarter turn.
         cost_gap: largest relative difference of closed-loop costs in MuJoCo; None if it was not run.
     """
 
@@ -146,14 +131,7 @@ class PixelLevel:
 
 @dataclass(frozen=True)
 class LearnedLevel:
-    """One number that an encoder is judged by.
-
-    Attributes:
-        name: of what.
-        gap: measured.
-        tolerance: what it may be.
-        evidence: where it comes from, for a reader.
-    """
+    """One number by which an encoder is judged; `evidence` tells a reader where it comes from."""
 
     name: str
     gap: float
@@ -162,5 +140,5 @@ class LearnedLevel:
 
     @property
     def passed(self) -> bool:
-        """Whether the gap lies within the tolerance; a gap that is not a number does not."""
+        """Whether the gap lies within the tolerance; NaN does not."""
         return self.gap <= self.tolerance

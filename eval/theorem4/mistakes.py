@@ -1,8 +1,8 @@
-"""Negative controls of Theorem 4: ways to be wrong that the verifier must reject, each at known sizes.
+"""Planted mistakes that the verifier of Theorem 4 must reject, each at known sizes.
 
-The theorem (Klindt, LeCun, Balestriero 2026, arXiv 2605.26379) needs an orthogonal map, the goal carried along with the
-state, a cost that no rotation changes, and no limits on latents. Each control breaks one of these by a known amount.
-A consistently encoded offset breaks none, and must be accepted.
+The theorem (Klindt, LeCun and Balestriero 2026, arXiv 2605.26379) needs an orthogonal map and a goal that is encoded
+like the states. It also needs a cost that no rotation changes, and no limits on latents. Each mistake breaks one of
+these by a known amount. A consistently encoded offset breaks none, and must be accepted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from worldplan.planning.rotation import random_rotation
 
 Compared = tuple[LatentProblem, LatentProblem]
 Mistake = Callable[[LatentProblem, float, np.random.Generator], Compared]
-"""World, size, generator to the two problems that are compared; the same draws at every size."""
+"""Maps world, size and generator to the two problems that are compared; draws do not depend on the size."""
 
 
 def non_orthogonal(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
@@ -39,13 +39,13 @@ def non_orthogonal(world: LatentProblem, size: float, rng: np.random.Generator) 
 
 
 def forgotten_offset(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
-    """`h = Q z + b`, but the goal is taken as `Q z_goal`; `|b| = size |x_start - x_goal|`."""
+    """`h = Q z + b` with `|b| = size |x_start - x_goal|`, but the goal is taken as `Q z_goal`."""
     fair, encoded = consistent_offset(world, size, rng)
     return fair, replace(encoded, goal=encoded.goal - encoded.shift[: world.latent_dim])
 
 
 def consistent_offset(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
-    """The same with the goal encoded like the states: no mistake, to be accepted."""
+    """Harmless: the same offset, with the goal encoded like the states."""
     n = world.latent_dim
     Q, direction = random_rotation(n, rng), rng.standard_normal(n)
     away = np.linalg.norm(world.start - world.cost.goal_state(world.goal))
@@ -53,7 +53,7 @@ def consistent_offset(world: LatentProblem, size: float, rng: np.random.Generato
 
 
 def goal_left_behind(world: LatentProblem, size: float, rng: np.random.Generator) -> Compared:
-    """`h = Q z`, but the goal is `z_goal`; Q turns a random plane through it so that `|Q z_goal - z_goal| = size |..|`.
+    """`h = Q z`, goal left at `z_goal`. Q turns a random plane through it, with `|Q z_goal - z_goal| = size |z_goal|`.
 
     Sizes up to 2.
     """
@@ -92,14 +92,11 @@ HARMLESS: dict[str, Mistake] = {"consistent offset": consistent_offset}
 
 HORIZON = 6
 SETTINGS = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
-ROTATIONS = 30  # drawn; the one that shrinks the plan's largest coordinate most is taken
+ROTATIONS = 30  # number drawn; the one that shrinks the plan's largest coordinate most is used
 
 
 def rotated_box(size: float, rng: np.random.Generator, k: int) -> Gaps:
-    """One trial of the mistake: the same `|h_i| <= b` in both spaces, `h = Q z`, Q a generic rotation.
-
-    The box cuts into the reference plan: its largest coordinate without the box is `(1 + size) b`.
-    """
+    """A mistake: the same `|h_i| <= b` in both spaces, `h = Q z`; the plan without limits reaches `(1 + size) b`."""
     world, free = _world(rng, k)
     peak = float(np.abs(free[1:]).max())
     candidates = [random_rotation(world.latent_dim, rng) for _ in range(ROTATIONS)]
@@ -108,7 +105,7 @@ def rotated_box(size: float, rng: np.random.Generator, k: int) -> Gaps:
 
 
 def permuted_box(size: float, rng: np.random.Generator, k: int) -> Gaps:
-    """The same box where Q permutes and flips axes, which leaves the box alone: no mistake, to be accepted."""
+    """Harmless: the same limits, where Q only permutes and flips axes."""
     world, free = _world(rng, k)
     n = world.latent_dim
     Q = np.eye(n)[rng.permutation(n)] * rng.choice([-1.0, 1.0], n)
@@ -116,7 +113,7 @@ def permuted_box(size: float, rng: np.random.Generator, k: int) -> Gaps:
 
 
 def _world(rng: np.random.Generator, k: int) -> tuple[LatentProblem, Floats]:
-    """A problem whose best plan without the box goes furthest along an axis, and the states of that plan."""
+    """A problem whose best plan without limits goes furthest along an axis, and the states of that plan."""
     n = 2 + k % 3
     drawn = draw_problem(rng, n, action_dim=n, steps=HORIZON)
     free = _BoxPlanner(drawn).plan(None).states
@@ -145,10 +142,7 @@ def _box_gaps(world: LatentProblem, Q: Floats, limit: float) -> Gaps:
 
 
 class _BoxPlanner:
-    """Minimise the cost of MPC over the actions, with `|h_t| <= limit` for every step and coordinate; no torque limit.
-
-    States depend on actions by `h = free + G u`.
-    """
+    """MPC with `|h_t| <= limit` for every step and coordinate and no torque limit; the states are `h = free + G u`."""
 
     def __init__(self, problem: LatentProblem) -> None:
         self.problem = problem
@@ -163,11 +157,7 @@ class _BoxPlanner:
         self.free = self._roll_out(np.zeros(self.G.shape[1])).states[1:].ravel()
 
     def plan(self, limit: float | None) -> _BoxPlan:
-        """The best plan within the box, exact to rounding where the solver's active set is the right one.
-
-        Raises:
-            SolverFailed: Clarabel found no plan.
-        """
+        """The best plan within the limit (None: no limit), exact to rounding if the solver's active set is right."""
         H, q, G = self.solver.qp.H / self.solver.qp.scale, self.q / self.solver.qp.scale, self.G
         if limit is None:
             return self._roll_out(self.solver.qp.unlimited(self.q))
@@ -179,7 +169,7 @@ class _BoxPlanner:
         if program.status != cp.OPTIMAL or u.value is None:
             raise SolverFailed(f"no plan within the latent box (status {program.status})", self.problem, program.status)
         # An interior-point solution is good to the root of its tolerance where a limit is met with little force. With
-        # the limits that are met known, one linear solve gives the rest: kept if it is feasible and pushes inwards.
+        # the active limits known, one linear solve is exact. It is kept if it is feasible and its forces push inwards.
         met = np.asarray(box.dual_value) > bounds - sides @ u.value
         C = sides[met]
         system = np.block([[2 * H, C.T], [C, np.zeros((len(C), len(C)))]])

@@ -1,8 +1,8 @@
-"""Pixel-exact: the pipeline of a real encoder f, built once from f and once from `M f`, on the same frames.
+"""The pixel-exact level: the pipeline of a real encoder f, built from f and from `M f`, on the same frames.
 
-For an orthogonal M all torques must agree, whatever f is: this needs no identifiability, and finds every step that does
-not turn with the latent (a ridge, a diagonal noise model, clipping by coordinate). For a shear they must not.
-Theorem 4 of Klindt, LeCun, Balestriero (2026, arXiv 2605.26379).
+Theorem 4 of Klindt, LeCun and Balestriero (2026, arXiv 2605.26379) says: for an orthogonal M all torques must agree,
+whatever f is. This needs no identifiability. It finds every step that does not turn with the latent, such as a ridge, a
+diagonal noise model, or clipping by coordinate. For a shear the torques must differ.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REACHABLE = np.array([np.inf, WRIST_LIMIT])
 
 @dataclass(eq=False)
 class MappedEncoder:
-    """`M f(frames)`."""
+    """The encoder `M f`."""
 
     encoder: Encoder
     M: Floats
@@ -47,28 +47,24 @@ class MappedEncoder:
         self.latent_dim = len(self.M)
 
     def __call__(self, frames: Frames) -> Floats:
-        """Frames (T, 64, 64, 3) to latents (T, n)."""
+        """Latents (T, n) of frames (T, 64, 64, 3)."""
         return np.asarray(self.encoder(frames), dtype=np.float64) @ self.M.T
 
 
 class Recorder:
-    """An agent's `predict`, and a copy of what it was shown.
-
-    Args:
-        agent: whose.
-    """
+    """An agent's `predict` that keeps a copy of every observation."""
 
     def __init__(self, agent: PlanningAgent) -> None:
         self.agent, self.seen = agent, list[dict[str, Frames]]()
 
     def predict(self, observation: Any, *state: Any, **more: Any) -> Any:
-        """The agent's."""
+        """The agent's actions."""
         self.seen.append({name: np.array(value) for name, value in observation.items()})
         return self.agent.predict(observation, *state, **more)
 
 
 def radians_per_unit(encoder: Encoder, data: Trajectories) -> float:
-    """By the encoder's card; where that names no single scale, the ratio of the spreads of angles and latents."""
+    """Radians per latent unit: from the encoder's card if it names one scale, else the ratio of spreads."""
     scales: list[float] = getattr(encoder, "card", {}).get("data", {}).get("world", {}).get("scale") or []
     if len(set(scales)) == 1:
         return float(scales[0])
@@ -78,18 +74,14 @@ def radians_per_unit(encoder: Encoder, data: Trajectories) -> float:
 
 @dataclass(frozen=True)
 class PixelConfig:
-    """How much is rendered for the levels that have an encoder.
+    """Amount of rendering for the levels that have an encoder; each number of steps is for one episode or path.
 
     Args:
-        fit_episodes: random-torque episodes that every pipeline is fitted to.
-        fit_steps: of each.
+        fit_episodes: random-torque episodes to which every pipeline is fitted.
         test_episodes: closed loops in which torques are compared.
-        test_steps: of each.
         episodes: closed loops of the learned level.
-        steps: of each.
-        pairs: poses that the certificate's eps and delta are measured on.
-        paths: on which the certificate's loss is measured.
-        path_steps: of each.
+        pairs: pairs of poses for the certificate's eps and delta.
+        paths: paths for the certificate's measured loss.
     """
 
     fit_episodes: int = 30
@@ -105,24 +97,19 @@ class PixelConfig:
 
 @lru_cache(maxsize=1)
 def torque_episodes(seed: int, profile: str, config: PixelConfig) -> Trajectories:
-    """Random-torque episodes that every pipeline of the verifier is fitted to, frames and joint angles."""
+    """Random-torque episodes to which every pipeline of the verifier is fitted: frames and joint angles."""
     return random_torques(sample_tasks(config.fit_episodes, seed).starts, config.fit_steps, seed, profile=profile)
 
 
 def pixel_levels(
     encoder: Encoder, seed: int = 0, profile: str = "dmc", config: PixelConfig | None = None
 ) -> tuple[PixelLevel, ...]:
-    """Compare f with `Q f` (Q random) and with a shear of f.
+    """Compare the encoder f with `Q f` (Q random) and with a shear of f.
 
-    Dynamics, noise, filter, charts and planner are fitted to each map of the same random-torque frames; torques are
-    compared in float64 on the frames and actions of closed-loop episodes of f, costs in closed loops of their own.
-    Charts only move where they choose another quarter turn, so that what they consist of is compared too.
-
-    Args:
-        encoder: f.
-        seed: of poses, torques and Q.
-        profile: look of the frames.
-        config: how much is rendered; None for the defaults.
+    Dynamics, noise, filter, charts and planner are fitted to each map of the same random-torque frames. Torques are
+    compared in float64, on the frames and actions of f's closed loops. Costs of f and `Q f` are compared in closed
+    loops of their own. Charts change torques only where they choose another quarter turn, so their parameters are
+    compared too.
 
     Raises:
         InvalidInput: f is not an encoder, see `encode`, or its latents do not identify dynamics.
@@ -171,7 +158,7 @@ def pixel_levels(
 
 
 def _chart_gap(charts: QuarterTurns, turned: QuarterTurns | None, Q: Floats) -> float:
-    """By how much the charts of `Q f` are not those of f, turned; over the size of a quarter turn."""
+    """Distance of the charts of `Q f` from the turned charts of f, over the size of a quarter turn."""
     if turned is None:
         return float("inf")
     gaps = [np.linalg.norm(turned.shift - Q @ charts.shift), np.linalg.norm(turned.centre - Q @ charts.centre)]
@@ -179,7 +166,7 @@ def _chart_gap(charts: QuarterTurns, turned: QuarterTurns | None, Q: Floats) -> 
 
 
 class _Pipeline:
-    """All that stands between frames and torques, fitted to one encoder's latents."""
+    """Everything between frames and torques, fitted to one encoder's latents."""
 
     def __init__(self, encoder: Encoder, latents: list[Floats], actions: Any, weight: float, turnable: Frames) -> None:
         self.encoder, self.charts = encoder, find_charts(encoder, turnable)
@@ -189,7 +176,7 @@ class _Pipeline:
         self.mpc = LatentController(dynamics, cost, encoder.latent_dim, "mpc", horizon=MPC_HORIZON)
 
     def replay(self, shown: list[dict[str, Frames]], actions: Floats) -> tuple[Floats, Floats]:
-        """Torques (frames, m) of LQR and MPC for what was shown, with the actions (E, T, m) that were applied."""
+        """Torques (frames, m) of LQR and MPC for what was shown, where the actions (E, T, m) were applied."""
         steps = actions.shape[1]
         frames, goals = (np.stack([row[key] for row in shown]) for key in ("observation", "desired_goal"))
         chart = np.zeros(len(shown), dtype=np.int64)

@@ -14,7 +14,7 @@ from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.rotation import change_basis
 
-RADIUS = (0.5, 1.2)  # of A: stable and unstable alike
+RADIUS = (0.5, 1.2)  # spectral radius of A: stable and unstable
 LEAST_ACTIONS = 1 / 8  # actions over latents
 
 
@@ -22,20 +22,9 @@ LEAST_ACTIONS = 1 / 8  # actions over latents
 class LatentProblem:
     """Bring `x` from `start` to `goal` at rest, in the coordinates of one encoder.
 
-    The state is `x = [h; v; ...]`: blocks of n. The plant is `x' = A x + B u + c + bend sin(x_world) + w_t`: linear for
-    the planners, and for `bend > 0` nonlinear where their actions are applied. `x_world = basis^-1 (x - shift)` are the
-    coordinates in which the problem was drawn, so that the plant is one and the same for all encoders.
-
-    Args:
-        dynamics: A (d, d), B (d, m), c (d,): what the planners know.
-        cost: on d states and m actions.
-        start: (d,).
-        goal: (n,).
-        noise: (T, d) disturbances `w_t`.
-        basis: (d, d), `x = basis x_world + shift`.
-        shift: (d,).
-        bend: size of the plant's nonlinear part, state units.
-        label: what it is, for the evidence.
+    The state `x = [h; v; ...]` (d,) has blocks of n. The plant is `x' = A x + B u + c + bend basis sin(x_world) + w_t`.
+    Planners know its linear part only. The problem was drawn in the coordinates `x_world = basis^-1 (x - shift)`, so
+    the plant is the same for all encoders. The goal is (n,), and `noise` (T, d) holds the disturbances `w_t`.
     """
 
     dynamics: LinearDynamics
@@ -50,7 +39,7 @@ class LatentProblem:
 
     @property
     def latent_dim(self) -> int:
-        """Length of one block, n."""
+        """Length n of one block."""
         return len(self.goal)
 
     def to_world(self, states: Floats) -> Floats:
@@ -58,7 +47,7 @@ class LatentProblem:
         return np.asarray(np.linalg.solve(self.basis, (states - self.shift).T).T)
 
     def step(self, state: Floats, action: Floats, t: int) -> Floats:
-        """The plant: the next state (d,)."""
+        """The plant's next state (d,)."""
         ahead = self.dynamics.step(state, action) + self.noise[t % len(self.noise)]
         if self.bend:
             ahead = ahead + self.bend * self.basis @ np.sin(self.to_world(state))
@@ -78,18 +67,9 @@ def draw_problem(
 ) -> LatentProblem:
     """A random problem with an O(n)-invariant cost `W = kron(C, I_n)`, R > 0 and a goal other than zero.
 
-    Args:
-        rng: generator.
-        latent_dim: n.
-        blocks: of the state; d = blocks n.
-        action_dim: m, by default between n / 8 and n.
-        radius: of A, by default in `RADIUS`.
-        noise: standard deviation of the disturbances, state units.
-        bend: see `LatentProblem`.
-        steps: T.
-
-    Raises:
-        InvalidInput: a size is not positive.
+    n is `latent_dim`, d = `blocks` n, T = `steps`. m is `action_dim`, by default between n / 8 and n. `radius` is the
+    spectral radius of A, by default in `RADIUS`. `noise` is a standard deviation, and `bend` is that of
+    `LatentProblem`; both are in state units. Raises InvalidInput if a size is not positive.
     """
     if min(latent_dim, blocks, steps) < 1:
         raise InvalidInput(f"need sizes >= 1, got n = {latent_dim}, {blocks} blocks and {steps} steps")
@@ -118,17 +98,10 @@ def draw_problem(
 
 
 def seen_through(problem: LatentProblem, M: ArrayLike, offset: ArrayLike | None = None) -> LatentProblem:
-    """What a learner has whose encoder gives `h = M z + offset`: start, goal and dynamics in its coordinates.
+    """The problem for a learner whose encoder gives `h = M z + offset`: start, goal and dynamics in its coordinates.
 
-    The cost is the same object. Were it carried along, to `M^-T W M^-1`, every invertible M would pass.
-
-    Args:
-        problem: in the coordinates z.
-        M: (n, n), invertible.
-        offset: (n,), zero if left out; a rate of change has none.
-
-    Raises:
-        InvalidInput: M has another shape or is singular.
+    The cost is the same object. If it were carried along, to `M^-T W M^-1`, every invertible M would pass. The offset
+    (n,) is zero if left out; a rate of change has none. Raises InvalidInput if M is not (n, n) or is singular.
     """
     n, d = problem.latent_dim, len(problem.start)
     M = np.asarray(M, dtype=np.float64)
@@ -149,7 +122,7 @@ def seen_through(problem: LatentProblem, M: ArrayLike, offset: ArrayLike | None 
 
 
 def relative(difference: Any, reference: Any) -> float:
-    """`|difference| / |reference|` in the Frobenius norm; infinite where it is not a number."""
+    """`|difference| / |reference|` in the Frobenius norm; absolute if the reference is 0, infinite if not a number."""
     size = float(np.linalg.norm(reference))
     gap = float(np.linalg.norm(difference)) / size if size > 0 else float(np.linalg.norm(difference))
     return gap if np.isfinite(gap) else float("inf")

@@ -1,4 +1,4 @@
-"""What the verifier of Theorem 4 reports: all levels with their verdict, the learned level, the dose-response."""
+"""Reports of the verifier of Theorem 4: all levels with their verdicts, the learned level, the dose-response."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from worldplan.eval.theorem4.levels import Dose, ExactLevel, LearnedLevel, Mista
 from worldplan.provenance import plain
 
 QUANTITIES = ("value", "action", "plan")
-SMALL = 1e-2  # sizes up to which the leading power shows alone
-SEEN = 1e-10  # errors below may hold rounding
-FEWEST = 3  # points of a line
+SMALL = 1e-2  # sizes up to which the leading power dominates
+SEEN = 1e-10  # errors below may be rounding
+FEWEST = 3  # points to fit a line to
 WHOLE = 0.1  # how near a whole number a slope must lie to be called an order
 
 
@@ -27,13 +27,11 @@ class LearnedReport:
     """An encoder against a reference: the true state, or another encoder.
 
     Attributes:
-        reference: its name.
-        episodes: closed loops in MuJoCo, the same starts and goals for both.
-        steps: of each.
-        levels: what is judged.
-        encoder_ledger: of the encoder's closed loops, by the reference's Riccati solution, rad^2 over all episodes.
-        reference_ledger: of the reference's own.
-        certificate: for the linear plant that was fitted to the encoder.
+        episodes: closed loops in MuJoCo, with the same starts and goals for both.
+        encoder_ledger: ledger of the encoder's closed loops by the reference's Riccati solution, rad^2 over all
+            episodes.
+        reference_ledger: ledger of the reference's own closed loops.
+        certificate: certificate for the linear plant that was fitted to the encoder.
     """
 
     reference: str
@@ -45,7 +43,7 @@ class LearnedReport:
     certificate: Certificate
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, with what follows from them."""
+        """JSON values, with verdicts and residuals."""
         facts = asdict(self)
         for level, row in zip(self.levels, facts["levels"], strict=True):
             row["passed"] = level.passed
@@ -56,7 +54,7 @@ class LearnedReport:
 
     @property
     def notes(self) -> list[str]:
-        """Ledger and certificate for a reader."""
+        """Ledger and certificate in words."""
         ours, theirs, proof = self.encoder_ledger, self.reference_ledger, self.certificate
         return [
             f"Cost in MuJoCo over {self.episodes} episodes of {self.steps} steps, rad^2, by the Riccati solution of "
@@ -80,14 +78,13 @@ def _entries(ledger: CostLedger) -> str:
 class Theorem4Report:
     """Does planning behind an encoder give the plans of the true state? Theorem 4, level by level.
 
-    Klindt, LeCun, Balestriero (2026), When Does LeJEPA Learn a World Model?, arXiv 2605.26379.
+    Source: Klindt, LeCun and Balestriero (2026), When Does LeJEPA Learn a World Model?, arXiv 2605.26379.
 
     Attributes:
-        seed: of all problems.
-        exact: random problems behind rotations must agree.
-        controls: mistakes must be rejected, at sizes that the level names: a verifier that passes one has failed.
-        pixels: the pipeline of a real encoder, with that encoder rotated; empty if none was given.
-        learned: that encoder against the true state or a reference; None if none was given.
+        exact: random problems behind rotations, which must agree.
+        controls: planted mistakes, which must be rejected down to stated sizes, and harmless changes.
+        pixels: pipeline of a real encoder against that of its rotation; empty without an encoder.
+        learned: that encoder against the true state or a reference; None without an encoder.
     """
 
     seed: int
@@ -98,12 +95,12 @@ class Theorem4Report:
 
     @property
     def levels(self) -> tuple[ExactLevel | MistakeLevel | PixelLevel | LearnedLevel, ...]:
-        """All of them."""
+        """All levels."""
         return (*self.exact, *self.controls, *self.pixels, *(self.learned.levels if self.learned else ()))
 
     @property
     def passed(self) -> bool:
-        """Whether every level passed; never without exact levels and controls."""
+        """Whether every level passed; never without exact levels and mistakes."""
         return bool(self.exact) and bool(self.controls) and all(level.passed for level in self.levels)
 
     @property
@@ -124,7 +121,7 @@ class Theorem4Report:
         return plain(facts)  # type: ignore[no-any-return]
 
     def table(self) -> Table:
-        """One row a level."""
+        """One row for each level."""
         columns = ("level", "verdict", "problems", "worst gap or resolution", "tolerance", "evidence")
         return Table(self.title, columns, self._rows(), self._notes())
 
@@ -184,19 +181,14 @@ def _verdict(passed: bool) -> str:
 
 @dataclass(frozen=True)
 class Slope:
-    """The power of the size with which an error of small mistakes grows: `error ~ size^slope`.
+    """The power with which an error of small mistakes grows with their size: `error ~ size^slope`.
 
-    Least squares of log error on log size, over sizes up to 1e-2 whose error is above 1e-10. Slope 1 is first order:
-    half the mistake, half the error. Slope 2 is second order: half the mistake, a quarter. The value error compares
-    the values that the two spaces *predict*, not what a wrong plan loses: it is of first order where the mistake
-    changes the cost of the plan that was best without it (the envelope theorem), and of second order where it does
-    not, as with limits that this plan just touches.
-
-    Attributes:
-        quantity: value, action or plan.
-        slope: of the line.
-        stderr: its standard error over the sizes.
-        points: sizes.
+    The fit is least squares of log error on log size, over sizes up to 1e-2 with errors above 1e-10. Half the mistake
+    makes half the error at slope 1 (first order), and a quarter at slope 2 (second order). The value error compares the
+    values that the two spaces *predict*, not what a wrong plan loses. By the envelope theorem it is of first order
+    where the mistake changes the cost of the plan that was best without it. Elsewhere it is of second order, as with
+    limits that this plan just touches. `stderr` is the standard error of the slope over the sizes, `points` their
+    number.
     """
 
     quantity: str
@@ -212,7 +204,7 @@ class Slope:
 
 
 def fit_slope(level: MistakeLevel, quantity: str) -> Slope | None:
-    """The slope of one error of a control; None if fewer than three sizes tell."""
+    """The slope of one error of a mistake; None if fewer than three sizes can be used."""
     found = [(dose.size, getattr(dose, quantity)) for dose in level.doses]
     seen = np.log([(size, error) for size, error in found if size <= SMALL * (1 + 1e-9) and error > SEEN])
     if len(seen) < FEWEST:
@@ -223,19 +215,14 @@ def fit_slope(level: MistakeLevel, quantity: str) -> Slope | None:
 
 @dataclass(frozen=True)
 class DoseReport:
-    """How much each mistake does, and down to which size it is seen.
-
-    Attributes:
-        seed: of all problems.
-        controls: mistakes, which must be rejected, and changes that are none, which must be accepted.
-    """
+    """The effect of each mistake, and the size down to which it is seen; `controls` also holds harmless changes."""
 
     seed: int
     controls: tuple[MistakeLevel, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every control was judged as it must be, at every size that counts."""
+        """Whether every mistake and harmless change was judged as expected, at every size that counts."""
         return bool(self.controls) and all(control.passed for control in self.controls)
 
     @property
@@ -247,7 +234,7 @@ class DoseReport:
         )
 
     def slopes(self, control: MistakeLevel) -> tuple[Slope, ...]:
-        """Of the errors of a mistake, as far as they can be fitted; none of what is no mistake."""
+        """Slopes of a mistake's errors, as far as they can be fitted; empty for a harmless change."""
         if control.expected == "accepted":
             return ()
         found = (fit_slope(control, quantity) for quantity in QUANTITIES)
@@ -262,7 +249,7 @@ class DoseReport:
         return plain({"passed": self.passed, "seed": self.seed, "controls": rows})  # type: ignore[no-any-return]
 
     def table(self) -> Table:
-        """One row for each mistake, planner and size; below, how to read it, and the slopes."""
+        """One row for each mistake, planner and size; the notes explain them and give the slopes."""
         errors = (f"{quantity} error" for quantity in QUANTITIES)
         columns = ("mistake", "planner", "size", *errors, "rejected", "resolution")
         rows = [

@@ -1,4 +1,4 @@
-"""Verify Theorem 4: plans behind an encoder that is a rotation are the plans of the true state, and others are not."""
+"""Verify Theorem 4: an encoder that is a rotation gives the plans of the true state, and others do not."""
 
 from __future__ import annotations
 
@@ -26,16 +26,10 @@ NOISE = 0.1
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of random problem, and the planner that has to agree on it.
+    """One kind of random problem, and the planner that is tested on it.
 
-    Attributes:
-        name: for the table.
-        share: of all problems.
-        gaps: of the planner; finite horizons take a third argument.
-        small: range of latents.
-        large: whether there are larger ones, up to `largest`.
-        finite: whether the horizon is.
-        bend: of the plant.
+    `share` is the share of all problems. `gaps` computes the planner's gaps; finite horizons take a third argument.
+    `small` is the range of latent dimensions; `large` families also have larger ones. For `bend` see `LatentProblem`.
     """
 
     name: str
@@ -72,35 +66,35 @@ def verify_planning(
     pixels: PixelConfig | None = None,
     progress: Progress = lambda items, total: items,
 ) -> Theorem4Report:
-    """Test Theorem 4 of Klindt, LeCun, Balestriero (2026, arXiv 2605.26379) on random problems and negative controls.
+    """Test Theorem 4 of Klindt, LeCun and Balestriero (2026, arXiv 2605.26379) on random problems and planted mistakes.
 
-    *exact*: random systems (stable and unstable, with noise, with a nonlinear plant), random rotation and offset of the
-    latents; LQR of infinite and finite horizon and MPC with torque limits are solved in both spaces from scratch.
-    Values, actions, gains and closed loops must agree, and each solution must be a minimum. *negative controls*: the
-    same comparison with a mistake of known size must be rejected. *pixel-exact*, with an encoder f: all of fit, filter
-    and planner built from `Q f` must give the torques that f gives, on frames of the Reacher; from a shear of f not.
-    *learned*: values, torques and closed-loop costs behind f lie within stated tolerances of those of the true state,
-    the cost ledger closes, and the certificate of the fitted linear plant holds.
+    *exact*: random systems are stable, unstable, noisy or nonlinear; latents get a random rotation and offset. Each
+    planner solves both spaces from scratch. Values, actions, gains and closed loops must agree, and LQR and MPC
+    solutions must be minima. *mistakes*: the same comparison with a mistake of known size must be rejected.
+    *pixel-exact*, with an encoder f: fit, filter and planner built from `Q f` must give the torques of f on frames of
+    the Reacher. Built from a shear of f, they must not. *learned*: values, torques and closed-loop costs behind f must
+    lie within stated tolerances of those of the true state. The cost ledger must close, and the certificate of the
+    fitted linear plant must hold.
 
     Args:
         encoder: any map of frames with `latent_dim`; None tests without pictures.
         reference: another encoder to compare with at the learned level; None is the true state.
-        seed: of all problems.
-        problems: random problems of the exact level.
-        largest: latents of the largest of them.
-        trials: of each control at each size.
-        sizes: of the mistakes, see `dose_response`.
+        seed: seed for all problems.
+        problems: number of random problems at the exact level.
+        largest: largest latent dimension of these.
+        trials: see `dose_response`.
+        sizes: see `dose_response`.
         profile: look of the frames.
-        families: of random problems, each with the planner that is tested on it.
-        tests: mistakes and harmless changes; None for all of `mistake_tests()`.
-        pixels: how long the levels with an encoder take; None for the defaults.
+        families: kinds of random problems, each with a name in `FAMILIES`.
+        tests: mistakes and harmless changes; None for `mistake_tests()`.
+        pixels: amount of rendering for the levels with an encoder; None for the defaults.
         progress: wraps the iterator over the levels.
 
     Raises:
         InvalidInput: a number is out of range, the encoder gives no latents, or there is a reference only.
-        NotStabilizable: no feedback stabilises what was fitted to the encoder.
+        NotStabilizable: no feedback stabilises the dynamics fitted to the encoder.
         EncoderCollapsed: the encoder is constant.
-        SolverFailed: a control could not be solved.
+        SolverFailed: a mistake could not be solved.
     """
     problems, trials = positive_int("problems", problems), positive_int("trials", trials)
     largest, seed = positive_int("largest", largest), checked_seed(seed)
@@ -166,12 +160,12 @@ def _exact(family: Family, count: int, largest: int, seed: int) -> ExactLevel:
 
 
 def _number(family: Family) -> int:
-    """Which family this is, by its name: its problems do not depend on what else is run."""
+    """Index of a family by its name: its problems do not depend on what else is run."""
     return next(k for k, known in enumerate(FAMILIES) if known.name == family.name)
 
 
 def _latents(family: Family, count: int, largest: int) -> list[int]:
-    """Sizes of `count` problems: the largest, its halves down to the small ones, and small ones in turn."""
+    """Latent dimensions of `count` problems: the largest, its halves down to the small ones, then small ones."""
     low, high = family.small[0], min(family.small[1], largest)
     large: list[int] = []
     n = largest
@@ -182,7 +176,7 @@ def _latents(family: Family, count: int, largest: int) -> list[int]:
 
 
 def _draw(rng: np.random.Generator, n: int, family: Family, k: int) -> LatentProblem:
-    """Large ones have one block."""
+    """Problem k of a family; large ones have one block."""
     return draw_problem(
         rng,
         n,

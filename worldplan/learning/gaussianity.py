@@ -1,10 +1,9 @@
 """Tests of Gaussianity on the line, as differentiable losses that SIGReg can apply to each projection.
 
-Each takes (N, S), samples of S laws, and gives (S,) statistics of their fit to N(0, 1) with *known* mean and variance.
-A statistic is 0 or small for a standard Gaussian. It grows like N for any law that the test can tell from one.
-Balestriero and LeCun 2025 (arXiv 2511.08544, section 4.2) compare these candidates. They choose Epps-Pulley, the only
-one with bounded gradients that is a plain mean over samples. Units differ: the right weight for one test is wrong for
-another.
+Each maps (N, S), samples of S laws, to (S,) statistics of their fit to N(0, 1) with *known* mean and variance. A
+statistic is small for a standard Gaussian, and grows like N for any law that the test can tell from one. Balestriero
+and LeCun 2025 (arXiv 2511.08544, section 4.2) compare these candidates. They choose Epps-Pulley, the only one with
+bounded gradients that is a plain mean over samples. Units differ: a good weight for one test is wrong for another.
 """
 
 from __future__ import annotations
@@ -22,15 +21,7 @@ def epps_pulley(projections: Tensor, knots: int = 17, cutoff: float = 3.0) -> Te
     """Epps-Pulley statistic of normality against N(0, 1), one per column (Epps and Pulley 1983).
 
     It is `N * integral |phi_N(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt` with the empirical characteristic function phi_N.
-    The trapezoid rule on [0, cutoff] is doubled by symmetry.
-
-    Args:
-        projections: (N, S) samples of S one-dimensional laws.
-        knots: nodes of the rule.
-        cutoff: upper end of the integral.
-
-    Returns:
-        (S,) statistics, differentiable, gradients bounded.
+    The trapezoid rule with `knots` nodes on [0, cutoff] is doubled by symmetry. Gradients are bounded.
     """
     t = torch.linspace(0.0, cutoff, knots, device=projections.device, dtype=projections.dtype)
     normal = torch.exp(-0.5 * t.square())
@@ -45,8 +36,8 @@ def moments(projections: Tensor) -> Tensor:
     """`N * sum_k mean(He_k(u))^2 / k!`, k = 1 ... 4, with the Hermite polynomials He_k.
 
     It is zero iff the first four moments are those of N(0, 1). For a large Gaussian sample it is chi-squared with 4
-    degrees of freedom (Neyman's smooth test, 1937). It is blind to laws that share these moments, and its gradients
-    grow with the cube of an outlier (Balestriero and LeCun 2025, Theorem 3).
+    degrees of freedom (Neyman's smooth test, 1937). It is blind to laws that share these moments. Its gradients grow
+    with the cube of an outlier (Balestriero and LeCun 2025, Theorem 3).
     """
     u, square = projections, projections.square()
     hermite = (u, square - 1.0, u * (square - 3.0), square * (square - 6.0) + 3.0)

@@ -1,8 +1,8 @@
 """Objectives for training an encoder: alignment of positive views, and a term that keeps it from collapsing.
 
-Every objective is a frozen dataclass whose fields are its options. It maps embeddings (B, V, n) of B sets of V views to
-its loss and the parts to log. All of them log `align`, in the same units. Theory: Klindt, LeCun and Balestriero 2026
-(arXiv 2605.26379).
+Every objective is a frozen dataclass whose fields are its options. It maps embeddings (B, V, n), B sets of V views, to
+its loss and the parts to log. All log `align`, in the same units. Theory: Klindt, LeCun and Balestriero 2026 (arXiv
+2605.26379).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from worldplan.learning.gaussianity import TESTS, epps_pulley
 
 
 class Objective(Protocol):
-    """What the training loop needs of an objective, besides being a frozen dataclass.
+    """Interface of an objective, which is also a frozen dataclass.
 
     `name` is its key in `OBJECTIVES`; `remedy` names what to raise when an embedding has collapsed.
     """
@@ -30,14 +30,14 @@ class Objective(Protocol):
     remedy: ClassVar[str]
 
     def __call__(self, embeddings: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Loss terms of embeddings (B, V, n): `loss` to minimise, the others to log; chance is from `generator`."""
+        """Loss terms of embeddings (B, V, n): `loss` to minimise, the others to log; `generator` is for chance."""
 
 
 def alignment(embeddings: Tensor) -> Tensor:
     """Mean squared distance of views (B, V, n) to their centre: a scalar, averaged over batch, views and coordinates.
 
-    For V = 2 it is `L / (4 n)` with `L = E ||h - h'||^2`, the loss of Klindt, LeCun and Balestriero. An orthogonal map
-    of unit Gaussian latents correlated by rho reaches `(1 - rho) (V - 1) / V`.
+    For V = 2 it is `L / (4 n)` with the paper's loss `L = E ||h - h'||^2`. An orthogonal map of unit Gaussian latents
+    correlated by rho reaches `(1 - rho) (V - 1) / V`.
     """
     return (embeddings - embeddings.mean(dim=1, keepdim=True)).square().mean()
 
@@ -50,11 +50,8 @@ def sigreg(
 ) -> Tensor:
     """SIGReg, sketched isotropic Gaussian regularisation: mean test statistic over random unit directions, a scalar.
 
-    Args:
-        embeddings: (N, n).
-        slices: number of directions, drawn anew at each call.
-        generator: source of the directions, on the CPU.
-        test: map from projections (N, S) to statistics (S,).
+    `test` maps projections (N, S) of the embeddings (N, n) to statistics (S,). Each call draws new directions from
+    `generator`, on the CPU.
     """
     directions = torch.randn(embeddings.shape[1], slices, generator=generator, dtype=embeddings.dtype)
     directions = (directions / directions.norm(dim=0, keepdim=True)).to(embeddings.device)
@@ -63,7 +60,7 @@ def sigreg(
 
 @dataclass(frozen=True)
 class LeJEPA:
-    """`weight * SIGReg + (1 - weight) * alignment` (Balestriero and LeCun 2025, arXiv 2511.08544).
+    """`weight * sigreg + (1 - weight) * alignment` (Balestriero and LeCun 2025, arXiv 2511.08544).
 
     Args:
         weight: lambda in [0, 1]; too small collapses, too large ignores the pairs.
@@ -96,8 +93,8 @@ class LeJEPA:
 class Whitening:
     """`weight * white + (1 - weight) * alignment`, `white = (||Cov(h) - I||_F^2 + |mean(h)|^2) / n`.
 
-    The moments are those of all views together; they are invariant under rotation. In a Gaussian world the forward
-    theorem of Klindt, LeCun and Balestriero requires only whiteness. It is blind to shape: any white law is enough.
+    The moments are those of all views together, and invariant under rotation. In a Gaussian world the forward theorem
+    of Klindt, LeCun and Balestriero requires only whiteness. The term is blind to shape: any white law is enough.
 
     Args:
         weight: weight of whiteness, in [0, 1]. Two views of unit latents, correlated by rho, shrink to the variance
@@ -126,13 +123,12 @@ class Whitening:
 
 @dataclass(frozen=True)
 class VICReg:
-    """`weight * (variance + covariance * offdiagonal) + (1 - weight) * alignment`.
+    """`weight * (variance + covariance * offdiagonal) + (1 - weight) * alignment` (Bardes, Ponce and LeCun 2021).
 
-    Bardes, Ponce and LeCun 2021 (arXiv 2105.04906). With C the covariance of one view,
-    `variance = mean_i max(0, 1 - sqrt(C_ii + 1e-4))` and `offdiagonal = sum_{i != j} C_ij^2 / n`, averaged over the
-    views. Both vanish for a white embedding in any rotation; others are judged along the axes. The paper's coefficients
-    25, 25, 1, for thousands of dimensions, are `weight=0.2, covariance=0.08`. A small `covariance` lets two coordinates
-    hold the same, slowest, latent.
+    Source: arXiv 2105.04906. With C the covariance of one view, `variance = mean_i max(0, 1 - sqrt(C_ii + 1e-4))` and
+    `offdiagonal = sum_{i != j} C_ij^2 / n`, averaged over the views. Both vanish for a white embedding in any rotation;
+    others are judged along the axes. The paper's coefficients 25, 25, 1, for thousands of dimensions, are
+    `weight=0.2, covariance=0.08`. A small `covariance` lets two coordinates hold the same, slowest, latent.
 
     Args:
         weight: weight of both parts, in [0, 1]. Two views of unit latents, correlated by rho, keep their scale iff
@@ -167,12 +163,12 @@ class InfoNCE:
     """Mean of `-log softmax_j(-|h_i - h'_j|^2 / (2 sigma^2))_i`: which of the batch's views belongs to this one?
 
     The mean is over all ordered pairs of views (van den Oord, Li and Vinyals 2018, arXiv 1807.03748, with a Gaussian
-    kernel). It equals `V n / ((V - 1) sigma^2) * alignment + repulsion`,
+    kernel). It equals `V n / ((V - 1) sigma^2) * alignment + repulsion`, where
     `repulsion = mean_i log sum_j exp(-|h_i - h'_j|^2 / (2 sigma^2))`.
 
     The loss depends on h / sigma alone: the width sets the scale of the embedding. A collapse costs log B for batch
-    size B: compare losses at equal B. In many dimensions a narrow kernel finds all strangers so far away that loss and
-    gradient are 0 (without logarithms 0 / 0). So start with a width that grows like sqrt(n).
+    size B, so compare losses at equal B. In many dimensions a narrow kernel sees all strangers so far away that loss
+    and gradient are 0. So start with a width that grows like sqrt(n).
 
     Args:
         sigma: width of the kernel, above 0. The default gives standard deviations near 1 for pairs correlated by 0.9.
@@ -203,7 +199,7 @@ class InfoNCE:
 
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {kind.name: kind for kind in (LeJEPA, VICReg, Whitening, InfoNCE)}
-"""Name -> class. An objective of your own that is added here can be resumed and read back."""
+"""Classes by name. An objective of your own that is added here can be resumed and read back."""
 
 
 def objective_to_dict(objective: Objective) -> dict[str, Any]:

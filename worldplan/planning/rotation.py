@@ -1,8 +1,9 @@
-"""Rotations of a latent space: drawing one, checking one, finding the best one between two point sets.
+"""Rotations of a latent space: draw one, check one, find the best one between two point sets.
 
-If an encoder sees the world's latents up to a rotation, `h = Q z`, everything downstream turns with it: states and
-goals by `L = kron(I, Q)`, dynamics to `(L A L', L B, L c)`, weights to `L W L'`, covariances to `L S L'`. Actions stay.
-Theorem 4 of Klindt, LeCun, Balestriero (2026, arXiv 2605.26379) says that plans and values stay too if `L W L' = W`.
+If an encoder sees the true latents up to a rotation, `h = Q z`, everything downstream turns with it. With
+`L = kron(I, Q)`, states and goals become `L x`, dynamics `(L A L', L B, L c)`, weights `L W L'`, covariances `L S L'`.
+Actions stay. Theorem 4 of Klindt, LeCun and Balestriero (2026, arXiv 2605.26379) says: if `L W L' = W`, plans and
+values stay too.
 """
 
 from __future__ import annotations
@@ -22,14 +23,9 @@ ORTHOGONALITY = 1e-8  # largest entry of Q'Q - I that counts as rounding
 
 
 def random_rotation(n: int, rng: np.random.Generator | int) -> Floats:
-    """An orthogonal (n, n) matrix, uniform (Haar) on O(n): reflections come up half of the time.
+    """An orthogonal (n, n) matrix, uniform (Haar) on O(n), from a generator or seed; half of them are reflections.
 
-    Args:
-        n: dimension.
-        rng: generator or seed.
-
-    Raises:
-        InvalidInput: n is not an integer >= 1.
+    Raises InvalidInput if n is not an integer >= 1.
     """
     n = positive_int("n", n)
     Q, upper = np.linalg.qr(np.random.default_rng(rng).standard_normal((n, n)))
@@ -38,11 +34,7 @@ def random_rotation(n: int, rng: np.random.Generator | int) -> Floats:
 
 
 def orthogonal(Q: ArrayLike) -> Floats:
-    """`Q`, checked.
-
-    Raises:
-        InvalidInput: it is not square, not finite, or `Q'Q` is not the identity.
-    """
+    """`Q` as an array. Raises InvalidInput if it is not square or not finite, or if `Q'Q` is not the identity."""
     matrix = finite_array("Q", Q)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
         raise InvalidInput(f"Q must be a square matrix, got shape {matrix.shape}")
@@ -53,10 +45,9 @@ def orthogonal(Q: ArrayLike) -> Floats:
 
 
 def change_basis(dynamics: LinearDynamics, M: ArrayLike) -> LinearDynamics:
-    """The same world seen in coordinates `y = M x`, for any invertible M (d, d): `(M A M^-1, M B, M c)`.
+    """The same world in coordinates `y = M x`, for any invertible M (d, d): `(M A M^-1, M B, M c)`.
 
-    Raises:
-        InvalidInput: M has another shape or is singular.
+    Raises InvalidInput if M has another shape or is singular.
     """
     M = finite_array("M", M)
     if M.shape != dynamics.A.shape:
@@ -69,12 +60,9 @@ def change_basis(dynamics: LinearDynamics, M: ArrayLike) -> LinearDynamics:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The best rigid motion between two point sets: `target ~ Q source + offset`.
+    """The best rigid motion between two point sets, `target ~ Q source + offset`, Q (n, n) orthogonal, offset (n,).
 
-    Attributes:
-        Q: (n, n) orthogonal.
-        offset: (n,).
-        residual: mean over the points of `|Q s + offset - t|^2`, summed over coordinates (0 iff it fits exactly).
+    `residual` is the mean over the points of `|Q s + offset - t|^2`, summed over coordinates.
     """
 
     Q: Floats
@@ -87,14 +75,9 @@ class Alignment:
 
 
 def procrustes(source: ArrayLike, target: ArrayLike) -> Alignment:
-    """Minimise `mean |Q s + offset - t|^2` over orthogonal Q and offset (Schonemann 1966).
+    """Minimise `mean |Q s + offset - t|^2` over orthogonal Q and offset, for points s, t (N, n) (Schonemann 1966).
 
-    Args:
-        source: (N, n) points, N >= 1.
-        target: (N, n) the points that they should land on.
-
-    Raises:
-        InvalidInput: the shapes differ, are not (N, n), or an entry is not finite.
+    Raises InvalidInput if the shapes differ or are not (N >= 1, n), or if an entry is not finite.
     """
     s, t = finite_array("source", source), finite_array("target", target)
     if s.ndim != 2 or s.shape != t.shape or s.size == 0:

@@ -1,12 +1,14 @@
 """CEM and MPPI: planning by drawing action sequences, on the same problem and with the same plan as `solve_mpc`.
 
-Both draw `samples` sequences around a mean, clip them to the action limits, cost them all at once, and move mean and
-spread to where the cheap ones lie. They move by costs alone; here, where an exact solver exists, they are baselines.
+Both draw `samples` sequences around a mean, clip them to the action limits, and compute their costs. Mean and spread
+then move to where the cheap ones lie. Only costs are used; since an exact solver exists here, these are baselines.
 
-Noise is drawn in action space and only its shape enters, so the same generator state gives the same noise in every
-latent space: with these common random numbers Theorem 4 (Klindt, LeCun, Balestriero 2026, arXiv 2605.26379) holds plan
-by plan, to rounding. Costs come from the condensed matrices of `build_mpc`, in NumPy: a torch roll-out of the same
-samples takes 20 to 150 times as long on a CPU, and the same product in torch saves less than a tenth of a solve.
+Noise is drawn in action space, and only its shape depends on the problem. So the same generator state gives the same
+noise in every latent space. With these common random numbers Theorem 4 (Klindt, LeCun and Balestriero 2026, arXiv
+2605.26379) holds plan by plan, to rounding.
+
+Costs come from the condensed matrices of `build_mpc`, in NumPy. A torch roll-out of the same samples takes 20 to 150
+times as long on a CPU. The same product in torch saves less than a tenth of a solve.
 """
 
 from __future__ import annotations
@@ -32,19 +34,17 @@ class CEMConfig:
     """The cross-entropy method: mean and standard deviation become those of the cheapest `elite_fraction`.
 
     `mean <- smoothing mean + (1 - smoothing) elite mean`, and the standard deviations of the entries alike. Sources:
-    Rubinstein, The Cross-Entropy Method for Combinatorial and Continuous Optimization (1999); de Boer, Kroese, Mannor
-    & Rubinstein, A Tutorial on the Cross-Entropy Method (2005), section 4.
+    Rubinstein, The Cross-Entropy Method for Combinatorial and Continuous Optimization (1999); de Boer, Kroese, Mannor &
+    Rubinstein, A Tutorial on the Cross-Entropy Method (2005), section 4. Raises InvalidInput if an option is out of
+    range.
 
     Args:
         samples: sequences drawn in an iteration.
-        iterations: of drawing and moving.
+        iterations: rounds of drawing and moving.
         elite_fraction: share of the samples that are elite, in (0, 1]; at least two are.
-        smoothing: how much of the old mean and deviation stays, in [0, 1).
-        std: first standard deviation, action units; None takes it from the problem: as far as one action alone would go
-            towards its best, at most half the distance of the limits.
-
-    Raises:
-        InvalidInput: an option is out of range.
+        smoothing: share of the old mean and deviation that stays, in [0, 1).
+        std: first standard deviation, action units. None takes the step that one action alone would take to its best,
+            at most half the distance of the limits.
     """
 
     samples: int = 256
@@ -70,21 +70,17 @@ class MPPIConfig:
     """Model predictive path integral control: the mean becomes the average weighted by `exp(-cost / lambda)`.
 
     With a Gaussian around the mean as prior this is the information-theoretic law of Williams et al., Information
-    Theoretic MPC for Model-Based Reinforcement Learning (ICRA 2017); without active limits its average over infinitely
+    Theoretic MPC for Model-Based Reinforcement Learning (ICRA 2017). Without active limits its average over infinitely
     many samples is the proximal step `argmin f(u) + lambda/2 (u - mean)' S^-1 (u - mean)`, S the samples' covariance.
-    Their lambda is in units of cost; ours is `temperature` times the standard deviation of the samples' costs, so that
-    plans do not depend on the unit of cost. The samples' standard deviation shrinks by `decay` after each iteration.
+    Their lambda is in units of cost. Ours is `temperature` times the standard deviation of the samples' costs, so plans
+    do not depend on the unit of cost. Raises InvalidInput if an option is out of range.
 
     Args:
         samples: sequences drawn in an iteration.
-        iterations: of drawing and moving.
+        iterations: rounds of drawing and moving.
         temperature: lambda over the standard deviation of the costs, > 0; towards 0 only the best sample counts.
-        decay: of the standard deviation, in (0, 1].
-        std: first standard deviation, action units; None takes it from the problem: as far as one action alone would go
-            towards its best, at most half the distance of the limits.
-
-    Raises:
-        InvalidInput: an option is out of range.
+        decay: factor on the standard deviation after each iteration, in (0, 1].
+        std: first standard deviation, see `CEMConfig`.
     """
 
     samples: int = 256
@@ -116,20 +112,19 @@ def solve_cem(
 ) -> Plan:
     """Plan from a state to a goal by the cross-entropy method.
 
-    The plan is the cheapest sequence seen: all samples, all means, the guess, and doing nothing (zeros, clipped to the
-    limits). Its `gap` bounds what it loses to the optimum; its status is "sampled", and `certified` is hardly ever
-    true: that is no error here, as it is for `solve_mpc`.
+    The plan is the cheapest sequence seen: all samples, all means, the guess, and zeros clipped to the limits. Its
+    `gap` bounds what it loses to the optimum. Its status is "sampled", and `certified` is hardly ever true; unlike with
+    `solve_mpc`, that is no error.
 
     Args:
         problem: the problem (built on first use and kept with it), or one that `build_mpc` built.
         state: (d,).
         goal: (n,) latent position, at rest, or (d,).
         config: None for the defaults.
-        rng: generator or seed; a generator is advanced by `iterations x samples x N m` normal draws, no matter what
-            problem, state and goal hold.
-        guess: (N, m) actions to start from, clipped to the limits; `previous_plan.shifted` is a warm start. None
-            starts from zeros.
-        tolerance: what `certified` asks for.
+        rng: generator or seed. A generator always advances by `iterations x samples x N m` normal draws.
+        guess: (N, m) first mean, clipped to the limits; `previous_plan.shifted` is a warm start. None starts from
+            zeros.
+        tolerance: tolerance of `certified`.
 
     Raises:
         InvalidInput: a shape does not match, an entry is not finite, or `rng` is no seed.
@@ -160,15 +155,7 @@ def solve_mppi(
     guess: ArrayLike | None = None,
     tolerance: float = TOLERANCE,
 ) -> Plan:
-    """Plan from a state to a goal by model predictive path integral control.
-
-    Arguments, plan and errors are those of `solve_cem`, with an `MPPIConfig`.
-
-    Raises:
-        InvalidInput: a shape does not match, an entry is not finite, or `rng` is no seed.
-        NotStabilizable: on building, see `build_mpc`.
-        SolverFailed: on building; or costs overflow.
-    """
+    """Plan by model predictive path integral control; arguments, plan and errors are those of `solve_cem`."""
     return _search(problem, state, goal, config or MPPIConfig(), rng, guess, tolerance)
 
 
@@ -202,7 +189,7 @@ def _search(
     std = np.full(N * m, rule.std) if rule.std else _first_std(solver, q, mean, low, high)
     generator = _generator(rng)
     for _ in range(rule.iterations):
-        # Invariant: nothing among the zeros, the guess, the samples and the means before this one costs less than best.
+        # Invariant: best costs no more than the zeros, all samples so far, and all means before the current one.
         samples = np.clip(mean + std * generator.standard_normal((rule.samples, N * m)), low, high)
         candidates = np.vstack([best, mean, samples])
         costs = _costs(solver, q, mean, candidates)
@@ -215,10 +202,10 @@ def _search(
 
 
 def _costs(solver: MPCSolver, q: Floats, mean: Floats, candidates: Floats) -> Floats:
-    """Costs (S,) of candidates (S, N m) over the mean's.
+    """Costs (S,) of candidates (S, N m) less the mean's.
 
-    As a difference: where the samples have drawn close together, costs themselves would agree in all their digits, and
-    rounding, which is another in each latent space, would choose among them.
+    Costs of close samples agree in all their digits. Rounding, which differs between latent spaces, would choose among
+    them; a difference avoids this.
     """
     away, slope = candidates - mean, 2 * (solver.qp.H @ mean + q)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -233,9 +220,9 @@ def _cheapest(costs: Floats, count: int) -> NDArray[np.intp]:
 
 
 def _first_std(solver: MPCSolver, q: Floats, mean: Floats, low: Floats, high: Floats) -> Floats:
-    """As far as one entry alone would go from the mean to its best, at most half of the distance of the limits.
+    """The longest step that one entry alone would take from the mean to its best, at most half the limits' distance.
 
-    All entries get the longest such step, measured in `sqrt(H_ii) u_i`: the root of cost, whatever an action's unit.
+    All entries get this step, measured in `sqrt(H_ii) u_i`: the root of cost, whatever an action's unit.
     """
     root = np.sqrt(np.diag(solver.qp.H))
     step = np.clip(mean - (solver.qp.H @ mean + q) / root**2, low, high) - mean

@@ -1,0 +1,16 @@
+from .actor import (
+    ActorPolicy as ActorPolicy,
+    known_policies as known_policies,
+    load_policy as load_policy,
+)
+from .config import FitConfig as FitConfig, SACConfig as SACConfig
+from .fitting import FitReport as FitReport, fit_agent as fit_agent
+from .latent_controller import LatentController as LatentController
+from .planners import PLANNERS as PLANNERS
+from .planning_agent import (
+    AgentState as AgentState,
+    PlanningAgent as PlanningAgent,
+    known_agents as known_agents,
+    load_agent as load_agent,
+)
+from .sac import load_sb3_zip as load_sb3_zip, train_sac as train_sac

@@ -1,0 +1,19 @@
+from . import agents as agents, envs as envs, errors as errors, eval as eval
+from .data.trajectories import Trajectories as Trajectories
+from .learning.encoder import load_encoder as load_encoder
+from .planning.cost import QuadraticCost as QuadraticCost
+from .planning.dynamics import LinearDynamics as LinearDynamics, fit_dynamics as fit_dynamics
+from .planning.lqr import LQRSolution as LQRSolution, solve_lqr as solve_lqr
+from .planning.mpc import (
+    MPCProblem as MPCProblem,
+    Plan as Plan,
+    build_mpc as build_mpc,
+    solve_mpc as solve_mpc,
+)
+from .planning.shooting import (
+    CEMConfig as CEMConfig,
+    MPPIConfig as MPPIConfig,
+    solve_cem as solve_cem,
+    solve_mppi as solve_mppi,
+)
+from .version import __version__ as __version__
