@@ -1,8 +1,4 @@
-from .actor import (
-    ActorPolicy as ActorPolicy,
-    known_policies as known_policies,
-    load_policy as load_policy,
-)
+from .actor import ActorPolicy as ActorPolicy, known_policies as known_policies, load_policy as load_policy
 from .config import FitConfig as FitConfig, SACConfig as SACConfig
 from .fitting import FitReport as FitReport, fit_agent as fit_agent
 from .latent_controller import LatentController as LatentController

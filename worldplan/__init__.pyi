@@ -4,12 +4,7 @@ from .learning.encoder import load_encoder as load_encoder
 from .planning.cost import QuadraticCost as QuadraticCost
 from .planning.dynamics import LinearDynamics as LinearDynamics, fit_dynamics as fit_dynamics
 from .planning.lqr import LQRSolution as LQRSolution, solve_lqr as solve_lqr
-from .planning.mpc import (
-    MPCProblem as MPCProblem,
-    Plan as Plan,
-    build_mpc as build_mpc,
-    solve_mpc as solve_mpc,
-)
+from .planning.mpc import MPCProblem as MPCProblem, Plan as Plan, build_mpc as build_mpc, solve_mpc as solve_mpc
 from .planning.shooting import (
     CEMConfig as CEMConfig,
     MPPIConfig as MPPIConfig,

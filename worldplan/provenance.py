@@ -7,7 +7,7 @@ import platform
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,6 +31,22 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+class Result:
+    """A dataclass of what was measured, with its JSON values.
+
+    Attributes:
+        derived: properties that stand beside the fields, in the JSON of whatever holds the result too.
+        digits: significant digits that are kept.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ()
+    digits: ClassVar[int] = 9
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: see `plain`."""
+        return dict(plain(self, self.digits))
+
+
 def plain(value: Any, digits: int = 9) -> Any:
     """A value as JSON knows it: dataclasses become objects, arrays lists, numbers that are not finite null.
 
@@ -39,7 +55,8 @@ def plain(value: Any, digits: int = 9) -> Any:
         digits: significant digits that are kept.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name), digits) for field in fields(value)}
+        names = (*(field.name for field in fields(value)), *getattr(value, "derived", ()))
+        return {name: plain(getattr(value, name), digits) for name in names}
     if isinstance(value, dict):
         return {str(key): plain(item, digits) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from worldplan.arrays import Floats
 from worldplan.envs.reacher import STEP_SECONDS
 from worldplan.envs.rendering import render_frames
 from worldplan.errors import InvalidInput
 from worldplan.eval.compare.result import Comparison, ComparisonRow
-from worldplan.eval.show.film import HOLD, STRIDE, blend_goal, encode_video
+from worldplan.eval.show.film import HOLD, STRIDE, blend_goal, encode_video, font
 from worldplan.eval.show.style import BLUE, GREEN, JOINTS, ORANGE, RED, VIOLET, png, tidy
 from worldplan.eval.statistics.correlation import FEWEST
 from worldplan.eval.statistics.estimate import Estimate
@@ -105,14 +105,14 @@ def draw_film(comparison: Comparison, rows: list[ComparisonRow]) -> bytes:
     side = ZOOM * films[0].shape[1]
     width, height = ZOOM * films[0].shape[2] + 2 * MARGIN, len(films) * (side + LABEL) + 2 * MARGIN
     pictures, last = [], len(films[0]) - 1
-    font = ImageFont.load_default(12)
+    caption = font(12)
     for step in [*range(last), *[last] * HOLD]:
         sheet = Image.new("RGB", (width, height), "white")
         pen = ImageDraw.Draw(sheet)
         for k, (film, (name, _)) in enumerate(zip(films, shown, strict=True)):
             y = MARGIN + k * (side + LABEL)
             clock = f"   {step * STRIDE * STEP_SECONDS:.2f} s" if k == 0 else ""
-            pen.text((MARGIN, y), name + clock, fill=(32, 32, 32), font=font)
+            pen.text((MARGIN, y), name + clock, fill=(32, 32, 32), font=caption)
             picture = Image.fromarray(film[step]).resize((ZOOM * film.shape[2], side), Image.Resampling.NEAREST)
             sheet.paste(picture, (MARGIN, y + LABEL))
         pictures.append(np.asarray(sheet))

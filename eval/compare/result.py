@@ -12,16 +12,16 @@ from worldplan.eval.control.open_loop import OpenLoopRow
 from worldplan.eval.statistics.correlation import Correlation
 from worldplan.eval.statistics.estimate import Estimate
 from worldplan.eval.statistics.paired_test import NullTest
-from worldplan.provenance import plain
+from worldplan.provenance import Result
 
 
 @dataclass(frozen=True, eq=False)
-class ComparisonRow:
+class ComparisonRow(Result):
     """One encoder's control and identifiability; None marks what does not apply or was not reached.
 
     Attributes:
         kind: that of `Entrant`.
-        status: `ok` or `failed`; `reason` then says why, in a sentence.
+        status: `ok` or `failed`; `reason` says why it failed, in a sentence.
         latent_dim: m, width of the encoder's latent.
         reduced_dim: k <= m, principal components of the latent that were planned in.
         dropped: share of the latent's variance on the fitting frames in the other components, 0 to 1.
@@ -42,6 +42,8 @@ class ComparisonRow:
         p_first: p-value of "costs the same as the first of the ranking", by paired episodes; None for the first.
         notes: warnings, such as of a renderer that differs from the one trained with.
     """
+
+    digits = 6
 
     name: str
     kind: str
@@ -72,13 +74,9 @@ class ComparisonRow:
         """Whether the trial ran to its end."""
         return self.status == "ok"
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return plain(self, digits=6)  # type: ignore[no-any-return]
-
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Result):
     """Encoders ranked by mean closed-loop cost ratio.
 
     Attributes:
@@ -94,6 +92,8 @@ class Comparison:
         reference_paths: the three paths of the true-state clipped LQR, (T + 1, 2) each.
     """
 
+    digits = 6
+
     config: CompareConfig
     provenance: dict[str, Any]
     rows: tuple[ComparisonRow, ...]
@@ -105,7 +105,3 @@ class Comparison:
     goals: Floats
     targets: Floats
     reference_paths: tuple[Floats, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values: every number behind table and figures."""
-        return plain(self, digits=6)  # type: ignore[no-any-return]

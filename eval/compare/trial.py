@@ -77,7 +77,7 @@ def shared_frames(config: CompareConfig) -> SharedFrames:
 
 
 def figure_rows(episodes: Sequence[Floats]) -> Floats:
-    """Some hundred rows, evenly spaced, of all episodes (T, k): the same of latents as of angles."""
+    """Some hundreds of rows, evenly spaced, of all episodes (T, k): the same of latents as of angles."""
     rows = np.concatenate(episodes)
     return np.asarray(rows[:: max(1, len(rows) // _DOTS)])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +17,7 @@ from worldplan.envs.rollout import Predictor, rollout
 from worldplan.envs.tasks import Tasks, TrueStateObservation
 from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate, estimate_ratio
 from worldplan.progress import Progress, silent
+from worldplan.provenance import Result
 
 
 class Recorder:
@@ -85,13 +86,15 @@ def measure(runs: Iterable[Trajectories]) -> ControlResult:
 
 
 @dataclass(frozen=True)
-class ControlSummary:
+class ControlSummary(Result):
     """One row of a table: an agent over N episodes, against the true-state clipped LQR on the same pairs.
 
     `cost_ratio_mean` averages the episodes' own ratios. If an agent fails, the few episodes that start near their goal
     dominate it, since the reference pays little there. (`E[1 / d^2]` diverges for poses in the plane.)
     `cost_ratio_total`, the ratio of the summed costs, has no such trouble.
     """
+
+    digits = 17  # all
 
     name: str
     episodes: int
@@ -103,10 +106,6 @@ class ControlSummary:
     cost_ratio_mean: Estimate
     cost_ratio_p95: Estimate
     cost_ratio_total: Estimate
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
 
 
 def cost_ratios(result: ControlResult, reference: ControlResult) -> Floats:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -28,7 +27,7 @@ from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.control.paths import cheapest_path, path_cost, straight_line
 from worldplan.eval.statistics.estimate import Ratios, ratios
 from worldplan.learning.encoder import Encoder, encode
-from worldplan.provenance import plain
+from worldplan.provenance import Result
 
 PLANS: dict[str, Callable[..., Floats]] = {"line": straight_line, "optimum": cheapest_path}
 ORACLE = "true angles"
@@ -56,18 +55,16 @@ class OpenLoopRow:
 
 
 @dataclass(frozen=True)
-class OpenLoopReport:
+class OpenLoopReport(Result):
     """Result of `open_loop_cost`; rows are by library and plan, the encoder's before the true angles'."""
+
+    digits = 6
 
     pairs: int
     points: int
     seed: int
     profile: str
     rows: tuple[OpenLoopRow, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return plain(self, digits=6)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from worldplan.envs.worlds import JOINT_RANGE, OUWorld
 from worldplan.errors import InvalidInput
 from worldplan.eval.statistics.estimate import Estimate
 from worldplan.learning.gaussianity import epps_pulley
+from worldplan.provenance import Result
 
 FEWEST = 8  # episodes: fewer say nothing about a law
 STILL = 1e-9  # a standard deviation below is rounding: radians, or torque
@@ -65,12 +65,14 @@ class JointDiagnostics:
 
 
 @dataclass(frozen=True)
-class TrajectoryDiagnostics:
+class TrajectoryDiagnostics(Result):
     """How non-Gaussian a set of trajectories is; intervals are 95% percentile bootstraps over episodes.
 
     The tests of normality see one of the `rows` in each episode. `henze_zirkler` and its p-value are for both joints
     together.
     """
+
+    digits = 17  # all
 
     name: str
     episodes: int
@@ -79,10 +81,6 @@ class TrajectoryDiagnostics:
     wrist: JointDiagnostics
     henze_zirkler: float
     henze_zirkler_p: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values, all finite."""
-        return asdict(self)
 
 
 def diagnose(

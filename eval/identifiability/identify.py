@@ -24,13 +24,13 @@ from worldplan.eval.identifiability.rotation_fit import RotationFit, rotation_fi
 from worldplan.eval.identifiability.spectrum import Spectrum, spectrum
 from worldplan.eval.identifiability.theorem3 import ApproximateIdentifiability, LinearDistortion, distortion
 from worldplan.learning.encoder import Encoder, encode
-from worldplan.provenance import plain
+from worldplan.provenance import Result
 
 Draw = Callable[..., Frames]
 
 
 @dataclass(frozen=True, eq=False)
-class IdentifiabilityReport:
+class IdentifiabilityReport(Result):
     """An encoder in the evaluator's Gaussian world; all numbers out of sample, intervals by bootstrap over pairs.
 
     Attributes:
@@ -51,10 +51,6 @@ class IdentifiabilityReport:
     theorem3: ApproximateIdentifiability
     hermite: HermiteEnergy
     spectrum: Spectrum
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return dict(plain(self))
 
 
 def identify(

@@ -7,7 +7,6 @@ wrapped to [-pi, pi), or as sine and cosine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +15,7 @@ from worldplan.arrays import Floats, finite_array
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.statistics.bootstrap import group_index, interval, resampled_sums
 from worldplan.eval.statistics.estimate import Estimate
-from worldplan.provenance import plain
+from worldplan.provenance import Result
 
 LABEL_KINDS = ("unwrapped", "wrapped", "sincos")
 
@@ -112,7 +111,7 @@ def _ratio(errors: Floats, spread: Floats) -> Estimate:
 
 
 @dataclass(frozen=True)
-class LabelFit:
+class LabelFit(Result):
     """Out-of-sample R2 of linear regression against one kind of label, each with its 95% bootstrap interval.
 
     Attributes:
@@ -125,10 +124,6 @@ class LabelFit:
     latent_to_state: Estimate
     state_to_latent: Estimate
     per_joint: tuple[Estimate, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return dict(plain(self))
 
 
 def label_fit(

@@ -175,7 +175,10 @@ def _torques(axes: Axes, episode: Episode) -> None:
 def draw_film(report: PlanReport) -> Frames:
     """Pictures (P, height, width, 3) of the filmed episodes in real time, goal blended in, the distance under each.
 
-    Both sides are multiples of 16, as video codecs require. Raises `InvalidInput` if no episode's frames were kept.
+    Both sides are multiples of 16, as video codecs require.
+
+    Raises:
+        InvalidInput: no episode's frames were kept.
     """
     shown = report.filmed
     if not shown:

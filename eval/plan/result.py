@@ -78,7 +78,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class LatentSummary:
-    """Median latent distance to a goal image at the end of the episodes; its angles, hence costs, are unknown."""
+    """Median latent distance to a goal image at the end of the episodes, for goals whose angles are unknown."""
 
     name: str
     episodes: int

@@ -17,7 +17,7 @@ from worldplan.envs.goal_image import GoalImage, read_goal_image
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, sample_tasks
-from worldplan.eval.control.baselines import StandStill, TrueStateLQR
+from worldplan.eval.control.baselines import AGENT, RANDOM, REFERENCE, STILL, StandStill, TrueStateLQR
 from worldplan.eval.control.episodes import (
     ControlResult,
     ControlSummary,
@@ -37,7 +37,6 @@ from worldplan.progress import Progress, silent
 from worldplan.provenance import provenance
 
 FILMED = 6  # episodes whose frames are kept for figure and video
-from worldplan.eval.control.baselines import AGENT, RANDOM, REFERENCE, STILL  # noqa
 
 
 def plan_to_goals(

@@ -27,9 +27,8 @@ from worldplan.eval.identifiability.regression import LABEL_KINDS, LabelFit, lab
 from worldplan.eval.reproduce.published import POINTS, Difference, Published, differences, published_row
 from worldplan.eval.reproduce.stages import Condition, Scale, Stages, conditions, find_scale, settle
 from worldplan.learning.encoder import Encoder
+from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, provenance
-
-Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def reproduce_reacher(
     seed: int = 0,
     processes: int = 1,
     command: str = "",
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent,
     watch: Callable[[Iterator[int], int, int], Iterator[int]] = lambda steps, start, total: steps,
 ) -> Reproduction:
     """Collect the data, train the encoders and judge them. Finished parts in `out` are kept, interrupted ones continue.

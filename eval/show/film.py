@@ -37,7 +37,12 @@ def blend_goal(frames: Frames, goal: Frames) -> Frames:
 
 
 def encode_video(pictures: Frames, kind: str = "gif") -> bytes:
-    """Bytes of a `gif` or `mp4` film of pictures (P, height, width, 3), 25 a second; raises as `require_video` does."""
+    """Bytes of a `gif` or `mp4` film of pictures (P, height, width, 3), 25 a second.
+
+    Raises:
+        UnknownName: no such kind.
+        MissingExtra: mp4 without imageio and its ffmpeg.
+    """
     require_video(kind)
     if kind == "mp4":
         import imageio.v3 as imageio

@@ -83,7 +83,7 @@ def facts_table(title: str, facts: Iterable[tuple[str, str]], notes: Sequence[st
 
 
 def number(value: Any, scale: float = 1.0, unit: str = "") -> Cell:
-    """An `Estimate` with its interval, or a number, times `scale`, then `unit`; `NONE` for None or non-finite values."""
+    """An `Estimate` with its interval, or a number, times `scale`, then `unit`; `NONE` for None and non-finite."""
     if value is None:
         return NONE
     known = value if isinstance(value, Estimate) else Estimate(value, math.nan, math.nan)

@@ -22,11 +22,12 @@ FEWEST = 12  # episodes: with fewer, no split into halves could reach 5%
 
 
 def paired_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> float:
-    """Two-sided p-value of "paired episodes cost the same on average", for costs (N,) of the same episodes in order.
+    """Two-sided p-value of "paired episodes cost the same on average".
 
-    If the sides do not differ, each difference `a_k - b_k` may as well have the other sign. The mean difference is
-    compared with those after random flips (Fisher 1935). The sample counts among the flips (Phipson and Smyth 2010).
-    The test is therefore exact for any law of the costs, outliers and ties included.
+    `a` and `b` (N,) are the costs of the same episodes in the same order. If the sides do not differ, each difference
+    `a_k - b_k` may as well have the other sign. The mean difference is compared with those after random flips (Fisher
+    1935). The sample counts among the flips (Phipson and Smyth 2010). The test is therefore exact for any law of the
+    costs, outliers and ties included.
 
     Raises:
         InvalidInput: not two arrays (N,) of finite costs, N >= 1.
@@ -38,13 +39,13 @@ def paired_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> float:
     total = float(difference.sum())
     kept = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(difference)))  # the others are flipped
     flipped, seen = np.abs(2 * (kept @ difference) - total), abs(total)
-    rounding = 1e-12 * float(np.abs(difference).sum())  # ties must count as ties
+    rounding = 1e-12 * float(np.abs(difference).sum())  # equal sums must compare as equal
     return float((1 + (flipped >= seen - rounding).sum()) / (1 + FLIPS))
 
 
 @dataclass(frozen=True)
 class NullTest:
-    """Share of random splits of an encoder's episodes whose halves differ at the 5% level, out of `resamples`."""
+    """Share `rate` of `resamples` random splits of an encoder's episodes whose halves differ at the 5% level."""
 
     resamples: int
     rate: Estimate

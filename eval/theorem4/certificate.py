@@ -44,6 +44,7 @@ from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.learning.encoder import Encoder, encode
 from worldplan.planning.estimation import StateEstimator
 from worldplan.planning.lqr import LQRSolution
+from worldplan.provenance import Result
 
 RHO, SCALE = 0.5, 0.7  # the evaluator's world: at .7 rad an image leaves hardly a doubt about an angle
 DEGREES, BLOCK = 20_000, 64
@@ -52,7 +53,7 @@ ROUNDING = 1e-12  # loss over value that counts as none
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Result):
     """Upper bound on the loss beside the measured loss; costs are in the units of the agent's cost.
 
     Attributes:
@@ -63,6 +64,8 @@ class Certificate:
         value: `E V(x_0)`, the optimum's cost from the same starts and goals.
         ledger: largest residual of the ledgers of the measured loss.
     """
+
+    derived = ("holds", "looseness")
 
     theorem3: ApproximateIdentifiability
     bound: float

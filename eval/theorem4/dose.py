@@ -7,10 +7,10 @@ and must be rejected down to a stated size. Harmless changes break none, and mus
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from worldplan.eval.theorem4.mistakes import HARMLESS, MISTAKES, Mistake, permut
 from worldplan.eval.theorem4.problems import draw_problem
 from worldplan.eval.theorem4.report import DoseReport
 from worldplan.planning.mpc import TOLERANCE as QP_TOLERANCE
+from worldplan.progress import Progress, silent
 
-Progress = Callable[[Iterator[Any], int], Iterator[Any]]
 Expected = Literal["rejected", "accepted"]
 Trial = Callable[[float, np.random.Generator, int], Gaps]
 """Maps size of the mistake, generator and number of the trial to the gaps."""
@@ -53,7 +53,7 @@ def dose_response(
     trials: int = 8,
     sizes: Sequence[float] = SIZES,
     tests: Sequence[MistakeTest] | None = None,
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent,
 ) -> DoseReport:
     """Measure errors of plans, first actions and values for each mistake and size, and the share that is rejected.
 

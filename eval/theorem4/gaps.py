@@ -70,14 +70,8 @@ def lqr_gaps(
     """Gaps of LQR with an infinite or finite horizon, and of its closed loop under common noise."""
     ours, theirs = (solve(p.dynamics, p.cost, horizon) for p in (world, seen))
     steps = horizon or len(world.noise)
-    plans, states = _loops(
-        (world, seen),
-        [
-            lambda x, t: ours.action(x, world.goal, t),
-            lambda x, t: theirs.action(x, seen.goal, t),
-        ],
-        steps,
-    )
+    policies = [lambda x, t: ours.action(x, world.goal, t), lambda x, t: theirs.action(x, seen.goal, t)]
+    plans, states = _loops((world, seen), policies, steps)
     values = [float(s.value(p.start, p.goal)) for s, p in ((ours, world), (theirs, seen))]
     lift = seen.basis @ np.linalg.inv(world.basis)
     more = {
@@ -95,27 +89,14 @@ def mpc_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Pla
     solvers, limit = _limited(world, seen)
     ours, theirs = (solve(s, p.start, p.goal) for s, p in zip(solvers, (world, seen), strict=True))
     first, second = solvers
-    _, states = _loops(
-        (world, seen),
-        [
-            lambda x, t: solve(first, x, world.goal).actions[0],
-            lambda x, t: solve(second, x, seen.goal).actions[0],
-        ],
-        MPC_STEPS,
-    )
+    policies = [
+        lambda x, t: solve(first, x, world.goal).actions[0],
+        lambda x, t: solve(second, x, seen.goal).actions[0],
+    ]
+    states = _loops((world, seen), policies, MPC_STEPS)[1]
     more = _plan_states(world, seen, states, ours, theirs)
     more["optimality"] = max(ours.residual, theirs.residual) / limit
-    return Gaps(*_plan_gaps(ours, theirs), more, lambda: first.qp.scale / first.qp.convexity)
-
-
-def cem_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
-    """Gaps of the cross-entropy method with the same random numbers, and of some closed-loop steps."""
-    return _sampled_gaps(world, seen, partial(solve_cem, config=CEMConfig(samples=64, iterations=10)), seed)
-
-
-def mppi_gaps(world: LatentProblem, seen: LatentProblem, seed: int = 0) -> Gaps:
-    """Gaps of model predictive path integral control with the same random numbers, and of some closed-loop steps."""
-    return _sampled_gaps(world, seen, partial(solve_mppi, config=MPPIConfig(samples=64, iterations=10)), seed)
+    return Gaps(*_plan_gaps(ours, theirs), more, lambda: solvers[0].qp.scale / solvers[0].qp.convexity)
 
 
 def _limited(world: LatentProblem, seen: LatentProblem) -> tuple[tuple[MPCSolver, MPCSolver], float]:
@@ -126,16 +107,18 @@ def _limited(world: LatentProblem, seen: LatentProblem) -> tuple[tuple[MPCSolver
     return (first, second), limit
 
 
-def _sampled_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan], seed: int) -> Gaps:
+def sampled_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan], seed: int = 0) -> Gaps:
+    """Gaps of a planner that draws the same random numbers in both spaces, and of some closed-loop steps."""
     solvers, _ = _limited(world, seen)
     ours, theirs = (solve(s, p.start, p.goal, rng=seed) for s, p in zip(solvers, (world, seen), strict=True))
-    _, states = _loops(
-        (world, seen),
-        [_replanning(solvers[0], world.goal, solve), _replanning(solvers[1], seen.goal, solve)],
-        MPC_STEPS,
-    )
+    policies = [_replanning(s, p.goal, solve) for s, p in zip(solvers, (world, seen), strict=True)]
+    states = _loops((world, seen), policies, MPC_STEPS)[1]
     more = _plan_states(world, seen, states, ours, theirs)
     return Gaps(*_plan_gaps(ours, theirs), more, lambda: solvers[0].qp.scale / solvers[0].qp.convexity)
+
+
+cem_gaps = partial(sampled_gaps, solve=partial(solve_cem, config=CEMConfig(samples=64, iterations=10)))
+mppi_gaps = partial(sampled_gaps, solve=partial(solve_mppi, config=MPPIConfig(samples=64, iterations=10)))
 
 
 def _plan_states(

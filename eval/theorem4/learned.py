@@ -24,10 +24,11 @@ from worldplan.data.trajectories import Trajectories
 from worldplan.envs.reacher import CONTROL_WEIGHT, ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, TrueStateObservation
+from worldplan.eval.control.episodes import Recorder
 from worldplan.eval.control.ledger import CostLedger, cost_ledger
 from worldplan.eval.theorem4.certificate import ROUNDING, certify
 from worldplan.eval.theorem4.levels import LearnedLevel
-from worldplan.eval.theorem4.pixels import PixelConfig, Recorder, radians_per_unit, torque_episodes
+from worldplan.eval.theorem4.pixels import PixelConfig, radians_per_unit, torque_episodes
 from worldplan.eval.theorem4.report import LearnedReport
 from worldplan.learning.encoder import Encoder, encode
 from worldplan.planning.cost import QuadraticCost

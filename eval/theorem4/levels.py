@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
+
+from worldplan.provenance import Result
 
 
 @dataclass(frozen=True)
-class ExactLevel:
+class ExactLevel(Result):
     """Random problems, each planned in the true coordinates and behind an encoder `h = Q z + b`.
 
     Attributes:
@@ -18,6 +20,8 @@ class ExactLevel:
         condition: condition number of that problem; None if it could not be solved.
         gaps: largest relative gap by quantity.
     """
+
+    derived = ("passed",)
 
     name: str
     problems: int
@@ -98,14 +102,14 @@ class MistakeLevel:
         rows = [(dose.value, dose.action, dose.plan) for dose in self.judged]
         return all(a >= b for big, small in pairwise(rows) for a, b in zip(big, small, strict=True))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Fields and verdict; for mistakes also resolution and monotonicity."""
-        effects = {"resolution": self.resolution, "monotone": self.monotone}
-        return {**asdict(self), "passed": self.passed} | (effects if self.expected == "rejected" else {})
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Of the JSON values, see `Result`: the verdict; for mistakes also resolution and monotonicity."""
+        return ("passed", "resolution", "monotone") if self.expected == "rejected" else ("passed",)
 
 
 @dataclass(frozen=True)
-class PixelLevel:
+class PixelLevel(Result):
     """The whole pipeline on the same frames, built from an encoder f and from another map of its output.
 
     Attributes:
@@ -114,6 +118,8 @@ class PixelLevel:
         torque_gap: largest difference of torques on the same frames; for charts, relative to a quarter turn.
         cost_gap: largest relative difference of closed-loop costs in MuJoCo; None if it was not run.
     """
+
+    derived = ("passed",)
 
     name: str
     expected: Literal["rejected", "accepted"]
@@ -130,8 +136,10 @@ class PixelLevel:
 
 
 @dataclass(frozen=True)
-class LearnedLevel:
+class LearnedLevel(Result):
     """One number by which an encoder is judged; `evidence` tells a reader where it comes from."""
+
+    derived = ("passed",)
 
     name: str
     gap: float

@@ -23,6 +23,7 @@ from worldplan.envs.reacher import CONTROL_WEIGHT, WRIST_LIMIT, ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, random_torques, sample_tasks
 from worldplan.errors import EncoderCollapsed
+from worldplan.eval.control.episodes import Recorder
 from worldplan.eval.theorem4.levels import PixelLevel
 from worldplan.learning.encoder import Encoder, encode
 from worldplan.planning.cost import QuadraticCost
@@ -49,18 +50,6 @@ class MappedEncoder:
     def __call__(self, frames: Frames) -> Floats:
         """Latents (T, n) of frames (T, 64, 64, 3)."""
         return np.asarray(self.encoder(frames), dtype=np.float64) @ self.M.T
-
-
-class Recorder:
-    """An agent's `predict` that keeps a copy of every observation."""
-
-    def __init__(self, agent: PlanningAgent) -> None:
-        self.agent, self.seen = agent, list[dict[str, Frames]]()
-
-    def predict(self, observation: Any, *state: Any, **more: Any) -> Any:
-        """The agent's actions."""
-        self.seen.append({name: np.array(value) for name, value in observation.items()})
-        return self.agent.predict(observation, *state, **more)
 
 
 def radians_per_unit(encoder: Encoder, data: Trajectories) -> float:

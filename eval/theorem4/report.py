@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from worldplan.eval.control.ledger import CostLedger
 from worldplan.eval.show.table import Table
 from worldplan.eval.theorem4.certificate import Certificate
 from worldplan.eval.theorem4.levels import Dose, ExactLevel, LearnedLevel, MistakeLevel, PixelLevel
-from worldplan.provenance import plain
+from worldplan.provenance import Result, plain
 
 QUANTITIES = ("value", "action", "plan")
 SMALL = 1e-2  # sizes up to which the leading power dominates
@@ -23,7 +23,7 @@ WHOLE = 0.1  # how near a whole number a slope must lie to be called an order
 
 
 @dataclass(frozen=True)
-class LearnedReport:
+class LearnedReport(Result):
     """An encoder against a reference: the true state, or another encoder.
 
     Attributes:
@@ -41,16 +41,6 @@ class LearnedReport:
     encoder_ledger: CostLedger
     reference_ledger: CostLedger
     certificate: Certificate
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values, with verdicts and residuals."""
-        facts = asdict(self)
-        for level, row in zip(self.levels, facts["levels"], strict=True):
-            row["passed"] = level.passed
-        for name in ("encoder_ledger", "reference_ledger"):
-            facts[name]["residual"] = getattr(self, name).residual
-        facts["certificate"] |= {"holds": self.certificate.holds, "looseness": self.certificate.looseness}
-        return facts
 
     @property
     def notes(self) -> list[str]:
@@ -75,7 +65,7 @@ def _entries(ledger: CostLedger) -> str:
 
 
 @dataclass(frozen=True)
-class Theorem4Report:
+class Theorem4Report(Result):
     """Does planning behind an encoder give the plans of the true state? Theorem 4, level by level.
 
     Source: Klindt, LeCun and Balestriero (2026), When Does LeJEPA Learn a World Model?, arXiv 2605.26379.
@@ -86,6 +76,8 @@ class Theorem4Report:
         pixels: pipeline of a real encoder against that of its rotation; empty without an encoder.
         learned: that encoder against the true state or a reference; None without an encoder.
     """
+
+    derived = ("passed",)
 
     seed: int
     exact: tuple[ExactLevel, ...]
@@ -108,17 +100,6 @@ class Theorem4Report:
         """The verdict in a line."""
         failed = [level.name for level in self.levels if not level.passed]
         return "Theorem 4: passed" if self.passed else f"Theorem 4: REJECTED ({'; '.join(failed) or 'nothing ran'})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        facts = {"passed": self.passed, **asdict(self)}
-        for group in ("exact", "pixels"):
-            for level, row in zip(getattr(self, group), facts[group], strict=True):
-                row["passed"] = level.passed
-        facts["controls"] = [control.to_dict() for control in self.controls]
-        if self.learned is not None:
-            facts["learned"] = self.learned.to_dict()
-        return plain(facts)  # type: ignore[no-any-return]
 
     def table(self) -> Table:
         """One row for each level."""
@@ -180,7 +161,7 @@ def _verdict(passed: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Slope:
+class Slope(Result):
     """The power with which an error of small mistakes grows with their size: `error ~ size^slope`.
 
     The fit is least squares of log error on log size, over sizes up to 1e-2 with errors above 1e-10. Half the mistake
@@ -190,6 +171,8 @@ class Slope:
     limits that this plan just touches. `stderr` is the standard error of the slope over the sizes, `points` their
     number.
     """
+
+    derived = ("order",)
 
     quantity: str
     slope: float
@@ -244,9 +227,8 @@ class DoseReport:
         """JSON values."""
         rows = []
         for control in self.controls:
-            slopes = {s.quantity: {**plain(s), "order": s.order} for s in self.slopes(control)}
-            rows.append({**control.to_dict(), "slopes": slopes})
-        return plain({"passed": self.passed, "seed": self.seed, "controls": rows})  # type: ignore[no-any-return]
+            rows.append({**plain(control), "slopes": {s.quantity: plain(s) for s in self.slopes(control)}})
+        return {"passed": self.passed, "seed": self.seed, "controls": rows}
 
     def table(self) -> Table:
         """One row for each mistake, planner and size; the notes explain them and give the slopes."""

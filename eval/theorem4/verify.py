@@ -10,7 +10,7 @@ import numpy as np
 
 from worldplan.checks import checked_seed, positive_int
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
-from worldplan.eval.theorem4.dose import SIZES, MistakeTest, Progress, checked_sizes, measure_mistake, mistake_tests
+from worldplan.eval.theorem4.dose import SIZES, MistakeTest, checked_sizes, measure_mistake, mistake_tests
 from worldplan.eval.theorem4.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
 from worldplan.eval.theorem4.learned import learned_level
 from worldplan.eval.theorem4.levels import ExactLevel, MistakeLevel
@@ -19,6 +19,7 @@ from worldplan.eval.theorem4.problems import LatentProblem, draw_problem, seen_t
 from worldplan.eval.theorem4.report import Theorem4Report
 from worldplan.learning.encoder import Encoder
 from worldplan.planning.rotation import random_rotation
+from worldplan.progress import Progress, silent
 
 HORIZON = (5, 20)
 NOISE = 0.1
@@ -64,7 +65,7 @@ def verify_planning(
     families: Sequence[Family] = FAMILIES,
     tests: Sequence[MistakeTest] | None = None,
     pixels: PixelConfig | None = None,
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent,
 ) -> Theorem4Report:
     """Test Theorem 4 of Klindt, LeCun and Balestriero (2026, arXiv 2605.26379) on random problems and planted mistakes.
 

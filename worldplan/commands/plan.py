@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from worldplan.agents.config import FitConfig
-from worldplan.commands.base import (
-    Name,
-    Planner,
-    Verb,
-    bar,
-    config_of,
-)
+from worldplan.commands.base import Name, Planner, Verb, bar, config_of
 from worldplan.eval.plan.config import PlanConfig
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +29,38 @@ SAMPLED = "sampled"  # status of a plan that no solver calls optimal
 
 
 @dataclass(frozen=True)
-class CEMConfig:
+class ShootingConfig:
+    """What both planners have.
+
+    Args:
+        samples: sequences drawn in an iteration.
+        iterations: rounds of drawing and moving.
+        std: first standard deviation, action units. None takes the step that one action alone would take to its best,
+            at most half the distance of the limits.
+    """
+
+    samples: int = 256
+    iterations: int = 24
+    std: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "iterations"):
+            object.__setattr__(self, name, positive_int(name, getattr(self, name)))
+        if self.std is not None:
+            self._check("std", lambda std: 0 < std < math.inf, "> 0 and finite")
+
+    def _check(self, name: str, holds: Callable[[float], bool], wanted: str) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not holds(float(value)):
+            raise InvalidInput(f"{name} must be a number {wanted}, got {value!r}")
+
+    def move(self, mean: Floats, std: Floats, candidates: Floats, costs: Floats) -> tuple[Floats, Floats]:
+        """The next mean and standard deviation (k,) from candidates (S, k) and their costs (S,)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CEMConfig(ShootingConfig):
     """The cross-entropy method: mean and standard deviation become those of the cheapest `elite_fraction`.
 
     `mean <- smoothing mean + (1 - smoothing) elite mean`, and the standard deviations of the entries alike. Sources:
@@ -39,34 +69,27 @@ class CEMConfig:
     range.
 
     Args:
-        samples: sequences drawn in an iteration.
-        iterations: rounds of drawing and moving.
         elite_fraction: share of the samples that are elite, in (0, 1]; at least two are.
         smoothing: share of the old mean and deviation that stays, in [0, 1).
-        std: first standard deviation, action units. None takes the step that one action alone would take to its best,
-            at most half the distance of the limits.
     """
 
-    samples: int = 256
-    iterations: int = 24
     elite_fraction: float = 0.1
     smoothing: float = 0.1
-    std: float | None = None
 
     def __post_init__(self) -> None:
-        _check_counts(self)
-        _check_range("elite_fraction", self.elite_fraction, lambda share: 0 < share <= 1, "in (0, 1]")
-        _check_range("smoothing", self.smoothing, lambda kept: 0 <= kept < 1, "in [0, 1)")
+        super().__post_init__()
+        self._check("elite_fraction", lambda share: 0 < share <= 1, "in (0, 1]")
+        self._check("smoothing", lambda kept: 0 <= kept < 1, "in [0, 1)")
 
     def move(self, mean: Floats, std: Floats, candidates: Floats, costs: Floats) -> tuple[Floats, Floats]:
-        """The next mean and standard deviation (k,) from candidates (S, k) and their costs (S,)."""
+        """Towards mean and deviation of the cheapest."""
         elite = candidates[_cheapest(costs, max(2, math.ceil(self.elite_fraction * self.samples)))]
         keep, take = self.smoothing, 1 - self.smoothing
         return keep * mean + take * elite.mean(axis=0), keep * std + take * elite.std(axis=0)
 
 
 @dataclass(frozen=True)
-class MPPIConfig:
+class MPPIConfig(ShootingConfig):
     """Model predictive path integral control: the mean becomes the average weighted by `exp(-cost / lambda)`.
 
     With a Gaussian around the mean as prior this is the information-theoretic law of Williams et al., Information
@@ -76,26 +99,20 @@ class MPPIConfig:
     do not depend on the unit of cost. Raises InvalidInput if an option is out of range.
 
     Args:
-        samples: sequences drawn in an iteration.
-        iterations: rounds of drawing and moving.
         temperature: lambda over the standard deviation of the costs, > 0; towards 0 only the best sample counts.
         decay: factor on the standard deviation after each iteration, in (0, 1].
-        std: first standard deviation, see `CEMConfig`.
     """
 
-    samples: int = 256
-    iterations: int = 24
     temperature: float = 0.2
     decay: float = 0.8
-    std: float | None = None
 
     def __post_init__(self) -> None:
-        _check_counts(self)
-        _check_range("temperature", self.temperature, lambda ratio: 0 < ratio < math.inf, "> 0 and finite")
-        _check_range("decay", self.decay, lambda factor: 0 < factor <= 1, "in (0, 1]")
+        super().__post_init__()
+        self._check("temperature", lambda ratio: 0 < ratio < math.inf, "> 0 and finite")
+        self._check("decay", lambda factor: 0 < factor <= 1, "in (0, 1]")
 
     def move(self, mean: Floats, std: Floats, candidates: Floats, costs: Floats) -> tuple[Floats, Floats]:
-        """The next mean and standard deviation (k,) from candidates (S, k) and their costs (S,)."""
+        """The weighted average, and a smaller deviation."""
         weights = np.exp((costs.min() - costs) / (self.temperature * float(costs.std()) or 1.0))
         return weights @ candidates / weights.sum(), self.decay * std
 
@@ -159,21 +176,11 @@ def solve_mppi(
     return _search(problem, state, goal, config or MPPIConfig(), rng, guess, tolerance)
 
 
-class _Rule(Protocol):
-    @property
-    def samples(self) -> int: ...
-    @property
-    def iterations(self) -> int: ...
-    @property
-    def std(self) -> float | None: ...
-    def move(self, mean: Floats, std: Floats, candidates: Floats, costs: Floats) -> tuple[Floats, Floats]: ...
-
-
 def _search(
     problem: MPCProblem | MPCSolver,
     state: ArrayLike,
     goal: ArrayLike,
-    rule: _Rule,
+    rule: ShootingConfig,
     rng: np.random.Generator | int,
     guess: ArrayLike | None,
     tolerance: float,
@@ -241,15 +248,3 @@ def _generator(rng: np.random.Generator | int) -> np.random.Generator:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"rng must be a Generator or a seed >= 0, got {rng!r}") from error
-
-
-def _check_counts(config: CEMConfig | MPPIConfig) -> None:
-    for name in ("samples", "iterations"):
-        object.__setattr__(config, name, positive_int(name, getattr(config, name)))
-    if config.std is not None:
-        _check_range("std", config.std, lambda std: 0 < std < math.inf, "> 0 and finite")
-
-
-def _check_range(name: str, value: float, holds: Callable[[float], bool], wanted: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not holds(float(value)):
-        raise InvalidInput(f"{name} must be a number {wanted}, got {value!r}")

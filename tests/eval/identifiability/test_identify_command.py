@@ -25,7 +25,8 @@ def report():
 def test_it_prints_a_row_each_and_writes_the_same_numbers(tmp_path, capsys):
     assert main([*LINE, "--json", "--out", str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads((tmp_path / "identify.json").read_text())
+    written = json.loads((tmp_path / "identify.json").read_text())
+    assert {name: written[name] for name in printed} == printed and written["seed"] == 0
     rows = printed["encoders"]
     r2 = {name: row["labels"]["unwrapped"]["latent_to_state"]["value"] for name, row in rows.items()}
     assert r2["oracle"] == pytest.approx(1) and 0.98 < r2["reacher"] < 1 and r2["untrained"] < 0.6
