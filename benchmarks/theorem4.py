@@ -24,7 +24,7 @@ from tqdm import tqdm
 from worldplan.data.files import atomic_write, read_json, write_json
 from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import find_entrants
-from worldplan.eval.compare.trial import RHO, SCALE, build_stage, fit_entrant
+from worldplan.eval.compare.trial import RHO, SCALE, fit_entrant, shared_frames
 from worldplan.eval.identifiability.identify import identify_latents
 from worldplan.eval.theorem4.certificate import certify
 from worldplan.learning.encoder import known_encoders
@@ -94,10 +94,10 @@ def without_arrays(found: dict[str, Any]) -> dict[str, Any]:
 
 def certificates() -> list[dict[str, Any]]:
     """Bound and measured loss for every encoder of the zoo, fitted as for the comparison."""
-    stage, rows = build_stage(CompareConfig()), []
+    shared, rows = shared_frames(CompareConfig()), []
     for entrant in tqdm(find_entrants(known_encoders()), "certificates"):
-        fitted = fit_entrant(entrant, entrant.load(), stage)
-        views = [x[:, k] for x in (fitted.judged, stage.states) for k in range(2)]
+        fitted = fit_entrant(entrant, entrant.load(), shared)
+        views = [x[:, k] for x in (fitted.judged, shared.states) for k in range(2)]
         r2 = identify_latents(*views, scale=SCALE, rho=RHO, resamples=100).labels["unwrapped"].latent_to_state.value
         proof = certify(fitted.agent, scale=fitted.scale, profile="fast")
         rows.append(

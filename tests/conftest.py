@@ -1,9 +1,12 @@
 """The test room: one thread a process (tests run in several), reproducible examples, no screen."""
 
 import os
+import resource
+from contextlib import contextmanager
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -14,3 +17,35 @@ settings.register_profile(
     "house", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("house")
+
+
+@pytest.fixture
+def room():
+    """`with room(size): ...`: files of this process end at `size` bytes, as on a disk with no more space."""
+
+    @contextmanager
+    def limited(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+@pytest.fixture
+def full_disk():
+    """`with full_disk(): ...`: what is written does not come to the disk, which tells so when asked."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    @contextmanager
+    def disk():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("worldplan.data.files.os.fsync", full)
+            yield
+
+    return disk

@@ -5,6 +5,7 @@ import random
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -274,16 +275,10 @@ def test_a_damaged_checkpoint_is_refused_and_the_policy_stays(interrupted):
     assert made(interrupted) == before
 
 
-def test_a_full_disk_leaves_the_earlier_files_whole(interrupted, monkeypatch):
+def test_a_full_disk_leaves_the_earlier_files_whole(interrupted, full_disk):
     before = made(interrupted)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("worldplan.data.files.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with full_disk(), pytest.raises(OSError, match="No space"):
         train_sac(Point, interrupted, CONFIG, resume=True)
-    monkeypatch.undo()
     assert made(interrupted) == before
     assert not [p for p in interrupted.iterdir() if p.name.startswith(".")]
     train_sac(Point, interrupted, CONFIG, resume=True)
@@ -474,18 +469,32 @@ def test_foreign_cards_are_refused(copy, change):
         load_policy(copy)
 
 
-def test_sb3_zips_load_behind_trust_only(model, tmp_path, monkeypatch):
-    path = tmp_path / "model.zip"
+class Trap:
+    """What a pickle can do: who opens it makes a file."""
+
+    def __init__(self, sprung):
+        self.sprung = sprung
+
+    def __reduce__(self):
+        return Path.touch, (self.sprung,)
+
+
+def test_sb3_zips_load_behind_trust_only(model, tmp_path):
+    path, sprung = tmp_path / "model.zip", tmp_path / "sprung"
+    model.trap = Trap(sprung)
     model.save(path)
+    del model.trap
     policy = load_sb3_zip(path, trust=True)
+    assert sprung.exists()
+    sprung.unlink()
     observations = np.random.default_rng(0).uniform(-1, 1, (50, 2)).astype(np.float32)
     np.testing.assert_allclose(
         policy.predict(observations)[0], model.predict(observations, None, None, True)[0], atol=1e-6
     )
-    monkeypatch.setattr(SAC, "load", lambda *_, **__: pytest.fail("the zip was opened"))
     for trust in (False, "yes", 1):
         with pytest.raises(InvalidInput, match="trust=True"):
             load_sb3_zip(path, trust=trust)
+    assert not sprung.exists()
 
 
 def test_foreign_zips_are_refused(tmp_path):

@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import fields
-from functools import partial
 
 import numpy as np
 import pytest
@@ -21,8 +21,9 @@ from worldplan.commands.collect import CollectGennorm, CollectOU, CollectRandom
 from worldplan.data.pairs import PairDataset, load_labels
 from worldplan.data.recipes import EpisodeOptions, Nuisances
 from worldplan.doctor import Finding
+from worldplan.envs.fingerprint import check_encoder, render_fingerprint
 from worldplan.envs.worlds import GeneralizedNormalWorld, OUWorld
-from worldplan.errors import InvalidInput
+from worldplan.errors import FingerprintMismatch
 from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.plan.config import PlanConfig
 from worldplan.learning.config import TrainingOptions
@@ -234,8 +235,7 @@ def test_plan_to_a_picture(home, tmp_path, capsys):
     assert np.allclose(facts["episodes"][0]["goal_latent"], encoded, atol=1e-5)
 
 
-def test_plan_with_an_encoder_fits_an_agent_first(home, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("worldplan.agents.config.FitConfig", partial(FitConfig, episodes=12, steps=12))
+def test_plan_with_an_encoder_fits_an_agent_first(home, tmp_path, capsys):
     small = ["--profile", "fast", "--episodes", 1, "--video", "none", "--json", "--target", "hidden"]
     assert run("plan", "--encoder", home / "encoder", *small, "--out", tmp_path / "fitted") == 0
     assert json.loads(capsys.readouterr().out)["agent"]["planner"] == "lqr"
@@ -308,7 +308,7 @@ def test_altered_weights_are_refused(home, tmp_path, capsys):
 
 
 def test_mp4_without_the_extra_is_refused_before_anything_runs(home, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("worldplan.eval.show.film.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)  # as if it were not installed
     assert run("plan", "--agent", home / "agent", "--video", "mp4", "--out", tmp_path / "out") == 2
     assert "pip install 'worldplan[video]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -333,31 +333,22 @@ def test_a_finished_encoder_is_not_overwritten(home, tmp_path, capsys):
     assert "already holds a dataset" in capsys.readouterr().err
 
 
-# --- interruptions and warnings -------------------------------------------------------------------------------------
+# --- warnings ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "said"), [(True, "--lr 0.01 --out {out} --resume\n"), (False, "no checkpoint was written yet")]
-)
-def test_an_interruption_says_how_to_go_on(checkpoint, said, tmp_path, capsys, monkeypatch):
-    def interrupted(data):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("worldplan.data.pairs.PairDataset", interrupted)
-    if checkpoint:
-        (tmp_path / "checkpoint.json").write_text("{}")
-    assert run("pretrain", "data", "--lr", 0.01, "--out", tmp_path) == 130
-    assert said.format(out=tmp_path) in capsys.readouterr().err
-
-
-def test_warnings_are_a_line_without_a_path(home, tmp_path, capsys, monkeypatch):
-    import warnings
-
-    def fails(*arguments, **more):
+def test_warnings_are_a_line_without_a_path(tmp_path, capsys):
+    render = render_fingerprint() | {"dmc_blocks": "00" * 192}  # an encoder of other frames, and then a wrong number
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ConvEncoder(2, width=2, hidden=8)
+    save_encoder(network, tmp_path / "encoder", {"data": {"render": render}})
+    with pytest.warns(FingerprintMismatch) as caught:
+        check_encoder(load_encoder(tmp_path / "encoder"))
+    capsys.readouterr()
+    options = ["--episodes", 12, "--steps", 12, "--scale", 0.5, "--control-weight", 0]
+    with warnings.catch_warnings():
         warnings.simplefilter("default")
-        warnings.warn("something odd", stacklevel=1)
-        raise InvalidInput("and then wrong")
-
-    monkeypatch.setattr("worldplan.commands.plan.find_agent", fails)
-    assert run("plan", "--agent", home / "agent", "--out", tmp_path) == 2
-    assert capsys.readouterr().err == "warning: something odd\nerror: and then wrong\n"
+        assert run("fit", "--encoder", tmp_path / "encoder", *options, "--out", tmp_path / "out") == 2
+    warned, wrong = capsys.readouterr().err.splitlines()
+    assert warned == f"warning: {caught[0].message}"
+    assert wrong.startswith("error: ") and "must be > 0" in wrong

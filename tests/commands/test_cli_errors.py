@@ -1,6 +1,5 @@
 """What the command line says and leaves behind when it cannot go on: interruptions, wrong input, full disks."""
 
-import resource
 import shutil
 from contextlib import contextmanager
 from dataclasses import fields
@@ -14,6 +13,7 @@ from worldplan.commands.base import Verb, without_resume, writable_file, writabl
 from worldplan.commands.collect import CollectFrames, CollectGennorm, CollectOU, CollectRandom
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import atomic_write, read_json, write_json
+from worldplan.data.shards import ShardWriter
 from worldplan.envs.datasets import episodes as record, frames as drawing, pairs as collect
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, InvalidInput
@@ -143,8 +143,7 @@ def test_other_episodes_are_added_when_asked_for(data):
 @pytest.mark.parametrize("resume", [[], ["--resume"]])
 @pytest.mark.parametrize("kind", ["ou", "gennorm", "random"])
 def test_what_wrote_nothing_starts_again(kind, resume, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(collect, "ShardWriter", stop)
-    monkeypatch.setattr(record, "record_episodes", stop)
+    monkeypatch.setattr(ShardWriter, "__init__", stop)
     assert run("collect", kind, *resume, "--out", tmp_path / "new") == 130
     start_again = f"nothing was written yet; to start again: worldplan collect {kind} --out {tmp_path / 'new'}\n"
     assert capsys.readouterr().err == f"\ninterrupted; {start_again}"
@@ -172,11 +171,20 @@ def test_frames_go_on_when_some_were_drawn(data, capsys, monkeypatch):
     assert run("collect", "frames", data, "--look", "fast", "--resume") == 0
 
 
-def test_supervised_training_starts_over(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("objective", "checkpoint", "said"),
+    [
+        ("lejepa", True, "--lr 0.01 --out {out} --resume\n"),
+        ("lejepa", False, "no checkpoint was written yet (one every 500"),
+        ("supervised", False, "starts over; to start again: worldplan"),
+    ],
+)
+def test_training_says_how_to_go_on(objective, checkpoint, said, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("worldplan.data.pairs.PairDataset", stop)
-    for objective, said in (("supervised", "starts over; to start again: worldplan"), ("lejepa", "one every 500")):
-        assert run("pretrain", "data", "--objective", objective, "--out", tmp_path / "out") == 130
-        assert said in capsys.readouterr().err
+    if checkpoint:
+        (tmp_path / "checkpoint.json").write_text("{}")
+    assert run("pretrain", "data", "--objective", objective, "--lr", 0.01, "--out", tmp_path) == 130
+    assert said.format(out=tmp_path) in capsys.readouterr().err
 
 
 def test_without_resume():
@@ -330,18 +338,7 @@ def test_places_that_can_be_written_to(tmp_path, monkeypatch):
 # --- a full disk ----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def room(size):
-    """Files of this process end at `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_half_an_array_is_reported_and_removed(tmp_path):
+def test_half_an_array_is_reported_and_removed(tmp_path, room):
     path = tmp_path / "array.npy"
     array = np.zeros(2**20)
     half = r"array\.npy was not written: .* requested and .*the disk may be full.* MB are free"
@@ -360,31 +357,29 @@ def full(*arguments, **more):
     raise OSError(28, "No space left on device")
 
 
-def test_what_has_a_name_keeps_it(tmp_path, monkeypatch):
+def test_what_has_a_name_keeps_it(tmp_path, full_disk):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FileExistsError, match=r"file'$"):
         write_json(tmp_path / "file" / "a.json", {})
-    monkeypatch.setattr("worldplan.data.files.os.fsync", full)
-    with pytest.raises(OSError, match=r"a\.json was not written.*MB are free") as caught:
+    with full_disk(), pytest.raises(OSError, match=r"a\.json was not written.*MB are free") as caught:
         write_json(tmp_path / "a.json", {})
     assert caught.value.errno == 28
     assert contents(tmp_path) == {"file": b"mine"}
 
 
-def test_a_full_disk_says_what_to_do_and_does_no_harm(tmp_path, capsys, monkeypatch):
+def test_a_full_disk_says_what_to_do_and_does_no_harm(tmp_path, capsys, full_disk, monkeypatch):
     command = ["collect", "random", *FEW, "--out", tmp_path / "data"]
     line = " ".join(map(str, ["worldplan", *command]))
-    with monkeypatch.context() as patch:
-        patch.setattr("worldplan.data.files.os.fsync", full)
+    with full_disk():
         assert run(*command) == 2
         error, advice = capsys.readouterr().err.splitlines()
         assert str(tmp_path / "data" / "qpos-00000.npy") in error
         assert advice == f"nothing was written yet; to start again: {line}"
         assert list((tmp_path / "data").iterdir()) == []
+    with monkeypatch.context() as patch:
         patch.setattr("worldplan.doctor.examine", full)
         assert run("doctor") == 2
         assert len(capsys.readouterr().err.splitlines()) == 1  # there is nothing to advise
-    with monkeypatch.context() as patch:
         patch.setattr(drawing, "draw_frames", full)
         assert run(*command) == 2
         assert capsys.readouterr().err.splitlines()[1] == f"to go on: {line} --resume"
@@ -396,8 +391,7 @@ def test_a_full_disk_says_what_to_do_and_does_no_harm(tmp_path, capsys, monkeypa
 
 
 @pytest.mark.parametrize("verb", ["convert", "diagnose"])
-def test_an_altered_byte_is_not_handed_on(verb, data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("worldplan.eval.diagnose.run.figure", lambda *arguments: None)
+def test_an_altered_byte_is_not_handed_on(verb, data, tmp_path, capsys):
     out = tmp_path / ("out.hdf5" if verb == "convert" else "out")
     path = data / "qpos-00000.npy"
     content = path.read_bytes()
@@ -413,8 +407,7 @@ def test_an_altered_byte_is_not_handed_on(verb, data, tmp_path, capsys, monkeypa
 # --- short episodes -------------------------------------------------------------------------------------------------
 
 
-def test_diagnose_takes_the_lags_that_there_are(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("worldplan.eval.diagnose.run.figure", lambda *arguments: None)
+def test_diagnose_takes_the_lags_that_there_are(data, tmp_path, capsys):
     assert run("diagnose", data, "--out", tmp_path / "out") == 0
     (_, found) = read_json(tmp_path / "out" / "diagnostics.json")["worlds"]
     assert len(found["shoulder"]["autocorrelation"]) == 5

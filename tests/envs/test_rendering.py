@@ -198,15 +198,16 @@ def test_stock_frames_stay_as_they_are_while_ours_are_drawn():
 # --- many frames ----------------------------------------------------------------------------------------------------
 
 
-def test_frames_are_the_same_from_one_and_from_two_processes(monkeypatch, two_processes):
-    monkeypatch.setattr(rendering, "_CHUNK", 2)  # several chunks, the last one short
+def test_frames_are_the_same_from_one_and_from_two_processes(two_processes):
     profiles = ["dmc", "fast", "dmc", "fast", "dmc"]
-    here = render_frames(POSES, TARGETS, profiles)
-    there = list(two_processes([(POSES, TARGETS, profiles), (POSES[::-1], TARGETS[::-1], profiles)]))
+    one_by_one = [shared_renderer().render(*job) for job in zip(POSES, TARGETS, profiles, strict=True)]
+    count = rendering._CHUNK + 3  # two chunks, the last one short
+    many = np.resize(POSES, (count, 2)), np.resize(TARGETS, (count, 3)), [profiles[k % 5] for k in range(count)]
+    here = render_frames(*many)
+    there = list(two_processes([many, (POSES[::-1], TARGETS[::-1], profiles)]))
+    np.testing.assert_array_equal(here, np.resize(one_by_one, here.shape))
     np.testing.assert_array_equal(there[0], here)
     np.testing.assert_array_equal(there[1], render_frames(POSES[::-1], TARGETS[::-1], profiles))
-    one_by_one = [shared_renderer().render(*job) for job in zip(POSES, TARGETS, profiles, strict=True)]
-    np.testing.assert_array_equal(here, one_by_one)
 
 
 def test_one_target_serves_all_frames_and_none_hides_it():

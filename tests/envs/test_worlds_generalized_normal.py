@@ -76,11 +76,14 @@ def test_the_law_stays_after_many_steps(alpha):
 
 def test_without_rejection_the_law_would_be_lost(monkeypatch):
     """Negative control: the discretised diffusion has another law; with rejection the step may even be this large."""
-    monkeypatch.setattr(worlds, "_calibrate", lambda alpha, rho: (10, 0.2))
+    steps, step = 10, 0.2
+    monkeypatch.setattr(worlds, "_calibrate", lambda alpha, rho: (steps, step))
     assert p_values(sample(1.0), 1.0).min() > 1e-3
-    propose = worlds._propose
-    monkeypatch.setattr(worlds, "_propose", lambda *args: (propose(*args)[0], np.ones(args[0].shape)))
-    assert p_values(sample(1.0), 1.0).max() < 1e-6
+    rng = np.random.default_rng(0)
+    z = standardised(1.0).rvs((N, 2, 2), random_state=rng)
+    for _ in range(steps):
+        z, _ = worlds._propose(z, rng.standard_normal(z.shape), 1.0, step)
+    assert p_values(z, 1.0).max() < 1e-6
 
 
 # --- they are correlated by rho, and exchangeable -------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The fit: unbiased by encoder noise, equivariant, and each of its steps against an oracle that knows no recursion."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -171,13 +173,16 @@ def test_the_default_fit_is_equivariant(episodes):
     assert distance(turned, rotate_dynamics(fit, other)) > 0.1  # the measure sees another rotation
 
 
-def test_the_measure_of_equivariance_sees_one_diagonal_covariance(episodes, monkeypatch):
-    keep = module._at_least
-    monkeypatch.setattr(module, "_at_least", lambda covariance, floor: np.diag(np.diag(keep(covariance, floor))))
-    Q = random_rotation(2, 0)
-    fit = fit_dynamics(*episodes, iterations=4)
-    turned = fit_dynamics([h @ Q.T for h in episodes[0]], episodes[1], iterations=4)
-    assert distance(turned, rotate_dynamics(fit, Q)) > 1e-4
+@pytest.mark.parametrize(("name", "blocks"), [("observation_noise", 1), ("process_noise", 2)])
+def test_the_measure_of_equivariance_sees_one_diagonal_covariance(episodes, name, blocks):
+    Q, kept = random_rotation(2, 0), np.tile(np.eye(2), (blocks, blocks))
+
+    def fit(latents):
+        found = fit_dynamics(latents, episodes[1], iterations=4)
+        return replace(found, **{name: kept * getattr(found, name)})
+
+    turned = fit([h @ Q.T for h in episodes[0]])
+    assert distance(turned, rotate_dynamics(fit(episodes[0]), Q)) > 1e-4
 
 
 def test_a_shear_of_the_latents_is_no_rotation_of_the_fit(episodes):

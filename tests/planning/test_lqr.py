@@ -249,14 +249,24 @@ def test_the_certificate_alone_rejects_what_the_solver_makes_up(monkeypatch):
         assert caught.value.status in ("failed", "not certified", "not finite")
 
 
+@pytest.fixture
+def answer_wrongly(monkeypatch):
+    """`answer_wrongly(wrong)`: the Riccati solver returns `wrong(P)` in the place of P."""
+    solve = worldplan.planning.lqr._stabilising
+
+    def answer(wrong):
+        monkeypatch.setattr(worldplan.planning.lqr, "_stabilising", lambda *given: wrong(solve(*given)))
+
+    return answer
+
+
 @pytest.mark.parametrize("wrong", [lambda P: 1.001 * P, lambda P: 0 * P, lambda P: -P, lambda P: P + np.eye(len(P))])
 @pytest.mark.parametrize("newton_steps", [0, 4])
-def test_a_wrong_answer_of_the_solver_is_mended_or_refused(monkeypatch, wrong, newton_steps):
+def test_a_wrong_answer_of_the_solver_is_mended_or_refused(monkeypatch, answer_wrongly, wrong, newton_steps):
     dynamics, cost = reacher_like(), QuadraticCost.goal_reaching(2)
     right = solve_lqr(dynamics, cost)
     monkeypatch.setattr(worldplan.planning.lqr, "NEWTON_STEPS", newton_steps)
-    solve = worldplan.planning.lqr._stabilising
-    monkeypatch.setattr(worldplan.planning.lqr, "_stabilising", lambda *given: wrong(solve(*given)))
+    answer_wrongly(wrong)
     try:
         np.testing.assert_allclose(solve_lqr(dynamics, cost).value_matrix, right.value_matrix, rtol=1e-9, atol=1e-12)
         assert newton_steps
@@ -273,12 +283,12 @@ def test_cheap_and_dear_controls_are_solved_to_rounding(seed, d, power):
     assert solve_lqr(dynamics, QuadraticCost(W, 10**power * np.eye(2))).residual < 1e-10
 
 
-def test_the_riccati_solution_that_does_not_stabilise_is_refused(monkeypatch):
+def test_the_riccati_solution_that_does_not_stabilise_is_refused(answer_wrongly):
     """P = 0 solves the equation exactly when W = 0, and leaves the unstable loop as it is."""
     dynamics, cost = LinearDynamics([[2.0]], [[1.0]]), QuadraticCost([[0.0]], [[1.0]])
     stabilising = solve_lqr(dynamics, cost)
     assert stabilising.radius == pytest.approx(0.5) and stabilising.value_matrix[0, 0] == pytest.approx(3.0)
-    monkeypatch.setattr(worldplan.planning.lqr, "solve_discrete_are", lambda *_: np.zeros((1, 1)))
+    answer_wrongly(np.zeros_like)
     with pytest.raises(SolverFailed, match="radius 2"):
         solve_lqr(dynamics, cost)
 
@@ -297,15 +307,18 @@ def test_doubling_gives_what_scipy_gives(seed, d, m, power):
         np.testing.assert_allclose(shorter, wanted, rtol=1e-6, atol=1e-9 * np.abs(wanted).max())
 
 
-def test_scipy_is_asked_where_doubling_does_not_stabilise(monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        worldplan.planning.lqr, "solve_discrete_are", lambda *given: asked.append(1) or solve_discrete_are(*given)
-    )
-    solve_lqr(reacher_like(), QuadraticCost.goal_reaching(2))
-    assert not asked
-    solve_lqr(LinearDynamics([[2.0]], [[1.0]]), QuadraticCost([[0.0]], [[1.0]]))
-    assert asked
+def test_scipy_is_asked_where_doubling_does_not_stabilise():
+    def answers(dynamics, cost):  # R = I and W of size 1, or none: both solvers get the problem in its own units
+        A, B, W = dynamics.A, dynamics.B, cost.W
+        taken = worldplan.planning.lqr._stabilising(dynamics, cost)
+        return taken, doubled_riccati(A, B @ B.T, W), solve_discrete_are(A, B, W, np.eye(B.shape[1]))
+
+    taken, doubled, scipys = answers(reacher_like(), QuadraticCost(np.diag([1.0, 1.0, 0.0, 0.0]), np.eye(2)))
+    np.testing.assert_array_equal(taken, doubled)
+    assert not np.array_equal(taken, scipys)  # the digits tell who answered
+    taken, doubled, scipys = answers(LinearDynamics([[2.0]], [[1.0]]), QuadraticCost([[0.0]], [[1.0]]))
+    np.testing.assert_array_equal(taken, scipys)
+    np.testing.assert_array_equal(doubled, 0.0)
     # Out of reach of the actions and growing: the value of ever more steps has no limit.
     assert doubled_riccati(np.array([[1.2]]), np.zeros((1, 1)), np.eye(1)) is None
 

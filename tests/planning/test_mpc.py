@@ -4,6 +4,7 @@ import gc
 import pickle
 import warnings
 import weakref
+from types import SimpleNamespace
 
 import cvxpy as cp
 import numpy as np
@@ -248,18 +249,19 @@ def test_warm_and_cold_starts_give_the_same_plans_in_any_order():
         np.testing.assert_allclose(other, warm, atol=1e-9)
 
 
-def test_a_problem_is_built_once_and_its_neighbours_have_their_own(monkeypatch):
-    built = []
-    real = build_mpc
-    monkeypatch.setattr(worldplan.planning.mpc, "build_mpc", lambda problem: built.append(problem) or real(problem))
+def test_a_problem_is_built_once_and_its_neighbours_have_their_own():
     wide = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2))
     tight = dataclasses.replace(wide, action_low=-0.5, action_high=0.5)
+    built = set()
     for _ in range(3):
         assert np.abs(solve_mpc(wide, [1, -1, 0, 0], [0, 0]).actions).max() == 1
         assert np.abs(solve_mpc(tight, [1, -1, 0, 0], [0, 0]).actions).max() == 0.5
-    assert built == [wide, tight]
+        built |= {vars(wide)["solver"], vars(tight)["solver"]}
+    assert len(built) == 2
     given_built = solve_mpc(wide.solver, [1, -1, 0, 0], [0, 0])
     np.testing.assert_allclose(given_built.actions, solve_mpc(wide, [1, -1, 0, 0], [0, 0]).actions, atol=1e-12)
+    vars(wide)["solver"] = tight.solver  # what was built is what is solved: with another's, the other's plan comes out
+    assert np.abs(solve_mpc(wide, [1, -1, 0, 0], [0, 0]).actions).max() == 0.5
 
 
 def test_a_dropped_problem_is_freed_with_its_solver():
@@ -308,19 +310,41 @@ def test_iterates_that_were_poisoned_are_not_started_from():
     np.testing.assert_array_equal(worldplan.planning.mpc._solve_program(solver, q, True)[0], before)
 
 
-def test_the_active_set_alone_gives_most_plans_and_the_program_gives_the_others(monkeypatch):
+class Asked:
+    """A program that counts how often it is solved."""
+
+    def __init__(self, program):
+        self.program, self.times = program, 0
+
+    def __getattr__(self, name):
+        return getattr(self.program, name)
+
+    def solve(self, **settings):
+        self.times += 1
+        return self.program.solve(**settings)
+
+
+class SlowToStart(BoxQP):
+    """An active set method that gives up on the problem, and works on what OSQP makes of it."""
+
+    def active_set(self, q, low, high, u):
+        first = np.array_equal(u, np.clip(self.unlimited(q), low, high))
+        return np.clip(0 * u, low, high) if first else super().active_set(q, low, high, u)
+
+
+def test_the_active_set_alone_gives_most_plans_and_the_program_gives_the_others():
     """Both ways end at the same plan; the closed loop of a Reacher does not wait for OSQP."""
-    called = []
-    solve = worldplan.planning.mpc._solve_program
-    monkeypatch.setattr(worldplan.planning.mpc, "_solve_program", lambda *args: called.append(1) or solve(*args))
     solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
+    asked = Asked(solver.program)
+    solver = dataclasses.replace(solver, program=asked)
     states = np.random.default_rng(0).standard_normal((20, 4))
     quick = [solve_mpc(solver, x, [0, 0]).actions for x in states]
-    assert len(called) <= 2
-    monkeypatch.setattr(worldplan.planning.mpc, "EXACT", 0.0)
+    assert asked.times <= 2
+    asked.times = 0
+    slow = dataclasses.replace(solver, qp=SlowToStart(solver.qp.H))
     for x, actions in zip(states, quick, strict=True):
-        np.testing.assert_allclose(solve_mpc(solver, x, [0, 0]).actions, actions, atol=1e-8)
-    assert len(called) >= 20
+        np.testing.assert_allclose(solve_mpc(slow, x, [0, 0]).actions, actions, atol=1e-8)
+    assert asked.times == 20
 
 
 @checked
@@ -338,21 +362,38 @@ def test_the_program_alone_is_the_problem(seed):
     assert (u > low - 1e-4).all() and (u < high + 1e-4).all()
 
 
-def test_a_solver_that_lies_is_found_out(monkeypatch):
-    problem = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2))
-    right = solve_mpc(problem, [1, -1, 0, 0], [0, 0])
-    answers = [np.zeros(40), np.ones(40), -right.actions.ravel(), right.actions.ravel() * 0.99]
-    monkeypatch.setattr(BoxQP, "active_set", lambda self, q, low, high, u: u)
-    for answer in answers:
-        monkeypatch.setattr(worldplan.planning.mpc, "_solve_program", lambda *_, answer=answer: (answer, "optimal"))
+class Idle(BoxQP):
+    """An active set method that leaves everything as it is."""
+
+    def active_set(self, q, low, high, u):
+        return u
+
+
+class Claims:
+    """A program that calls one answer optimal, whatever was asked."""
+
+    status = "optimal"
+
+    def __init__(self, answer):
+        self.param_dict, self.var_dict = {"q": SimpleNamespace()}, {"u": SimpleNamespace(value=answer)}
+
+    def solve(self, **settings):
+        pass
+
+
+def test_a_solver_that_lies_is_found_out():
+    solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
+    right = solve_mpc(solver, [1, -1, 0, 0], [0, 0])
+
+    def plan(answer):
+        told = dataclasses.replace(solver, qp=Idle(solver.qp.H), program=Claims(answer))
+        return solve_mpc(told, [1, -1, 0, 0], [0, 0])
+
+    for answer in (np.zeros(40), np.ones(40), -right.actions.ravel(), right.actions.ravel() * 0.99):
         with pytest.raises(SolverFailed, match="optimal"):
-            solve_mpc(problem, [1, -1, 0, 0], [0, 0])
-    monkeypatch.setattr(
-        worldplan.planning.mpc, "_solve_program", lambda *_: (right.actions.ravel() * (1 + 1e-9), "optimal")
-    )
-    nearly = solve_mpc(
-        problem, [1, -1, 0, 0], [0, 0]
-    )  # a violation of the limits by rounding is clipped, and rolled out
+            plan(answer)
+    # A violation of the limits by rounding is clipped, and rolled out.
+    nearly = plan(right.actions.ravel() * (1 + 1e-9))
     assert np.abs(nearly.actions).max() == 1 and nearly.certified
     np.testing.assert_allclose(nearly.states, right.states, atol=1e-6)
 

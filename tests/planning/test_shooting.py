@@ -161,11 +161,23 @@ def test_the_search_beats_blind_sampling_by_far(solve, config):
     assert improvement(solve, config(samples=64, iterations=20)) > 0.8
 
 
-def test_a_broken_rule_does_not(monkeypatch):
-    monkeypatch.setattr(shooting, "_cheapest", lambda costs, count: np.argsort(costs)[-count:])
-    assert improvement(solve_cem, CEMConfig(samples=64, iterations=20)) < 0.1
-    monkeypatch.setattr(MPPIConfig, "move", lambda self, mean, std, samples, costs: (samples.mean(axis=0), std))
-    assert improvement(solve_mppi, MPPIConfig(samples=64, iterations=20)) < 0.5
+class DearestFirst(CEMConfig):
+    """The elite are the samples that cost most."""
+
+    def move(self, mean, std, candidates, costs):
+        return super().move(mean, std, candidates, -costs)
+
+
+class AllAlike(MPPIConfig):
+    """Every sample has the same weight, whatever it costs."""
+
+    def move(self, mean, std, candidates, costs):
+        return candidates.mean(axis=0), std
+
+
+def test_a_broken_rule_does_not():
+    assert improvement(solve_cem, DearestFirst(samples=64, iterations=20)) < 0.1
+    assert improvement(solve_mppi, AllAlike(samples=64, iterations=20)) < 0.5
 
 
 @BOTH

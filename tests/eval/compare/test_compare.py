@@ -2,7 +2,6 @@
 
 import json
 import re
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -26,7 +25,7 @@ from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, sample_tasks
 from worldplan.envs.workers import worker_pool
 from worldplan.errors import InvalidInput, UnknownName
-from worldplan.eval.compare import page as report, run as compare
+from worldplan.eval.compare import run as compare
 from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import AngleReader, Entrant, angle_frames, find_entrants, untrained_encoder
 from worldplan.eval.compare.result import ComparisonRow
@@ -615,17 +614,15 @@ def test_processes_change_nothing(comparison):
     assert np.array_equal(twice.angles, comparison.angles)
 
 
-def test_a_process_that_dies_fails_its_row(monkeypatch):
-    def die(entrant, config):
-        raise BrokenProcessPool("gone")
-
-    monkeypatch.setattr(compare, "_attempt", die)
-    row = compare_encoders(["oracle"], SMALL).rows[0]
+@pytest.mark.slow
+def test_a_process_that_dies_fails_its_row(tmp_path, monkeypatch):
+    (tmp_path / "short_lived.py").write_text("import os\nos._exit(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)  # spawned processes have the path of this one
+    row = compare_encoders(["short_lived:encoder"], replace(SMALL, processes=2)).rows[0]
     assert not row.ok and "its process died" in row.reason
 
 
-def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(report, "write_report", lambda comparison, path: path)  # has tests of its own
+def test_the_command_writes_what_it_prints(tmp_path, capsys):
     out = tmp_path / "new"
     assert main(["compare", "oracle", *OPTIONS, "--json", "--out", str(out)]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import FrozenInstanceError, fields
 from inspect import signature
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,8 +123,7 @@ def test_no_frames_and_no_steps_are_typed_errors():
 def test_a_system_that_names_no_processor(monkeypatch, tmp_path):
     missing = tmp_path / "cpuinfo"
     monkeypatch.setattr(provenance, "Path", lambda name: missing)
-    monkeypatch.setattr(provenance.platform, "processor", lambda: "")
-    monkeypatch.setattr(provenance.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(provenance, "platform", SimpleNamespace(processor=lambda: "", machine=lambda: "riscv64"))
     assert provenance.processor() == "riscv64"
     missing.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n")
     assert provenance.processor() == "Some CPU @ 2 GHz"

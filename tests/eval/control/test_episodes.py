@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from worldplan.data.trajectories import Trajectories
 from worldplan.envs.reacher import WRIST_LIMIT, ReacherGoal
 from worldplan.envs.tasks import TrueStateObservation, sample_tasks
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.control.baselines import StandStill, TrueStateLQR, true_dynamics
-from worldplan.eval.control.episodes import ControlResult, evaluate_control, summarise
+from worldplan.eval.control.episodes import ControlResult, evaluate_control, measure, summarise
 from worldplan.eval.statistics.estimate import estimate, estimate_rate
 
 # --- pairs ----------------------------------------------------------------------------------------------------------
@@ -112,14 +113,10 @@ def test_true_dynamics_are_those_of_a_frictional_arm():
         ([0, 0, 0, 0], False, np.nan),
     ],
 )
-def test_steps_to_reach_count_until_success_lasts(monkeypatch, verdicts, reached, steps):
-    import worldplan.eval.control.episodes as module
-    from worldplan.data.trajectories import Trajectories
-
+def test_steps_to_reach_count_until_success_lasts(verdicts, reached, steps):
     info = {"is_success": [np.array(verdicts, dtype=bool)], "tip_distance": [np.linspace(0.4, 0.1, 4)]}
     data = Trajectories([np.zeros((4, 1))], [np.zeros((3, 2))], [np.array([-1.0, -2.0, -3.0])], info)
-    monkeypatch.setattr(module, "rollout", lambda *a, **k: data)
-    result = evaluate_control(None, sample_tasks(1), true_state=True)
+    result = measure([data])
     assert result.cost.tolist() == [6.0] and result.success.tolist() == [reached]
     assert result.tip_error == pytest.approx([0.1])
     assert result.steps_to_reach.tolist() == pytest.approx([steps], nan_ok=True)

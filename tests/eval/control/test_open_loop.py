@@ -8,15 +8,7 @@ import pytest
 
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.control import open_loop
-from worldplan.eval.control.open_loop import (
-    ORACLE,
-    PLANS,
-    OpenLoopTask,
-    Query,
-    decode_paths,
-    largest,
-    open_loop_rows,
-)
+from worldplan.eval.control.open_loop import ORACLE, PLANS, OpenLoopTask, Query, decode_paths, largest, open_loop_rows
 from worldplan.eval.control.paths import path_cost, straight_line
 from worldplan.eval.statistics.estimate import estimate_ratio
 from worldplan.planning.rotation import random_rotation

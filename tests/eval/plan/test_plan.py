@@ -1,6 +1,7 @@
 """What `worldplan plan` measures, draws and writes, below the command line."""
 
 import json
+import sys
 from dataclasses import replace
 from io import BytesIO
 
@@ -215,8 +216,9 @@ def test_goal_shines_through():
     assert (films.blend_goal(frames, goal) == 70).all()
 
 
-def test_mp4_without_the_extra_names_it(monkeypatch):
-    monkeypatch.setattr(films, "find_spec", lambda name: None)
+@pytest.mark.parametrize("absent", ["imageio", "imageio_ffmpeg"])
+def test_mp4_without_the_extra_names_it(absent, monkeypatch):
+    monkeypatch.setitem(sys.modules, absent, None)  # as if it were not installed
     with pytest.raises(MissingExtra, match=r"pip install 'worldplan\[video\]'") as caught:
         films.require_video("mp4")
     assert caught.value.extra == "video"
