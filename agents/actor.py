@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from worldplan.data.cards import ZOO, Cards
+from worldplan.data.trajectories import Starts, State
 from worldplan.errors import BadFile, InvalidInput
 
 Floats = NDArray[np.float32]
@@ -25,6 +26,7 @@ CARDS = Cards(
     {"format": 1, "kind": "sac-actor"},
     "fetch or train it again",
 )
+known_policies = CARDS.known
 _LOG_STD = (-20.0, 2.0)  # SB3's limits
 
 
@@ -53,9 +55,7 @@ class ActorPolicy:
         card: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        self.observation_space, self.action_space = flat_box(observation_space), flat_box(action_space)
-        if not self.action_space.is_bounded():
-            raise InvalidInput(f"need bounded actions, got {action_space}")
+        self.observation_space, self.action_space = flat_box(observation_space), flat_box(action_space, bounded=True)
         self.card = card or {}
         self.rng = np.random.default_rng(seed)
         self.tensors = {name: np.array(value) for name, value in tensors.items()}
@@ -70,11 +70,11 @@ class ActorPolicy:
     def predict(
         self,
         observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
+        state: State = None,
+        episode_start: Starts = None,
         deterministic: bool = True,
         rng: np.random.Generator | None = None,
-    ) -> tuple[Any, tuple[NDArray[Any], ...] | None]:
+    ) -> tuple[Any, State]:
         """Actions (m,) or (N, m), float32 within the action space, for observations (d,) or (N, d); and `state`.
 
         Args:
@@ -141,11 +141,6 @@ class ActorPolicy:
         return str(self.card["sha256"])
 
 
-def known_policies() -> list[str]:
-    """Names of the policies that ship with worldplan."""
-    return CARDS.known()
-
-
 def load_policy(name: str | Path, seed: int = 0) -> ActorPolicy:
     """Load a policy that ships with worldplan, or one from a folder. Reads no pickle.
 
@@ -170,10 +165,15 @@ def load_policy(name: str | Path, seed: int = 0) -> ActorPolicy:
     return policy
 
 
-def flat_box(space: spaces.Space[Any]) -> spaces.Box:
-    """The space, if it is a `Box` of floating-point vectors. Raises InvalidInput if not: images need other networks."""
+def flat_box(space: spaces.Space[Any], *, bounded: bool = False) -> spaces.Box:
+    """The space, if it is a `Box` of floating-point vectors and, with `bounded`, has bounds, as actions need.
+
+    Raises InvalidInput if not: images need other networks.
+    """
     if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.dtype is None or space.dtype.kind != "f":
         raise InvalidInput(f"need a flat Box of floats, such as that of worldplan/Reacher-v0, got {space}")
+    if bounded and not space.is_bounded():
+        raise InvalidInput(f"need bounded actions, got {space}")
     return space
 
 

@@ -126,13 +126,10 @@ def fit_agent(encoder: PixelEncoder, data: Trajectories, config: FitConfig | Non
 
 
 def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, config: FitConfig) -> PlanningAgent:
-    """Put dynamics, charts, cost and planner on top of an encoder. Raises as `fit_agent`.
+    """Put dynamics, charts, cost and planner on top of an encoder.
 
-    Args:
-        encoder: a frozen encoder.
-        latents: E arrays (T + 1, n), the encoder's output on the frames of `data`.
-        data: random-torque episodes, with frames.
-        config: cost, its scale (None is 1) and planner.
+    `latents` are E arrays (T + 1, n), the encoder's output on the frames of `data`. A `scale` of None in `config` is 1.
+    Other arguments and errors are those of `fit_agent`.
     """
     dynamics = fit_dynamics(latents, data.actions, order=2)
     scale = 1.0 if config.scale is None else config.scale

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from worldplan.agents.planners import PLANNERS, Planner, Setting
 from worldplan.arrays import Floats
-from worldplan.errors import InvalidInput, UnknownName
+from worldplan.checks import check_name
+from worldplan.errors import InvalidInput
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.estimation import build_estimator
@@ -47,8 +48,8 @@ class LatentController:
         high: float = 1.0,
         **options: Any,
     ) -> None:
-        if isinstance(planner, str) and planner not in PLANNERS:
-            raise UnknownName("planner", planner, PLANNERS)
+        if isinstance(planner, str):
+            check_name("planner", planner, PLANNERS)
         if not low < high:
             raise InvalidInput(f"action_low must lie below action_high, got {low} and {high}")
         if cost.latent_dim not in (None, latent_dim):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +15,14 @@ from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
 from worldplan.arrays import Floats, finite_array
 from worldplan.data.cards import ZOO, Cards
 from worldplan.data.files import write_json
+from worldplan.data.trajectories import Starts, State
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.encoder import Encoder, PixelEncoder, check_frames, encode, known_encoders, load_encoder
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 
 CARDS = Cards("agent", ZOO / "agents", "agent.json", "", {"format": 1}, "run `worldplan fit`")
+known_agents = CARDS.known
 
 
 class AgentState(NamedTuple):
@@ -93,11 +96,7 @@ class PlanningAgent:
         )
 
     def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
+        self, observation: Any, state: State = None, episode_start: Starts = None, deterministic: bool = True
     ) -> tuple[NDArray[np.float32], AgentState]:
         """Torques (m,) or (N, m), float32, for one observation or N of them, and the state.
 
@@ -192,19 +191,19 @@ class PlanningAgent:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the encoder, as JSON values."""
-        fitted = self.dynamics
-        noise = {"process_noise": fitted.process_noise, "observation_noise": fitted.observation_noise}
         return {
             **CARDS.head,
             "planner": self.planner,
             "options": self.options,
-            "dynamics": {"A": fitted.A.tolist(), "B": fitted.B.tolist(), "intercept": fitted.intercept.tolist()}
-            | {name: None if value is None else value.tolist() for name, value in noise.items()},
-            "charts": None
-            if self.charts is None
-            else {"shift": self.charts.shift.tolist(), "centre": self.charts.centre.tolist()},
-            "cost": {"W": self.cost.W.tolist(), "R": self.cost.R.tolist(), "latent_dim": self.cost.latent_dim},
+            "dynamics": _lists(self.dynamics),
+            "charts": None if self.charts is None else _lists(self.charts),
+            "cost": _lists(self.cost),
         }
+
+
+def _lists(value: LinearDynamics | QuadraticCost | QuarterTurns) -> dict[str, Any]:
+    """The fields by name, arrays as lists."""
+    return {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in asdict(value).items()}
 
 
 def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
@@ -212,11 +211,6 @@ def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
     if shown.shape != goals.shape or shown.dtype != goals.dtype:
         return np.ones(len(goals), dtype=bool)
     return np.asarray((shown != goals).reshape(len(goals), -1).any(axis=1))
-
-
-def known_agents() -> list[str]:
-    """Names of the agents that ship with worldplan."""
-    return CARDS.known()
 
 
 def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> PlanningAgent:

@@ -17,11 +17,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from worldplan.agents.actor import ActorPolicy, load_policy
+from worldplan.agents.actor import CARDS, ActorPolicy, load_policy
 from worldplan.agents.config import SACConfig
 from worldplan.agents.sac_run import Row, Run, actor_tensors
 from worldplan.data.files import atomic_write
 from worldplan.errors import BadFile, InvalidInput
+from worldplan.learning.checkpoints import PROGRESS, check_start, delete_checkpoint
 
 _CURVE = "learning_curve.jsonl"
 
@@ -56,13 +57,8 @@ def train_sac(
         InvalidInput: an environment with other observations or actions.
     """
     config, folder = config or SACConfig(), Path(folder)
-    unfinished = (folder / Run.PROGRESS).exists()
-    if not resume and unfinished:
-        raise BadFile(folder, "holds an unfinished run; continue it with --resume or choose another folder")
-    if not resume and (folder / "policy.json").exists():
-        raise BadFile(folder, "already holds a trained policy; choose another folder")
-    if resume and not unfinished:
-        raise BadFile(folder, "holds no checkpoint to resume from; start without --resume")
+    between = resume or (folder / PROGRESS).exists()  # an unfinished run keeps its best policy in the folder
+    check_start(folder, "policy", (folder / CARDS.card).exists() and not between, resume)
     with _own_randomness():
         run = Run(make_env, config, folder, command)
         try:
@@ -78,14 +74,13 @@ def train_sac(
                 run.checkpoint(curve)
                 report(row)
             if not curve:
-                raise BadFile(folder / Run.PROGRESS, "holds no evaluation; start a new folder")
+                raise BadFile(folder / PROGRESS, "holds no evaluation; start a new folder")
             best = load_policy(folder)
             best.card |= {"learning_curve": curve, "test": run.test(best)}
             best.save(folder)
         finally:
             run.close()
-    for name in (Run.CHECKPOINT, Run.PROGRESS):
-        (folder / name).unlink(missing_ok=True)
+    delete_checkpoint(folder)
     return folder
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from worldplan.agents.actor import ActorPolicy, flat_box
 from worldplan.agents.config import SACConfig
-from worldplan.data.files import read_json, write_json
-from worldplan.errors import BadFile, InvalidInput
-from worldplan.learning.checkpoints import load_optimizer, optimizer_tensors, read_tensors, under, write_tensors
+from worldplan.data.files import read_json
+from worldplan.errors import BadFile
+from worldplan.learning.checkpoints import PROGRESS, load_state, read_checkpoint, state_tensors, write_checkpoint
 
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _FREE = ("steps", "stop_at")  # may differ when a run is resumed
@@ -31,8 +31,6 @@ class Run:
 
     `folder` receives checkpoints and the log for TensorBoard; `command` is provenance.
     """
-
-    CHECKPOINT, PROGRESS = "checkpoint.safetensors", "checkpoint.json"
 
     def __init__(
         self, make_env: Callable[[], gym.Env[Any, Any]], config: SACConfig, folder: Path, command: str
@@ -51,8 +49,7 @@ class Run:
         self.judges = [make_env() for _ in range(config.evaluations)]
         self.environment = _describe(self.judges[0])
         flat_box(self.judges[0].observation_space)
-        if not flat_box(self.judges[0].action_space).is_bounded():
-            raise InvalidInput(f"need bounded actions, got {self.judges[0].action_space}")
+        flat_box(self.judges[0].action_space, bounded=True)
         self.envs = DummyVecEnv([make] * config.copies)
         self.model = SAC(
             "MlpPolicy",
@@ -125,9 +122,9 @@ class Run:
         model = self.model
         assert model.ent_coef_optimizer is not None
         return {
-            "actor": model.actor.optimizer,
-            "critic": model.critic.optimizer,
-            "temperature": model.ent_coef_optimizer,
+            "optimizer.actor.": model.actor.optimizer,
+            "optimizer.critic.": model.critic.optimizer,
+            "optimizer.temperature.": model.ent_coef_optimizer,
         }
 
     def checkpoint(self, curve: list[Row]) -> None:
@@ -135,15 +132,12 @@ class Run:
         model, memory = self.model, self.model.replay_buffer
         assert memory is not None and model.log_ent_coef is not None
         filled = memory.buffer_size if memory.full else memory.pos
-        tensors = {f"network.{k}": v for k, v in model.policy.state_dict().items()}
-        tensors["log_temperature"] = model.log_ent_coef
-        for name, optimizer in self._optimizers().items():
-            tensors |= optimizer_tensors(f"optimizer.{name}.", optimizer)
+        tensors = {**state_tensors(model.policy, self._optimizers()), "log_temperature": model.log_ent_coef}
         tensors |= {f"buffer.{name}": torch.from_numpy(getattr(memory, name)[:filled]) for name in _BUFFER}
         counters = {"steps": self.steps, "updates": model._n_updates, "pos": memory.pos, "full": memory.full}
         text = {"counters": json.dumps(counters), "curve": json.dumps(curve)}
-        write_tensors(self.folder / self.CHECKPOINT, tensors, text)
-        write_json(self.folder / self.PROGRESS, {"steps": self.steps, "command": self.command, **self._identity()})
+        progress = {"steps": self.steps, "command": self.command, **self._identity()}
+        write_checkpoint(self.folder, tensors, text, progress)
 
     def _identity(self) -> dict[str, Any]:
         config = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
@@ -151,20 +145,18 @@ class Run:
 
     def restore(self) -> list[Row]:
         """Load the folder's checkpoint and return the learning curve up to it."""
-        path = self.folder / self.PROGRESS
+        path = self.folder / PROGRESS
         saved = read_json(path)
         if any(saved.get(name) != value for name, value in self._identity().items()):
             raise BadFile(path, "belongs to another configuration or environment; start a new folder")
         self.command = str(saved.get("command", self.command))
         model, memory = self.model, self.model.replay_buffer
         assert memory is not None and model.log_ent_coef is not None
-        with read_tensors(self.folder / self.CHECKPOINT) as (tensors, text):
+        with read_checkpoint(self.folder) as (tensors, text):
             counters, curve = (json.loads(text[name]) for name in ("counters", "curve"))
-            model.policy.load_state_dict(under("network.", tensors))
+            load_state(model.policy, self._optimizers(), tensors)
             with torch.no_grad():
                 model.log_ent_coef.copy_(tensors["log_temperature"])
-            for name, optimizer in self._optimizers().items():
-                load_optimizer(optimizer, under(f"optimizer.{name}.", tensors))
             for name in _BUFFER:
                 rows = tensors[f"buffer.{name}"].numpy()
                 getattr(memory, name)[: len(rows)] = rows

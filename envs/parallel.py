@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, Frames
 from worldplan.checks import check_name, positive_int
-from worldplan.data.trajectories import Trajectories
+from worldplan.data.trajectories import State, Trajectories
 from worldplan.envs.reacher import (
     CONTROL_WEIGHT,
     EPISODE_STEPS,
@@ -68,7 +68,7 @@ def simulate(starts: Floats, steps: int, act: Act) -> tuple[Floats, Floats, Floa
 
 def _acting(agent: Predictor, show: Callable[[Floats, Floats], Any], count: int, deterministic: bool = True) -> Act:
     """The agent as an `Act`: `show` makes its observations, and it keeps its state from step to step."""
-    state: tuple[NDArray[Any], ...] | None = None
+    state: State = None
 
     def act(t: int, qpos: Floats, qvel: Floats) -> Any:
         nonlocal state
@@ -94,15 +94,9 @@ def rollout_states(
     The same seed gives the same starts, targets and random torques as `rollout`, and the same physics to rounding.
     Frames can be drawn from `qpos` and `target` later (`worldplan.envs.rendering.render_frames`).
 
-    Args:
-        agent: an object with `predict` for N observations; None draws torques uniformly at random.
-        episodes: number of episodes.
-        seed: seed for resets and random torques; episode k does not depend on the others.
-        task: `easy` or `hard`.
-        steps: length of the episodes.
-        deterministic: passed to the agent; an agent that draws its actions uses its own generator.
-        batch: episodes simulated at a time.
-        progress: wraps the iterator of batches, for a progress bar.
+    Arguments are those of `rollout`, but for `task`, `easy` or `hard`, and `batch`, the number of episodes simulated at
+    a time: `agent` takes so many observations, and `progress` wraps the iterator of batches. `deterministic` is passed
+    to the agent; one that draws its actions uses its own generator.
 
     Returns:
         Trajectories: observations (T + 1, 7) as frames, actions as applied, rewards. `info` holds qpos, qvel, target,
@@ -163,9 +157,7 @@ def target_spheres(count: int, seed: int, target: str) -> Floats:
         draw = np.random.default_rng(np.random.SeedSequence(seed + k).spawn(1)[0])
         world, _ = np_random(int(draw.integers(2**31)))
         sample_qpos(world), sample_qpos(world)  # the environment draws start and goal first, needed or not
-        place[:] = sample_targets(1, world, "hard" if target == "hidden" else target)[0]
-    if target == "hidden":
-        places[:, 2] = 0.0
+        place[:] = sample_targets(1, world, target)[0]
     return places
 
 

@@ -102,12 +102,11 @@ class ReacherGoal(ReacherBase):
 
     `reset(options=...)` takes `qpos` and `goal_qpos`, (2,) radians each; by default both come from dm_control's reset
     distribution. Velocity starts at zero. The target sphere is a distractor at a random place, the same in both images.
+    `profile` and `render_mode` are those of `ReacherBase`.
 
     Args:
-        profile: look of the frames, `dmc` or `fast`.
         target: `hard` (radius .015 m), `easy` (.05 m) or `hidden`.
         success: `tip` (fingertip within .025 m of the goal pose's) or `qpos` (both joints within .05 rad).
-        render_mode: `rgb_array` or None.
         pixels: False leaves both images black, for runs that need only physics.
     """
 
@@ -143,9 +142,7 @@ class ReacherGoal(ReacherBase):
             check_name("reset option", name, ("qpos", "goal_qpos"))
         # Always drawn, so that options do not change what a seed gives elsewhere.
         drawn = {"qpos": sample_qpos(self.np_random), "goal_qpos": sample_qpos(self.np_random)}
-        self._target = sample_targets(1, self.np_random, "hard" if self.target == "hidden" else self.target)[0]
-        if self.target == "hidden":
-            self._target[2] = 0.0
+        self._target = sample_targets(1, self.np_random, self.target)[0]
         qpos, self._goal_qpos = (checked_qpos(name, options.get(name, value)) for name, value in drawn.items())
         self._start(qpos)
         self._goal_image = self._draw(self._goal_qpos)

@@ -48,15 +48,11 @@ class ReacherTask(ReacherBase):
 
     Observation `Box((7,), float32)`: see `state_vector`. Action, step, physics and reward are those of
     `dm_control.suite`'s reacher. The reward is 1 while the sphere at the fingertip touches the target, else 0.
-    Truncated after 1000 steps.
+    Truncated after 1000 steps. `task` is `easy` (target of radius .05 m) or `hard` (.015 m); the other arguments are
+    those of `ReacherBase`.
 
     `reset(options=...)` takes `qpos`, (2,) radians, and `target`, (2,) metres; by default both come from dm_control's
     reset distribution. Velocity starts at zero.
-
-    Args:
-        task: `easy` (target of radius .05 m) or `hard` (.015 m).
-        profile: look of the frames, `dmc` or `fast`.
-        render_mode: `rgb_array` or None.
     """
 
     def __init__(self, task: str = "easy", profile: str = "dmc", render_mode: str | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from worldplan.arrays import Floats, Frames
+from worldplan.checks import check_name
 from worldplan.envs.workers import APT_LINE, select_backend, spawned_pool
-from worldplan.errors import InvalidInput, RenderingUnavailable, UnknownName
+from worldplan.errors import InvalidInput, RenderingUnavailable
 
 SIZE = 64  # pixels a side
 TARGET_SIZE = {"easy": 0.05, "hard": 0.015}  # metres: the two tasks of dm_control.suite.reacher
@@ -87,7 +88,8 @@ class ReacherRenderer:
             InvalidInput: wrong shape or values that are not finite.
             UnknownName: no such profile.
         """
-        look = _profile(profile)
+        check_name("render profile", profile, PROFILES)
+        look = PROFILES[profile]
         qpos = np.asarray(qpos, dtype=np.float64)
         target = np.zeros(3) if target is None else np.asarray(target, dtype=np.float64)
         if qpos.shape != (2,) or target.shape != (3,) or not (np.isfinite(qpos).all() and np.isfinite(target).all()):
@@ -159,11 +161,9 @@ def frame_stream(processes: int = 1) -> Iterator[Any]:
     """Context manager that gives `draw(batches) -> iterator of frames`, over one pool of renderer processes."""
     if processes < 1:
         raise InvalidInput(f"processes must be at least 1, got {processes}")
-    if processes == 1:
-        yield lambda batches: (np.concatenate([_draw(c) for c in _chunks(b)]) for b in batches)
-        return
-    with spawned_pool(processes) as pool:
-        yield lambda batches: (np.concatenate(list(pool.map(_draw, _chunks(b)))) for b in batches)
+    with spawned_pool(processes) if processes > 1 else nullcontext() as pool:
+        spread = map if pool is None else pool.map
+        yield lambda batches: (np.concatenate(list(spread(_draw, _chunks(b)))) for b in batches)
 
 
 def _chunks(batch: Batch) -> list[Batch]:
@@ -189,15 +189,10 @@ def _draw(batch: Batch) -> Frames:
     return np.stack([renderer.render(q, t, p) for q, t, p in zip(qpos, targets, profiles, strict=True)])
 
 
-def _profile(name: str) -> RenderProfile:
-    if name not in PROFILES:
-        raise UnknownName("render profile", name, PROFILES)
-    return PROFILES[name]
-
-
 def sample_targets(count: int, rng: np.random.Generator, task: str = "hard") -> Floats:
-    """Target spheres (count, 3) with the places of dm_control's reset and the size of `task`."""
-    if task not in TARGET_SIZE:
-        raise UnknownName("task", task, TARGET_SIZE)
+    """Target spheres (count, 3) with the places of dm_control's reset and the size of `task`; `hidden` has radius 0."""
+    if task != "hidden":
+        check_name("task", task, TARGET_SIZE)
     angle, radius = rng.uniform(0, 2 * np.pi, count), rng.uniform(*TARGET_RADIUS, count)
-    return np.stack([radius * np.sin(angle), radius * np.cos(angle), np.full(count, TARGET_SIZE[task])], axis=1)
+    size = np.full(count, TARGET_SIZE.get(task, 0.0))
+    return np.stack([radius * np.sin(angle), radius * np.cos(angle), size], axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from worldplan.data.trajectories import Trajectories
+from worldplan.data.trajectories import Starts, State, Trajectories
 from worldplan.errors import InvalidInput
 from worldplan.progress import Progress, silent
 
@@ -19,12 +19,8 @@ class Predictor(Protocol):
     """Any object with SB3's `predict`."""
 
     def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        self, observation: Any, state: State = None, episode_start: Starts = None, deterministic: bool = True
+    ) -> tuple[NDArray[Any], State]:
         """Action for an observation, and the agent's next recurrent state."""
         ...
 
@@ -90,12 +86,9 @@ def rollout(
         recorded.append((np.stack(frames), np.stack(actions), np.array(rewards)))
         numeric = [name for name in facts[0] if all(_numeric(f.get(name)) for f in facts)]
         infos.append({name: np.stack([np.asarray(f[name]) for f in facts]) for name in numeric})
-    return Trajectories(
-        frames=[r[0] for r in recorded],
-        actions=[r[1] for r in recorded],
-        rewards=[r[2] for r in recorded],
-        info={name: [i[name] for i in infos] for name in infos[0] if all(name in i for i in infos)},
-    )
+    info = {name: [i[name] for i in infos] for name in infos[0] if all(name in i for i in infos)}
+    columns = [list(column) for column in zip(*recorded, strict=True)]
+    return Trajectories(columns[0], columns[1], columns[2], info)
 
 
 def _numeric(value: Any) -> bool:

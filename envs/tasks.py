@@ -9,11 +9,10 @@ import gymnasium as gym
 import numpy as np
 
 from worldplan.arrays import Floats
-from worldplan.checks import positive_int
+from worldplan.checks import check_name, positive_int
 from worldplan.data.trajectories import Trajectories
 from worldplan.envs.reacher import ReacherGoal, sample_qpos
 from worldplan.envs.rollout import rollout
-from worldplan.errors import UnknownName
 from worldplan.progress import Progress, silent
 
 NORMAL_CLIP = 2.4  # radians
@@ -49,12 +48,11 @@ def sample_tasks(count: int, seed: int = 0, distribution: str = "normal") -> Tas
         UnknownName: no such distribution.
     """
     count, rng = positive_int("the number of pairs", count), np.random.default_rng(seed)
+    check_name("distribution of poses", distribution, ("normal", "reset"))
     if distribution == "normal":
         poses = normal_poses((2, count), rng)
-    elif distribution == "reset":
-        poses = np.array([sample_qpos(rng) for _ in range(2 * count)]).reshape(2, count, 2)
     else:
-        raise UnknownName("distribution of poses", distribution, ["normal", "reset"])
+        poses = np.array([sample_qpos(rng) for _ in range(2 * count)]).reshape(2, count, 2)
     return Tasks(poses[0], poses[1])
 
 
@@ -81,12 +79,8 @@ def random_torques(
 ) -> Trajectories:
     """Record episodes of random torques, from which dynamics are identified.
 
-    Args:
-        starts: (E, 2) poses at which the episodes start, radians.
-        steps: control steps of 20 ms in each.
-        seed: seed for the torques and the target's places.
-        progress: wraps the iterator of episodes.
-        **env: arguments of `ReacherGoal` (`profile`, `target`, `pixels`).
+    The episodes start in the poses `starts`, (E, 2) radians, and have `steps` control steps of 20 ms. `env` are
+    arguments of `ReacherGoal` (`profile`, `target`, `pixels`), the others those of `rollout`.
     """
     options = [{"qpos": start} for start in starts]
     return rollout(ReacherGoal(**env), None, len(starts), seed=seed, steps=steps, options=options, progress=progress)

@@ -25,6 +25,7 @@ from worldplan.progress import Progress, silent
 Policy = Callable[[int], Predictor]  # a policy whose drawn actions follow from this seed
 
 SHARD = 32  # episodes a file
+_WIDTHS = {"qpos": (2,), "qvel": (2,), "target": (3,)}  # the states that `info` holds, step by step
 
 
 def run_record(
@@ -49,16 +50,10 @@ def record_episodes(
 ) -> EpisodeDataset:
     """Simulate episodes and write their states, actions and rewards. The bytes depend on the arguments alone.
 
-    Args:
-        policy: gives the policy for a seed; None for random torques only.
-        folder: a folder without a dataset; with `append`, one with a dataset that gets longer.
-        config: None for the defaults.
-        seed: seed for starts, targets, torques and splits.
-        source: provenance of the policy (name, SHA-256).
-        command: provenance, the command line that asked for this.
-        append: add to the folder's dataset; if it has frames, `draw_frames` must draw all anew.
-        resume: continue after an interruption.
-        progress: wraps the iterator of shards.
+    `policy` gives the policy for a seed, or is None for random torques only; `source` is its provenance (name,
+    SHA-256). `config` is None for the defaults. `seed` decides starts, targets, torques and splits. `append` adds to
+    the folder's dataset; if that has frames, `draw_frames` must draw all anew. The other arguments are those of
+    `collect_pairs`.
 
     Raises:
         BadFile: the folder holds a dataset (without `append`), or nothing that fits to resume.
@@ -99,14 +94,16 @@ def _simulate(
             )
     rank = np.where(random, random.cumsum(), (~random).cumsum()) - 1
     pick = list(zip(random.tolist(), rank.tolist(), strict=True))
-    return (
-        Trajectories(
-            frames=[parts[r].frames[k] for r, k in pick],
-            actions=[parts[r].actions[k] for r, k in pick],
-            rewards=[parts[r].rewards[k] for r, k in pick],
-            info={name: [parts[r].info[name][k] for r, k in pick] for name in ("qpos", "qvel", "target")},
-        ),
-        random,
+    return _pick(parts, pick), random
+
+
+def _pick(parts: Mapping[bool, Trajectories], rows: list[tuple[bool, int]]) -> Trajectories:
+    """Episodes (part, number in it), in this order."""
+    return Trajectories(
+        frames=[parts[p].frames[k] for p, k in rows],
+        actions=[parts[p].actions[k] for p, k in rows],
+        rewards=[parts[p].rewards[k] for p, k in rows],
+        info={name: [parts[p].info[name][k] for p, k in rows] for name in _WIDTHS},
     )
 
 
@@ -127,25 +124,18 @@ def save_episodes(
         BadFile: the folder holds a dataset.
     """
     seed = checked_seed(seed)
-    missing = [name for name in ("qpos", "qvel", "target") if name not in data.info] + ["rewards"] * (
-        not len(data.rewards)
-    )
+    missing = [name for name in _WIDTHS if name not in data.info] + ["rewards"] * (not len(data.rewards))
     if missing:
         raise InvalidInput(f"need qpos, qvel, target and rewards of every step to keep episodes, {missing} are missing")
-    widths = {name: data.info[name][0].shape[1:] for name in ("qpos", "qvel", "target")}
-    if widths != {"qpos": (2,), "qvel": (2,), "target": (3,)} or data.actions[0].shape[1:] != (2,):
+    widths = {name: data.info[name][0].shape[1:] for name in _WIDTHS}
+    if widths != _WIDTHS or data.actions[0].shape[1:] != (2,):
         raise InvalidInput(f"these are no episodes of the Reacher: widths {widths}, actions {data.actions[0].shape}")
     run = {"seed": seed, "policy": None, "test_share": test_share, "imported": source}
     writer = ShardWriter(folder, {"save": run}, FORMAT)
     rng = np.random.default_rng(seed)
     groups = [list(g) for _, g in itertools.groupby(range(len(data)), key=lambda k: len(data.actions[k]))]
     for group in (g[i : i + SHARD] for g in groups for i in range(0, len(g), SHARD)):
-        part = Trajectories(
-            frames=[data.frames[k] for k in group],
-            actions=[data.actions[k] for k in group],
-            rewards=[data.rewards[k] for k in group],
-            info={name: [rows[k] for k in group] for name, rows in data.info.items()},
-        )
+        part = _pick({True: data}, [(True, k) for k in group])
         writer.add(_arrays(part), _facts(part, rng.random(len(group)) < test_share, None))
     _finish(writer, [run])
     return EpisodeDataset(folder)

@@ -38,15 +38,9 @@ def draw_frames(
 ) -> EpisodeDataset:
     """Draw the frames of a dataset's episodes; frames that it already has are replaced at the very end.
 
-    Args:
-        folder: a dataset of episodes.
-        look: `dmc` or `fast`, with the recorded target; or `varied`, look and target drawn anew for each frame. The
-            target stays in place for a whole episode: `varied` keeps an encoder of pairs from learning it.
-        seed: seed for `varied`.
-        nuisances: nuisances for `varied`; None for the defaults.
-        processes: renderer processes.
-        resume: continue after an interruption.
-        progress: wraps the iterator of shards.
+    `look` is `dmc` or `fast`, with the recorded target; or `varied`, look and target drawn anew for each frame, which
+    alone needs `seed` and `nuisances`. The target stays in place for a whole episode: `varied` keeps an encoder of
+    pairs from learning it. The other arguments are those of `collect_pairs`.
 
     Raises:
         BadFile: no such dataset, or nothing that fits to resume.

@@ -17,7 +17,7 @@ from worldplan.data.pairs import PairDataset
 from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
-from worldplan.learning import pretraining, training
+from worldplan.learning import checkpoints, pretraining, training
 from worldplan.learning.encoder import load_encoder
 from worldplan.learning.gaussianity import epps_pulley
 from worldplan.learning.objectives import OBJECTIVES, InfoNCE, LeJEPA, VICReg, Whitening, alignment
@@ -276,7 +276,7 @@ def test_without_the_optimisers_state_resuming_would_differ(interrupted, uninter
 
 def test_a_crash_between_the_two_files_of_a_checkpoint_does_no_harm(uninterrupted, data, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    write = training.write_json
+    write = checkpoints.write_json
 
     def crash_at_20(path, value):
         if value["step"] == 20:
@@ -284,7 +284,7 @@ def test_a_crash_between_the_two_files_of_a_checkpoint_does_no_harm(uninterrupte
         write(path, value)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "write_json", crash_at_20)
+        patch.setattr(checkpoints, "write_json", crash_at_20)
         pretrain(data, folder, CONFIG)
     assert json.loads((folder / "checkpoint.json").read_text())["step"] == 10
     pretrain(data, folder, CONFIG, resume=True, command="worldplan pretrain")

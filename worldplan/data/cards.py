@@ -34,7 +34,7 @@ class Cards:
     remedy: str
 
     def known(self) -> list[str]:
-        """Names of the shipped ones."""
+        """Names of the ones that ship with worldplan."""
         return sorted(path.parent.name for path in self.shelf.glob(f"*/{self.card}"))
 
     def find(self, name: str | Path) -> Path:

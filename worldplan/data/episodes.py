@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldplan.checks import check_name
 from worldplan.data.shards import check_file, digest, open_array, read_manifest
 from worldplan.data.trajectories import Trajectories
-from worldplan.errors import BadFile, InvalidInput, UnknownName
+from worldplan.errors import BadFile, InvalidInput
 
 FORMAT = 1  # version of the manifest's format
 STATES = {"qpos": (1, 2), "qvel": (1, 2), "actions": (0, 2), "rewards": (0,)}  # rows beyond T, and width
@@ -166,6 +167,5 @@ def _members(shard: dict[str, Any], split: str | None) -> NDArray[np.intp]:
     """Indices of a shard's episodes that belong to a split."""
     if split is None:
         return np.arange(shard["episodes"])
-    if split not in SPLITS:
-        raise UnknownName("split", split, SPLITS)
+    check_name("split", split, SPLITS)
     return np.flatnonzero(np.asarray(shard["test"], dtype=bool) == (split == "test"))

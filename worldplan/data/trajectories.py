@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from worldplan.errors import InvalidInput
 
+State = tuple[NDArray[Any], ...] | None  # what an agent's `predict` carries from step to step; None at the start
+Starts = NDArray[np.bool_] | None  # which of the rows that `predict` gets begin an episode; None as it sees fit
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:

@@ -9,46 +9,72 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from worldplan.data.files import atomic_write
+from worldplan.data.files import atomic_write, write_json
 from worldplan.errors import BadFile
 
+CHECKPOINT, PROGRESS = "checkpoint.safetensors", "checkpoint.json"  # the weights, and which run they belong to
+Optimizers = Mapping[str, torch.optim.Optimizer]  # by the prefix of their tensors' names
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and a few lines of text, whole or not at all."""
+
+def check_start(folder: Path, what: str, finished: bool, resume: bool) -> None:
+    """Raise BadFile if a run would overwrite a trained `what` or an unfinished run, or finds nothing to resume."""
+    unfinished = (folder / PROGRESS).exists()
+    if finished:
+        raise BadFile(folder, f"already holds a trained {what}; choose another folder")
+    if unfinished and not resume:
+        raise BadFile(folder, "holds an unfinished run; continue it with --resume or choose another folder")
+    if resume and not unfinished:
+        raise BadFile(folder, "holds no checkpoint to resume from; start without --resume")
+
+
+def delete_checkpoint(folder: Path) -> None:
+    """Delete what a finished run no longer needs."""
+    for name in (CHECKPOINT, PROGRESS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], text: Mapping[str, str], progress: object) -> None:
+    """Write tensors and a few lines of text in one file, whole or not at all; then `progress`, as JSON, beside it."""
     copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with atomic_write(path) as stream:
-        stream.write(save(copies, metadata=dict(metadata)))
+    with atomic_write(folder / CHECKPOINT) as stream:
+        stream.write(save(copies, metadata=dict(text)))
+    write_json(folder / PROGRESS, progress)
 
 
 @contextmanager
-def read_tensors(path: Path) -> Iterator[tuple[dict[str, Tensor], dict[str, str]]]:
+def read_checkpoint(folder: Path) -> Iterator[tuple[dict[str, Tensor], dict[str, str]]]:
     """Context manager that gives a checkpoint's tensors and text. Raises BadFile if they cannot be read or loaded."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(folder / CHECKPOINT, framework="pt") as file:
             tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118 (no mapping)
             metadata = dict(file.metadata())
         yield tensors, metadata
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise BadFile(path, f"cannot be read ({error}); start a new folder") from error
+        raise BadFile(folder / CHECKPOINT, f"cannot be read ({error}); start a new folder") from error
 
 
-def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as named tensors."""
-    slots = optimizer.state_dict()["state"].items()
-    return {f"{prefix}{i}.{name}": value for i, state in slots for name, value in state.items()}
+def state_tensors(network: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
+    """The state of a network and of its optimisers as named tensors."""
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    for prefix, optimizer in optimizers.items():
+        slots = optimizer.state_dict()["state"].items()
+        tensors |= {f"{prefix}{i}.{name}": value for i, state in slots for name, value in state.items()}
+    return tensors
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Undo `optimizer_tensors`; the names come without the prefix."""
-    state = optimizer.state_dict()
-    for key, value in tensors.items():
-        i, slot = key.split(".")
-        state["state"].setdefault(int(i), {})[slot] = value
-    optimizer.load_state_dict(state)
+def load_state(network: nn.Module, optimizers: Optimizers, tensors: Mapping[str, Tensor]) -> None:
+    """Undo `state_tensors`."""
+    network.load_state_dict(_under("network.", tensors))
+    for prefix, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        for key, value in _under(prefix, tensors).items():
+            i, slot = key.split(".")
+            state["state"].setdefault(int(i), {})[slot] = value
+        optimizer.load_state_dict(state)
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, under the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -28,6 +28,7 @@ CARDS = Cards(
     {"format": 1},
     "fetch or train it again",
 )
+known_encoders = CARDS.known
 _BATCH = 256  # frames a forward pass: bounds memory
 
 
@@ -141,11 +142,6 @@ def load_encoder(name: str | Path) -> PixelEncoder:
     if not all(bool(v.isfinite().all()) for v in network.state_dict().values()):
         raise BadFile(path, "holds weights that are not finite; train the encoder again")
     return PixelEncoder(network, card, str(name))
-
-
-def known_encoders() -> list[str]:
-    """Names of the encoders that ship with worldplan."""
-    return CARDS.known()
 
 
 def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any], half: bool = False) -> str:

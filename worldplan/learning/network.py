@@ -12,12 +12,8 @@ class ConvEncoder(nn.Module):
     """Four strided convolutions (width w, 2w, 4w, 8w; BatchNorm, GELU), a 1 x 1 one to 2w, a head on the 4 x 4 map.
 
     The map is flattened, not averaged: for an arm, position *is* the state. BatchNorm keeps runs from collapsing
-    (Klindt, LeCun and Balestriero 2026: 36% did without it).
-
-    Args:
-        latent_dim: n, width of the embedding.
-        width: w.
-        hidden: units of the head's hidden layer.
+    (Klindt, LeCun and Balestriero 2026: 36% did without it). `latent_dim`, `width` w and `hidden` are those of
+    `TrainingOptions`.
     """
 
     def __init__(self, latent_dim: int = 2, width: int = 16, hidden: int = 256) -> None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldplan.errors import InvalidInput, UnknownName
+from worldplan.checks import check_name
+from worldplan.errors import InvalidInput
 from worldplan.learning.gaussianity import TESTS, epps_pulley
 
 
@@ -78,8 +79,7 @@ class LeJEPA:
     def __post_init__(self) -> None:
         if not _share(self.weight) or self.slices < 1:
             raise InvalidInput(f"need weight in [0, 1] and slices >= 1, got {self}")
-        if self.test not in TESTS:
-            raise UnknownName("test of Gaussianity", self.test, TESTS)
+        check_name("test of Gaussianity", self.test, TESTS)
 
     def __call__(self, embeddings: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Loss terms of embeddings (B, V, n): `loss` to minimise, `align` and `sigreg` to log."""
@@ -216,8 +216,7 @@ def objective_from_dict(record: Mapping[str, Any]) -> Objective:
     """
     options = dict(record)
     name = options.pop("name", LeJEPA.name)
-    if name not in OBJECTIVES:
-        raise UnknownName("objective", name, OBJECTIVES)
+    check_name("objective", name, OBJECTIVES)
     known = [field.name for field in fields(OBJECTIVES[name])]  # type: ignore[arg-type]
     foreign = sorted(set(options) - set(known))
     if foreign:

@@ -5,19 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from worldplan.data.pairs import Pairs
-from worldplan.errors import BadFile, EncoderCollapsed
+from worldplan.errors import EncoderCollapsed
+from worldplan.learning.checkpoints import check_start, delete_checkpoint
 from worldplan.learning.encoder import CARDS
-from worldplan.learning.training import (
-    CHECKPOINT,
-    PROGRESS,
-    PretrainConfig,
-    Report,
-    Run,
-    Watch,
-    train_encoder,
-    unreported,
-    unwatched,
-)
+from worldplan.learning.training import PretrainConfig, Report, Run, Watch, train_encoder, unreported, unwatched
 
 
 def pretrain(
@@ -47,17 +38,11 @@ def pretrain(
         InvalidInput: too few pairs.
     """
     config, folder = config or PretrainConfig(), Path(folder)
-    if (folder / CARDS.card).exists():
-        raise BadFile(folder, "already holds a trained encoder; choose another folder")
-    if not resume and (folder / PROGRESS).exists():
-        raise BadFile(folder, "holds an unfinished run; continue it with --resume or choose another folder")
-    if resume and not (folder / PROGRESS).exists():
-        raise BadFile(folder, "holds no checkpoint to resume from; start without --resume")
+    check_start(folder, "encoder", (folder / CARDS.card).exists(), resume)
     run = PretrainRun(data, config)
     start = run.restore(folder) if resume else 0
     train_encoder(run, folder, {"command": command}, start=start, progress=progress, report=report)
-    for name in (CHECKPOINT, PROGRESS):
-        (folder / name).unlink(missing_ok=True)
+    delete_checkpoint(folder)
     return folder
 
 

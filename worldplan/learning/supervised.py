@@ -49,15 +49,10 @@ def train_supervised(
     unwrapped angles beyond pi, the best encoder shrinks its output near the seam.) In a world truncated at pi, wrapping
     changes nothing. In others, the wrapped angles no longer follow the world's law exactly.
 
-    Args:
-        data: frames.
-        labels: joint angles (N, V, n), radians, of the same frames (`worldplan.data.pairs.load_labels`).
-        folder: new or empty; receives `encoder.json` (kind "supervised"), `encoder.safetensors` and `log.jsonl`.
-        config: None for the defaults; its objective and its checkpoints are not used.
-        scale: one angle per joint, radians: the world's standard deviations give units like those of `pretrain`.
-        command: provenance, stored in the card.
-        progress: wraps the iterator of steps (start, total given), for a progress bar.
-        report: receives each logged row.
+    `labels` are the joint angles (N, V, n), radians, of the frames in `data` (`worldplan.data.pairs.load_labels`).
+    `scale` is one angle per joint, radians: the world's standard deviations give units like those of `pretrain`.
+    `folder` is new or empty; the card in it is of kind "supervised". The other arguments are those of `pretrain`; the
+    objective and the checkpoints of `config` are not used.
 
     Raises:
         BadFile: the folder is not empty.

@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldplan.data.files import atomic_write, read_json, write_json
+from worldplan.data.files import atomic_write, read_json
 from worldplan.data.pairs import Pairs
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, WorldplanError
-from worldplan.learning.checkpoints import load_optimizer, optimizer_tensors, read_tensors, under, write_tensors
+from worldplan.learning.checkpoints import PROGRESS, load_state, read_checkpoint, state_tensors, write_checkpoint
 from worldplan.learning.config import TrainingOptions
 from worldplan.learning.encoder import save_encoder
 from worldplan.learning.network import ConvEncoder, to_input
 from worldplan.learning.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
 
-CHECKPOINT, PROGRESS, LOG = "checkpoint.safetensors", "checkpoint.json", "log.jsonl"
+LOG = "log.jsonl"
 LOG_EVERY = 100  # steps
 
 Watch = Callable[[Iterator[int], int, int], Iterator[int]]
@@ -130,12 +130,9 @@ class Run:
 
     def checkpoint(self, folder: Path, done: int) -> None:
         """Write weights, optimiser state and step in one file; the JSON beside it says which run they belong to."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        write_tensors(
-            folder / CHECKPOINT, tensors | optimizer_tensors("optimizer.", self.optimizer), {"step": str(done)}
-        )
+        tensors = state_tensors(self.network, {"optimizer.": self.optimizer})
         progress = {"step": done, "config": self.config.to_dict(), "data": self.data.manifest_sha256}
-        write_json(folder / PROGRESS, progress)
+        write_checkpoint(folder, tensors, {"step": str(done)}, progress)
 
     def restore(self, folder: Path) -> int:
         """Load the folder's checkpoint and return the number of steps done.
@@ -150,9 +147,8 @@ class Run:
             same = False
         if not same or saved.get("data") != self.data.manifest_sha256:
             raise BadFile(folder / PROGRESS, "belongs to another configuration or dataset; start a new folder")
-        with read_tensors(folder / CHECKPOINT) as (tensors, metadata):
-            self.network.load_state_dict(under("network.", tensors))
-            load_optimizer(self.optimizer, under("optimizer.", tensors))
+        with read_checkpoint(folder) as (tensors, metadata):
+            load_state(self.network, {"optimizer.": self.optimizer}, tensors)
             return int(metadata["step"])
 
 
@@ -168,14 +164,9 @@ def train_encoder(
 ) -> Path:
     """Run the steps from `start` on, log them, save the encoder with its card, and return the folder.
 
-    Args:
-        run: state of the run.
-        folder: receives `encoder.json`, `encoder.safetensors` and `log.jsonl`.
-        facts: entries of the card, beside configuration, data and validation.
-        start: number of steps that a checkpoint holds already.
-        checkpoints: write one every `checkpoint_every` steps, with the loss on held-out pairs in the log.
-        progress: wraps the iterator of steps.
-        report: receives each logged row.
+    `facts` are entries of the card, beside configuration, data and validation. `start` is the number of steps that a
+    checkpoint holds already. `checkpoints` writes one every `checkpoint_every` steps, with the loss on held-out pairs
+    in the log. The other arguments are those of `pretrain`.
 
     Raises:
         EncoderCollapsed: the loss is not finite, or the embedding has (nearly) lost a dimension.
