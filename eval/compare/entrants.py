@@ -66,7 +66,7 @@ def find_entrants(specs: Iterable[str | Path | Encoder], seed: int = 0) -> list[
         InvalidInput: no specification, or one that is no text and no encoder.
         UnknownName: a text that is none of these.
     """
-    found = [_contestant(spec, seed) for spec in specs]
+    found = [_entrant(spec, seed) for spec in specs]
     if not found:
         raise InvalidInput("name at least one encoder")
     seen: Counter[str] = Counter()
@@ -78,7 +78,7 @@ def find_entrants(specs: Iterable[str | Path | Encoder], seed: int = 0) -> list[
     return numbered
 
 
-def _contestant(spec: str | Path | Encoder, seed: int) -> Entrant:
+def _entrant(spec: str | Path | Encoder, seed: int) -> Entrant:
     if not isinstance(spec, str | Path):
         if not callable(spec):
             raise InvalidInput(f"an encoder is a name, a folder, {FORM}, or such an object; got {spec!r}")
@@ -86,10 +86,9 @@ def _contestant(spec: str | Path | Encoder, seed: int) -> Entrant:
     text = str(spec)
     if text in known_encoders():
         return Entrant(text, "zoo", partial(load_encoder, text))
-    if text == "oracle":
-        return Entrant(text, "oracle", AngleReader)
-    if text == "untrained":
-        return Entrant(text, "untrained", partial(untrained_encoder, seed))
+    made: dict[str, Callable[[], Encoder]] = {"oracle": AngleReader, "untrained": partial(untrained_encoder, seed)}
+    if text in made:
+        return Entrant(text, text, made[text])
     if Path(text).is_dir():
         return Entrant(text, "folder", partial(load_encoder, text))
     if ":" in text:

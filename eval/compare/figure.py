@@ -127,9 +127,8 @@ def _latents(axes: Axes, latents: Floats, angle: Floats, joint: str) -> None:
     )
     bar = axes.figure.colorbar(dots, ax=axes, shrink=0.85, aspect=25, pad=0.02)
     bar.ax.tick_params(labelsize=7)
-    axes.set_title(f"latent by {joint} angle, rad", fontsize=9)
     axes.set_aspect("equal", adjustable="datalim")
-    tidy(axes)
+    tidy(axes, 8, title=f"latent by {joint} angle, rad")
 
 
 def _paths(axes: Axes, comparison: Comparison, paths: tuple[Floats, ...]) -> None:
@@ -140,11 +139,8 @@ def _paths(axes: Axes, comparison: Comparison, paths: tuple[Floats, ...]) -> Non
         # An angle and the angle + 2 pi look alike: mark the copy of the goal nearest to the path's end.
         turns = np.round((path[-1] - goal) / (2 * np.pi)) * [1, 0]
         axes.plot(*(goal + 2 * np.pi * turns), "*", color=colour, ms=12, mec="white", mew=0.8, zorder=5)
-    axes.set_title("paths to the goals in joint space", fontsize=9)
-    axes.set_xlabel("shoulder, rad", fontsize=8)
-    axes.set_ylabel("wrist, rad", fontsize=8)
     axes.set_aspect("equal", adjustable="datalim")
-    tidy(axes)
+    tidy(axes, 8, title="paths to the goals in joint space", xlabel="shoulder, rad", ylabel="wrist, rad")
 
 
 def _one_minus(r2: Estimate) -> Estimate:

@@ -31,8 +31,8 @@ from worldplan.eval.compare.trial import (
     shared_frames,
     torque_data,
 )
-from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL, StandStill, TrueStateLQR
-from worldplan.eval.control.episodes import ControlResult, cost_ratios, evaluate_control, measure, summarise
+from worldplan.eval.control.baselines import REFERENCE, TrueStateLQR
+from worldplan.eval.control.episodes import ControlResult, cost_ratios, evaluate_baselines, measure, summarise
 from worldplan.eval.control.timing import time_steps
 from worldplan.eval.identifiability.identify import identify_latents
 from worldplan.eval.statistics.correlation import Correlation, correlate
@@ -71,12 +71,10 @@ def compare_encoders(
     with worker_pool(config.processes) as start:
         # An object handed over in Python need not be picklable: try it in this process.
         outcomes = [(partial if c.kind == "object" else start)(_attempt, c, config) for c in entrants]
-        baselines = [
-            evaluate_control(agent, pairs, config.seed, true_state=True)
-            for agent in (TrueStateLQR(), None, StandStill())
-        ]
+        baselines = evaluate_baselines(pairs, config.seed)
         tried = [_finish(outcomes[k], entrants[k]) for k in progress(iter(range(len(outcomes))), len(outcomes))]
-    rows = _judged(tried, baselines[0], config.seed)
+    reference = baselines[REFERENCE]
+    rows = _judged(tried, reference, config.seed)
     shown = pairs.options()[:PATHS]
     world = TrueStateObservation(ReacherGoal(pixels=False))
     paths = rollout(world, TrueStateLQR(), len(shown), options=shown).info["qpos"]
@@ -84,7 +82,7 @@ def compare_encoders(
         config,
         provenance(command, config.seed),
         tuple(rows),
-        tuple(summarise(n, r, baselines[0]) for n, r in zip((REFERENCE, RANDOM, STILL), baselines, strict=True)),
+        tuple(summarise(name, result, reference) for name, result in baselines.items()),
         tuple(open_loop_task(config).floor()),
         _correlation(rows, config.seed),
         figure_rows(torque_data(config, pixels=False).info["qpos"]),

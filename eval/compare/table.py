@@ -83,7 +83,7 @@ NOT_IN_README = ("Rank", "p against first", "Width", "ms a step")
 
 
 def markdown(comparison: Comparison) -> str:
-    """The README's table: fewer columns, and an interval for the mean cost alone."""
+    """The README's table: fewer columns, and no interval but that of the mean cost."""
     kept = [k for k, column in enumerate(COLUMNS) if column.head not in NOT_IN_README]
     rows = [
         [row[k] if COLUMNS[k].head == "Cost, mean" else Cell(row[k].text) for k in kept] for row in _rows(comparison)

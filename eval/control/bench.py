@@ -67,11 +67,8 @@ class BenchReport:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        rows = [
-            {"planner": t.planner, "predict_ms": t.predict_ms, "forward_ms": t.forward_ms, "ratio": t.ratio}
-            | {"rounds": t.rounds}
-            for t in self.times
-        ]
+        names = ("planner", "predict_ms", "forward_ms", "ratio", "rounds")
+        rows = [{name: getattr(time, name) for name in names} for time in self.times]
         facts = {"agent": self.agent, "steps": self.steps, "planners": rows, "machine": self.machine}
         return plain(facts, digits=4)  # type: ignore[no-any-return]
 

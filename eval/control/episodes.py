@@ -15,7 +15,8 @@ from worldplan.data.trajectories import Trajectories
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import Predictor, rollout
 from worldplan.envs.tasks import Tasks, TrueStateObservation
-from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate, estimate_ratio
+from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL, StandStill, TrueStateLQR
+from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate, estimate_ratio, p95
 from worldplan.progress import Progress, silent
 from worldplan.provenance import Result
 
@@ -69,6 +70,12 @@ def evaluate_control(
     world: gym.Env[Any, Any] = TrueStateObservation(base) if true_state else base
     order = progress(iter(range(len(pairs.starts))), len(pairs.starts))
     return measure(rollout(world, agent, 1, seed=seed + k, options=[pairs.options()[k]]) for k in order)
+
+
+def evaluate_baselines(pairs: Tasks, seed: int = 0, **env: Any) -> dict[str, ControlResult]:
+    """Results by name of the controllers that see no image, the reference first; no frame is drawn."""
+    controllers = {REFERENCE: TrueStateLQR(), RANDOM: None, STILL: StandStill()}
+    return {name: evaluate_control(c, pairs, seed, true_state=True, **env) for name, c in controllers.items()}
 
 
 def measure(runs: Iterable[Trajectories]) -> ControlResult:
@@ -129,10 +136,6 @@ def summarise(name: str, result: ControlResult, reference: ControlResult) -> Con
         steps_to_reach=estimate(steps, np.median) if len(steps) else None,
         cost_ratio_median=estimate(ratio, np.median),
         cost_ratio_mean=estimate(ratio),
-        cost_ratio_p95=estimate(ratio, _p95),
+        cost_ratio_p95=estimate(ratio, p95),
         cost_ratio_total=estimate_ratio(result.cost[kept], reference.cost[kept]),
     )
-
-
-def _p95(samples: Floats, axis: int = -1) -> Any:
-    return np.percentile(samples, 95, axis=axis)

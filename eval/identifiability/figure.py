@@ -37,10 +37,8 @@ def draw_identifiability(reports: Mapping[str, IdentifiabilityReport]) -> bytes:
         ceiling = report.ceiling["unwrapped"]
         left.plot([ceiling, ceiling], [place - 0.35, place + 0.35], color="0.3", lw=1, ls=":")
         _energy(middle, report, place)
-        for estimate, colour, label in (
-            (report.theorem3.error, BLUE, "measured"),
-            (report.theorem3.bound, RED, "bound"),
-        ):
+        for quantity, colour, label in (("error", BLUE, "measured"), ("bound", RED, "bound")):
+            estimate = getattr(report.theorem3, quantity)
             _point(right, estimate, place, colour, label if place == 0 else None, LEAST)
     left.set_yticks(range(len(names)), names)
     left.set_ylim(len(names) - 0.5, -0.5)

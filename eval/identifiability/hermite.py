@@ -18,7 +18,7 @@ from scipy.special import eval_hermitenorm
 from worldplan.arrays import Floats
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
-from worldplan.eval.statistics.bootstrap import half_moments, interval
+from worldplan.eval.statistics.bootstrap import half_moments, interval, over_views
 from worldplan.eval.statistics.estimate import Estimate
 
 
@@ -69,22 +69,14 @@ def hermite_energy(h: Floats, z: Floats, *, degrees: int = 3, resamples: int = 1
         raise InvalidInput("the latent does not vary: it has no energy to share out")
     h = h - h.mean(axis=(0, 1))
     rows = np.concatenate([np.ones((count, views, 1)), *basis, h], axis=2)
-    q = rows.shape[2]
-    draws = []
-    for first, second in half_moments(rows.reshape(count, views * q), resamples, seed):
-        draws.append(_energies(_over_views(first, q), _over_views(second, q), sizes, m))
-    energy = np.stack(draws)  # (1 + resamples, degrees + 1, m)
+    halves = half_moments(rows.reshape(count, -1), resamples, seed)
+    # (1 + resamples, degrees + 1, m)
+    energy = np.stack([_energies(over_views(a, views), over_views(b, views), sizes, m) for a, b in halves])
     shares = energy.sum(axis=2) / energy.sum(axis=(1, 2))[:, None]
     estimates = [interval(float(column[0]), column[1:]) for column in shares.T]
     own = energy[0].sum(axis=0)
     per_latent = np.divide(energy[0], own, out=np.full_like(energy[0], np.nan), where=varies).T
     return HermiteEnergy(tuple(estimates[:-1]), estimates[-1], per_latent)
-
-
-def _over_views(moments: Floats, q: int) -> Floats:
-    """Mean over the views of their own (q, q) blocks of (V q, V q)."""
-    blocks = np.stack([moments[k : k + q, k : k + q] for k in range(0, len(moments), q)])
-    return np.asarray(blocks.mean(axis=0))
 
 
 def _energies(first: Floats, second: Floats, sizes: list[int], m: int) -> Floats:

@@ -9,7 +9,7 @@ from scipy.special import entr
 
 from worldplan.arrays import Floats
 from worldplan.errors import InvalidInput
-from worldplan.eval.statistics.bootstrap import half_moments, interval
+from worldplan.eval.statistics.bootstrap import half_moments, interval, over_views
 from worldplan.eval.statistics.estimate import Estimate
 
 
@@ -49,14 +49,13 @@ def spectrum(h: Floats, *, share: float = 0.01, resamples: int = 1000, seed: int
     """
     if not 0 <= share < 1:
         raise InvalidInput(f"share must lie in [0, 1), got {share}")
-    count, views, m = h.shape
+    count, views, _ = h.shape
     if not np.ptp(h, axis=(0, 1)).any():
         raise InvalidInput("the latent does not vary: it has no directions")
     rows = np.concatenate([np.ones((count, views, 1)), h - h.mean(axis=(0, 1))], axis=2)
     values = []
     for first, second in half_moments(rows.reshape(count, -1), resamples, seed):
-        moments = ((first + second) / 2).reshape(views, m + 1, views, m + 1)
-        mean = np.mean([moments[k, :, k, :] for k in range(views)], axis=0)
+        mean = over_views((first + second) / 2, views)
         values.append(np.linalg.eigvalsh(mean[1:, 1:] - np.outer(mean[0, 1:], mean[0, 1:]))[::-1].clip(min=0))
     eigenvalues = np.array(values)
     shares = eigenvalues / eigenvalues.sum(axis=1, keepdims=True)

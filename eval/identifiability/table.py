@@ -11,13 +11,21 @@ from worldplan.eval.statistics.estimate import Estimate
 COLUMNS = (
     Column("encoder", "Its name, and the width of its latent.", named=True),
     Column("R2 h→z", "Joint angles, unwrapped, from the latent: is the state there, linearly?"),
-    Column("wrapped / sincos", "The same for angles wrapped to [-pi, pi), and for their sine and cosine."),
+    Column(
+        "wrapped / sincos",
+        "The same for angles wrapped to [-pi, pi), and for their sine and cosine.",
+        "wrapped /\nsincos",
+    ),
     Column("R2 z→h", "The latent from the unwrapped angles: is there nothing else?"),
-    Column("rotation / warp", "R2 for z of the best rotation, without a scale; with one shared monotone map on top."),
-    Column("orth. error", "|M'M - I| of the linear map M from state to latent; 0 for a rotation."),
-    Column("degree 1 2 3 rest", "Shares of the latent's variance by Hermite degree, per cent."),
-    Column("Thm 3 error", "Measured E|h - Qz|^2."),
-    Column("Thm 3 bound", "Its upper bound by Theorem 3."),
+    Column(
+        "rotation / warp",
+        "R2 for z of the best rotation, without a scale; with one shared monotone map on top.",
+        "rotation /\nwarp",
+    ),
+    Column("orth. error", "|M'M - I| of the linear map M from state to latent; 0 for a rotation.", "orth.\nerror"),
+    Column("degree 1 2 3 rest", "Shares of the latent's variance by Hermite degree, per cent.", "degree\n1 2 3\nrest"),
+    Column("Thm 3 error", "Measured E|h - Qz|^2.", "Thm 3\nerror"),
+    Column("Thm 3 bound", "Its upper bound by Theorem 3.", "Thm 3\nbound"),
     Column("rank", "Effective rank of the latent's covariance."),
 )
 
@@ -61,4 +69,4 @@ def _row(name: str, report: IdentifiabilityReport) -> list[Cell]:
 
 
 def _both(first: Estimate, second: Estimate) -> Cell:
-    return Cell(f"{digits(first.value)} / {digits(second.value)}")
+    return Cell(f"{digits(first.value)} /\n{digits(second.value)}")

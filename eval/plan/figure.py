@@ -129,12 +129,10 @@ def _path(axes: Axes, episode: Episode, others: list[Episode], plane: tuple[Floa
     axes.plot(*h[0], "o", color=GREEN, ms=8, zorder=3, label="start")
     axes.plot(*g, "*", color=RED, ms=13, zorder=3, label="goal image")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_title("latent path" + (" (grey: other episodes)" if others else ""), fontsize=10)
+    title = "latent path" + (" (grey: other episodes)" if others else "")
     kind = "latent coordinate" if plane is None else "principal component"
-    axes.set_xlabel(f"{kind} 1", fontsize=9)
-    axes.set_ylabel(f"{kind} 2", fontsize=9)
     axes.legend(fontsize=8, frameon=False, loc="best")
-    tidy(axes)
+    tidy(axes, title=title, xlabel=f"{kind} 1", ylabel=f"{kind} 2")
 
 
 def _distance(axes: Axes, episode: Episode, success: str) -> None:
@@ -142,10 +140,10 @@ def _distance(axes: Axes, episode: Episode, success: str) -> None:
     if episode.tip_distance is None:
         axes.plot(seconds, episode.latent_distance, color=BLUE, lw=1.6)
         axes.set_ylim(bottom=0)
-        axes.set_title("distance to the goal image, latent units", fontsize=10)
+        title = "distance to the goal image, latent units"
     else:
         axes.semilogy(seconds, (1000 * episode.tip_distance).clip(FLOOR), color=BLUE, lw=1.6)
-        axes.set_title("fingertip to the goal's, mm", fontsize=10)
+        title = "fingertip to the goal's, mm"
         axes.set_ylim(FLOOR, 700)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if success == "tip":
@@ -153,8 +151,7 @@ def _distance(axes: Axes, episode: Episode, success: str) -> None:
             label = f"reached: below {1000 * TIP_TOLERANCE:g} mm"
             axes.text(0.98 * seconds[-1], 900 * TIP_TOLERANCE, label, fontsize=8, color=GREEN, ha="right", va="top")
     axes.set_xlim(0, seconds[-1])
-    axes.set_xlabel("seconds", fontsize=9)
-    tidy(axes)
+    tidy(axes, title=title, xlabel="seconds")
 
 
 def _torques(axes: Axes, episode: Episode) -> None:
@@ -164,12 +161,10 @@ def _torques(axes: Axes, episode: Episode) -> None:
     axes.set_ylim(-1.12, 1.5)
     axes.set_yticks([-1, -0.5, 0, 0.5, 1])
     axes.set_xlim(0, seconds[-1])
-    axes.set_title("torques (limits ± 1)", fontsize=10)
-    axes.set_xlabel("seconds", fontsize=9)
     axes.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
     for limit in (-1, 1):
         axes.axhline(limit, color="0.7", lw=0.8, ls=":")
-    tidy(axes)
+    tidy(axes, title="torques (limits ± 1)", xlabel="seconds")
 
 
 def draw_film(report: PlanReport) -> Frames:

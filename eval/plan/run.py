@@ -17,12 +17,12 @@ from worldplan.envs.goal_image import GoalImage, read_goal_image
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, sample_tasks
-from worldplan.eval.control.baselines import AGENT, RANDOM, REFERENCE, STILL, StandStill, TrueStateLQR
+from worldplan.eval.control.baselines import AGENT, RANDOM, REFERENCE, STILL
 from worldplan.eval.control.episodes import (
-    ControlResult,
     ControlSummary,
     Recorder,
-    evaluate_control,
+    cost_ratios,
+    evaluate_baselines,
     measure,
     summarise,
 )
@@ -70,11 +70,10 @@ def plan_to_goals(
     controls: tuple[ControlSummary, ...] = ()
     distances: tuple[LatentSummary, ...] = ()
     if goal is None:
-        results = {AGENT: measure(runs)} | _others(config, pairs)
+        results = {AGENT: measure(runs), **evaluate_baselines(pairs, config.seed, **config.world)}
         reference = results[REFERENCE]
         controls = tuple(summarise(name, result, reference) for name, result in results.items())
-        costs = zip(results[AGENT].cost, reference.cost, strict=True)
-        ratios = [float(a / b) if b > 1e-9 else None for a, b in costs]
+        ratios = [float(r) if np.isfinite(r) else None for r in cost_ratios(results[AGENT], reference)]
         episodes = [replace(e, cost_ratio=r) for e, r in zip(episodes, ratios, strict=True)]
     else:
         distances = _latent_distances(agent, config, pairs, episodes)
@@ -139,16 +138,6 @@ def _episode(
         goal_image=goal,
         frames=run.frames[0] if keep else None,
     )
-
-
-def _others(config: PlanConfig, pairs: Tasks) -> dict[str, ControlResult]:
-    """Results of the controllers that see no image, on the same pairs; no frame is drawn."""
-    blind = {**config.world, "pixels": False}
-    return {
-        REFERENCE: evaluate_control(TrueStateLQR(), pairs, config.seed, true_state=True, **blind),
-        RANDOM: evaluate_control(None, pairs, config.seed, **blind),
-        STILL: evaluate_control(StandStill(), pairs, config.seed, **blind),
-    }
 
 
 def _latent_distances(

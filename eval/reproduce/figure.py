@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from worldplan.eval.control.open_loop import PLANS, OpenLoopRow
 from worldplan.eval.control.paths import path_cost
 from worldplan.eval.reproduce.published import COST_RATIO, POINTS
-from worldplan.eval.reproduce.run import ReproducedRow, Reproduction
+from worldplan.eval.reproduce.run import Reproduction
 from worldplan.eval.show.style import BLUE, GREEN, ORANGE, png, tidy
 
 COLOURS = {"ou": BLUE, "random": GREEN, "sac": ORANGE}
@@ -50,15 +50,14 @@ def _lines(axes: Axes, report: Reproduction) -> None:
         axes.axhline(level, ls=style, color=colour, lw=1, label=label, zorder=0)
     axes.set_yscale("log")
     axes.set_xticks(range(len(report.rows)), [row.condition.name for row in report.rows], rotation=40, ha="right")
-    axes.set_title(f"straight line in the latent, {library:,} frames: median to 95th percentile", fontsize=10)
-    axes.set_ylabel("cost over the straight line's", fontsize=9)
-    _axes(axes)
+    title = f"straight line in the latent, {library:,} frames: median to 95th percentile"
+    _axes(axes, title=title, ylabel="cost over the straight line's")
 
 
 def _optima(axes: Axes, report: Reproduction) -> None:
     sizes = sorted(report.scale.libraries)
     for process, colour in COLOURS.items():
-        curves = [c for row in report.rows if row.condition.process == process for c in _curves(row)]
+        curves = [_curve(s.paths) for row in report.rows if row.condition.process == process for s in row.done]
         if curves:
             axes.plot(sizes, np.mean(curves, axis=0), "o-", color=colour, ms=4, label=NAMES[process])
             axes.fill_between(sizes, np.min(curves, axis=0), np.max(curves, axis=0), color=colour, alpha=0.12, lw=0)
@@ -68,14 +67,8 @@ def _optima(axes: Axes, report: Reproduction) -> None:
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_title("cheapest plan in the latent, by size of the library", fontsize=10)
-    axes.set_xlabel("frames to decode with", fontsize=9)
-    axes.set_ylabel("summed cost over the optimum's", fontsize=9)
-    _axes(axes)
-
-
-def _curves(row: ReproducedRow) -> list[list[float]]:
-    return [_curve(result.paths) for result in row.done]
+    title = "cheapest plan in the latent, by size of the library"
+    _axes(axes, title=title, xlabel="frames to decode with", ylabel="summed cost over the optimum's")
 
 
 def _curve(paths: tuple[OpenLoopRow, ...]) -> list[float]:
@@ -90,9 +83,9 @@ def _optimum() -> float:
     return float(best / line)
 
 
-def _axes(axes: Axes) -> None:
+def _axes(axes: Axes, **names: str) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    tidy(axes)
+    tidy(axes, **names)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=8, frameon=False)  # off the data

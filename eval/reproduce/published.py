@@ -9,9 +9,6 @@ from worldplan.learning.objectives import objective_to_dict
 
 SOURCE = "Klindt, LeCun, Balestriero 2026, arXiv 2605.26379"
 
-PIXELS = "Reacher pixels: R2 by condition"
-FIGURE = "control cost over the straight line's"
-
 
 @dataclass(frozen=True)
 class Published:
@@ -26,7 +23,7 @@ class Published:
     r2: float | None = None
     state_to_latent: float | None = None
     per_joint: tuple[float, float] | None = None
-    source: str = f"{SOURCE}, {PIXELS}"
+    source: str = f"{SOURCE}, Reacher pixels: R2 by condition"
 
     def __str__(self) -> str:
         if self.per_joint is None or self.state_to_latent is None:
@@ -53,7 +50,6 @@ TRAJECTORY_ROWS = {
 
 COST_RATIO = {"gaussian": 1.0, "trajectory": 1.15}  # about: medians for the straight line in the latent, decoded
 WORST_RATIO = 10.0  # about: the worst pair of start and goal in a trajectory encoder
-COST_SOURCE = f"{SOURCE}, {FIGURE}"
 LIBRARY = 10_000  # frames that a plan was decoded with
 POINTS = 8  # points of a plan
 

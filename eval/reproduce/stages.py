@@ -243,9 +243,7 @@ class Stages:
                 OUWorld(rho),
                 self.scale.pairs,
                 folder,
-                seed=self.seed,
-                nuisances=self.scale.nuisances,
-                processes=self.processes,
+                **self._drawing(),
                 command=self.command,
                 resume=(folder / UNFINISHED).exists(),
             )
@@ -265,11 +263,8 @@ class Stages:
                 resume=at == "episodes",
             )
         if at == "frames" or not EpisodeDataset(folder).manifest["frames"]:
-            draw_frames(
-                folder,
-                seed=self.seed,
-                nuisances=self.scale.nuisances,
-                processes=self.processes,
-                resume=at == "frames",
-            )
+            draw_frames(folder, **self._drawing(), resume=at == "frames")
         return folder
+
+    def _drawing(self) -> dict[str, Any]:
+        return {"seed": self.seed, "nuisances": self.scale.nuisances, "processes": self.processes}

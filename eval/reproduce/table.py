@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,31 +88,25 @@ def _line(row: ReproducedRow) -> list[str]:
     cells = [f"{condition.process},\n{value}", _NONE if published is None else str(published)]
     if not row.done:
         return [*cells, "failed", *[_NONE] * (len(COLUMNS) - 3)]
+    shoulder, wrist, *means = (_cell(values) for values in zip(*map(_numbers, row.done), strict=True))
+    return [*cells, f"{shoulder} /\n{wrist}", *means]
 
-    def mean(read: Callable[[SeedResult], float]) -> str:
-        return _cell([read(result) for result in row.done])
 
-    joints = [_cell([_fit(result.own).per_joint[j].value for result in row.done]) for j in range(2)]
-    return [
-        *cells,
-        " /\n".join(joints),
-        mean(lambda s: _fit(s.own).state_to_latent.value),
-        mean(lambda s: _fit(s.own, "wrapped").latent_to_state.value),
-        mean(lambda s: _fit(s.own, "sincos").latent_to_state.value),
-        mean(lambda s: _fit(s.normal).latent_to_state.value),
-        mean(lambda s: _fit(s.normal).state_to_latent.value),
-        mean(lambda s: largest(s.paths, "line").to_line.median.value),
-        mean(lambda s: largest(s.paths, "line").to_line.p95.value),
-        mean(lambda s: largest(s.paths, "optimum").to_optimum.total.value),
-    ]
+def _numbers(result: SeedResult) -> list[float]:
+    """What the columns show of one encoder, in their order."""
+    own, wrapped, sincos = (_fit(result.own, kind) for kind in LABEL_KINDS)
+    there, normal = (wrapped.latent_to_state, sincos.latent_to_state), _fit(result.normal)
+    fits = (*own.per_joint, own.state_to_latent, *there, normal.latent_to_state, normal.state_to_latent)
+    return [*(estimate.value for estimate in fits), *_costs(result.paths)]
+
+
+def _costs(paths: tuple[OpenLoopRow, ...]) -> list[float]:
+    line, optimum = largest(paths, "line").to_line, largest(paths, "optimum").to_optimum
+    return [line.median.value, line.p95.value, optimum.total.value]
 
 
 def _floor(paths: tuple[OpenLoopRow, ...]) -> list[str]:
-    costs = [_NONE] * 3
-    if paths:
-        line = largest(paths, "line").to_line
-        values = (line.median, line.p95, largest(paths, "optimum").to_optimum.total)
-        costs = [f"{value.value:.2f}" for value in values]
+    costs = [f"{cost:.2f}" for cost in _costs(paths)] if paths else [_NONE] * 3
     return ["true angles (floor)", *[_NONE] * (len(COLUMNS) - 4), *costs]
 
 
@@ -126,6 +120,6 @@ def _medians(report: Reproduction, kind: str) -> list[float]:
     return [largest(result.paths, "line").to_line.median.value for row in rows for result in row.done]
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: Sequence[float]) -> str:
     text = f"{np.mean(values):.2f}"
     return text if len(values) == 1 else f"{text}\n[{min(values):.2f}, {max(values):.2f}]"

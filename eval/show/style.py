@@ -12,10 +12,18 @@ JOINTS = ("shoulder", "wrist")
 JOINT_COLOURS = (BLUE, ORANGE)
 
 
-def tidy(axes: Axes) -> None:
-    """Set small tick labels and remove the frame at the top and right."""
+def tidy(axes: Axes, size: float = 9, /, **names: str) -> None:
+    """Set small tick labels and remove the frame at the top and right.
+
+    `names` are `title`, `xlabel` and `ylabel`, written in this size of the labels, points.
+    """
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    if names:
+        axes.set(**names)
+        axes.title.set_fontsize(size + 1)
+        axes.xaxis.label.set_fontsize(size)
+        axes.yaxis.label.set_fontsize(size)
 
 
 def png(figure: Figure) -> bytes:

@@ -69,6 +69,12 @@ def half_moments(rows: Floats, resamples: int, seed: int) -> Iterator[tuple[Floa
     yield from zip(*(_drawn_moments(x, resamples, (seed, k)) for k, x in enumerate(halves)), strict=True)
 
 
+def over_views(moments: Floats, views: int) -> Floats:
+    """Mean over the views of their own (q, q) blocks of moments (V q, V q)."""
+    blocks = moments.reshape(views, len(moments) // views, views, -1)
+    return np.asarray(np.mean([blocks[k, :, k] for k in range(views)], axis=0))
+
+
 def _drawn_moments(x: Floats, resamples: int, seed: tuple[int, ...]) -> Iterator[Floats]:
     for counts in resampled_counts(len(x), resamples, seed):
         yield from (x.T @ (x * row[:, None]) / len(x) for row in counts)

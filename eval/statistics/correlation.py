@@ -10,9 +10,8 @@ from scipy.stats import rankdata
 from worldplan.arrays import Floats
 from worldplan.errors import InvalidInput
 from worldplan.eval.statistics.bootstrap import interval
-from worldplan.eval.statistics.estimate import Estimate
+from worldplan.eval.statistics.estimate import RESAMPLES, Estimate
 
-RESAMPLES = 2000
 FEWEST = 3  # pairs: two always lie on a line
 
 

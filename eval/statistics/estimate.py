@@ -14,6 +14,7 @@ from scipy.stats import binomtest, bootstrap
 from worldplan.arrays import Floats
 
 RESAMPLES = 2000
+p95 = partial(np.percentile, q=95)
 
 
 @dataclass(frozen=True)
@@ -78,5 +79,4 @@ class Ratios:
 def ratios(cost: Floats, reference: Floats, seed: int) -> Ratios:
     """`Ratios` of costs (N,) and references (N,), with bootstrap intervals over the pairs."""
     each = cost / reference
-    p95 = partial(np.percentile, q=95)
     return Ratios(estimate_ratio(cost, reference, seed), estimate(each, np.median, seed), estimate(each, p95, seed))

@@ -20,7 +20,7 @@ from worldplan.eval.theorem4.gaps import TOLERANCE, Gaps, lqr_gaps, mpc_gaps
 from worldplan.eval.theorem4.levels import Dose, MistakeLevel
 from worldplan.eval.theorem4.mistakes import HARMLESS, MISTAKES, Mistake, permuted_box, rotated_box
 from worldplan.eval.theorem4.problems import draw_problem
-from worldplan.eval.theorem4.report import DoseReport
+from worldplan.eval.theorem4.report import QUANTITIES, DoseReport
 from worldplan.planning.mpc import TOLERANCE as QP_TOLERANCE
 from worldplan.progress import Progress, silent
 
@@ -114,20 +114,15 @@ def measure_mistake(test: MistakeTest, trials: int, seed: int, sizes: Sequence[f
     for size in sizes:
         # The same problems and directions at every size, and for every test.
         measured = [test.trial(size, np.random.default_rng([seed, 1000, k]), k) for k in range(trials)]
-        accepted = [gaps.tolerance(test.tolerance) for gaps in measured]
-        worst = [gaps.worst[1] for gaps in measured]
-        value, action, plan = (
-            float(np.median([getattr(gaps, name) for gaps in measured])) for name in ("value", "action", "plan")
-        )
+        judged = [(gaps.worst[1], gaps.tolerance(test.tolerance)) for gaps in measured]
+        errors = {name: float(np.median([getattr(gaps, name) for gaps in measured])) for name in QUANTITIES}
         doses.append(
             Dose(
                 size=size,
                 trials=trials,
-                rejected=sum(gap > limit for gap, limit in zip(worst, accepted, strict=True)),
-                value=value,
-                action=action,
-                plan=plan,
-                least=min(gap / limit for gap, limit in zip(worst, accepted, strict=True)),
+                rejected=sum(gap > limit for gap, limit in judged),
+                **errors,
+                least=min(gap / limit for gap, limit in judged),
             )
         )
     return MistakeLevel(test.name, test.planner, test.expected, test.required, test.tolerance, tuple(doses))

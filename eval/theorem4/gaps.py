@@ -8,8 +8,9 @@ wrong in the same way in both spaces does not pass.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
@@ -84,50 +85,51 @@ def lqr_gaps(
     return Gaps(value, action, relative(plans[1] - plans[0], plans[0]), more, lambda: _condition(ours))
 
 
+class RolledOut(NamedTuple):
+    """A plan without a certificate; the fields are those of `Plan`."""
+
+    actions: Floats
+    states: Floats
+    cost: float
+
+
+def plan_gaps(world: LatentProblem, seen: LatentProblem, ours: Plan | RolledOut, theirs: Plan | RolledOut) -> Gaps:
+    """Gaps of the plans of both spaces, and of the states that they foresee."""
+    return Gaps(
+        value=relative(theirs.cost - ours.cost, ours.cost),
+        action=relative(theirs.actions[0] - ours.actions[0], ours.actions[0]),
+        plan=relative(theirs.actions - ours.actions, ours.actions),
+        more={"planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states)},
+        condition=lambda: 1.0,
+    )
+
+
 def mpc_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan] = solve_mpc) -> Gaps:
     """Gaps of MPC with torque limits active at the start, and of some closed-loop steps under common noise."""
-    solvers, limit = _limited(world, seen)
-    ours, theirs = (solve(s, p.start, p.goal) for s, p in zip(solvers, (world, seen), strict=True))
-    first, second = solvers
-    policies = [
-        lambda x, t: solve(first, x, world.goal).actions[0],
-        lambda x, t: solve(second, x, seen.goal).actions[0],
-    ]
-    states = _loops((world, seen), policies, MPC_STEPS)[1]
-    more = _plan_states(world, seen, states, ours, theirs)
-    more["optimality"] = max(ours.residual, theirs.residual) / limit
-    return Gaps(*_plan_gaps(ours, theirs), more, lambda: solvers[0].qp.scale / solvers[0].qp.convexity)
+    return planner_gaps(world, seen, lambda solver, x, goal, **_: solve(solver, x, goal), exact=True)
 
 
-def _limited(world: LatentProblem, seen: LatentProblem) -> tuple[tuple[MPCSolver, MPCSolver], float]:
-    """MPC in both spaces, and the common torque limit: a part of what the LQR wants at the start."""
-    wanted = solve_lqr(world.dynamics, world.cost).action(world.start, world.goal)
-    limit = LIMIT * float(np.abs(wanted).max())
-    first, second = (build_mpc(MPCProblem(p.dynamics, p.cost, MPC_HORIZON, -limit, limit)) for p in (world, seen))
-    return (first, second), limit
+def planner_gaps(
+    world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan], seed: int = 0, exact: bool = False
+) -> Gaps:
+    """Gaps of a planner with the same random numbers in both spaces, and of some closed-loop steps.
+
+    The common torque limit is a part of what the LQR wants at the start. Plans that are `exact` must also be minima.
+    """
+    limit = LIMIT * float(np.abs(solve_lqr(world.dynamics, world.cost).action(world.start, world.goal)).max())
+    both = world, seen
+    solvers = [build_mpc(MPCProblem(p.dynamics, p.cost, MPC_HORIZON, -limit, limit)) for p in both]
+    ours, theirs = (solve(s, p.start, p.goal, rng=seed) for s, p in zip(solvers, both, strict=True))
+    states = _loops(both, [_replanning(s, p.goal, solve) for s, p in zip(solvers, both, strict=True)], MPC_STEPS)[1]
+    gaps = plan_gaps(world, seen, ours, theirs)
+    more = {"trajectory": relative(states[1] - states[0], states[0]), **gaps.more}
+    if exact:
+        more["optimality"] = max(ours.residual, theirs.residual) / limit
+    return replace(gaps, more=more, condition=lambda: solvers[0].qp.scale / solvers[0].qp.convexity)
 
 
-def sampled_gaps(world: LatentProblem, seen: LatentProblem, solve: Callable[..., Plan], seed: int = 0) -> Gaps:
-    """Gaps of a planner that draws the same random numbers in both spaces, and of some closed-loop steps."""
-    solvers, _ = _limited(world, seen)
-    ours, theirs = (solve(s, p.start, p.goal, rng=seed) for s, p in zip(solvers, (world, seen), strict=True))
-    policies = [_replanning(s, p.goal, solve) for s, p in zip(solvers, (world, seen), strict=True)]
-    states = _loops((world, seen), policies, MPC_STEPS)[1]
-    more = _plan_states(world, seen, states, ours, theirs)
-    return Gaps(*_plan_gaps(ours, theirs), more, lambda: solvers[0].qp.scale / solvers[0].qp.convexity)
-
-
-cem_gaps = partial(sampled_gaps, solve=partial(solve_cem, config=CEMConfig(samples=64, iterations=10)))
-mppi_gaps = partial(sampled_gaps, solve=partial(solve_mppi, config=MPPIConfig(samples=64, iterations=10)))
-
-
-def _plan_states(
-    world: LatentProblem, seen: LatentProblem, states: list[Floats], ours: Plan, theirs: Plan
-) -> dict[str, float]:
-    return {
-        "trajectory": relative(states[1] - states[0], states[0]),
-        "planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states),
-    }
+cem_gaps = partial(planner_gaps, solve=partial(solve_cem, config=CEMConfig(samples=64, iterations=10)))
+mppi_gaps = partial(planner_gaps, solve=partial(solve_mppi, config=MPPIConfig(samples=64, iterations=10)))
 
 
 def _replanning(solver: MPCSolver, goal: Floats, solve: Callable[..., Plan]) -> Policy:
@@ -176,17 +178,12 @@ def _loops(
 def _stationarity(solution: LQRSolution) -> float:
     """`|(R + B'PB) K - B'PA|`, relative: the gradient of the cost-to-go in the action, 0 iff K is the minimiser."""
     A, B, R = solution.dynamics.A, solution.dynamics.B, solution.cost.R
-    if solution.gains is None or solution.value_matrices is None:
-        return _gradient(A, B, R, solution.value_matrix, solution.gain)
-    ends = zip(solution.value_matrices[1:], solution.gains, strict=True)
-    return max(
-        _gradient(A, B, R, solution.value_matrices[1], solution.gain), *(_gradient(A, B, R, P, K) for P, K in ends)
-    )
-
-
-def _gradient(A: Floats, B: Floats, R: Floats, P: Floats, K: Floats) -> float:
-    pull = B.T @ P
-    return relative((R + pull @ B) @ K - pull @ A, pull @ A)
+    steps = [(solution.value_matrix, solution.gain)]
+    if solution.gains is not None and solution.value_matrices is not None:
+        after = solution.value_matrices[1:]
+        steps = [(after[0], solution.gain), *zip(after, solution.gains, strict=True)]
+    pulls = [(B.T @ P, K) for P, K in steps]
+    return max(relative((R + pull @ B) @ K - pull @ A, pull @ A) for pull, K in pulls)
 
 
 def _condition(solution: LQRSolution) -> float:

@@ -92,24 +92,19 @@ def fit_side(encoder: Encoder | None, data: Trajectories, scale: float, name: st
     return Side(name, encoder, scale, fit_dynamics(latents, data.actions))
 
 
+@dataclass(frozen=True, eq=False)
 class _Informed:
     """Filter and planner of the true state, behind `predict`."""
 
-    def __init__(self, side: Side) -> None:
-        self.side = side
+    side: Side
 
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...]]:
+    def predict(self, observation: Any, *memory: Any, **more: Any) -> tuple[NDArray[np.float32], tuple[Floats, Floats]]:
         """Torques (2,) for the observation of `TrueStateObservation`."""
         z, goal = (observation[key][None, :2] / self.side.scale for key in ("observation", "desired_goal"))
         controller = self.side.controller
-        fresh = state is None or np.any(episode_start)
-        mean = controller.start(z) if state is None or fresh else controller.observe(state[0], state[1], z)
+        before, episode_start = memory
+        fresh = before is None or np.any(episode_start)
+        mean = controller.start(z) if fresh else controller.observe(before[0], before[1], z)
         action = controller.act(mean, goal)[0].astype(np.float32)
         return action[0], (mean, action.astype(np.float64))
 
@@ -169,33 +164,18 @@ def learned_level(
         paths=config.paths,
         steps=config.path_steps,
     )
+    value_gap = float(np.abs(value - expected).sum() / expected.sum())
+    torque_gap = float(np.sqrt(np.square(torques - wanted).mean() / np.square(wanted).mean()))
+    residual = max(ledger.residual, own.residual, proof.ledger)
+    loss, bound = proof.measured.low / proof.value, proof.bound / proof.value + ROUNDING
+    frames = f"{len(wanted) * config.steps} steps of the encoder's closed loops"
+    paid = f"{cost:.4g} for {least:.4g} rad^2 over {config.episodes} episodes in MuJoCo"
+    limit = f"loss over value, lower limit; the bound is {proof.looseness:.2g} times the mean loss"
     levels = (
-        LearnedLevel(
-            "value",
-            float(np.abs(value - expected).sum() / expected.sum()),
-            TOLERANCE,
-            f"cost-to-go {value.sum():.3g} for {expected.sum():.3g} rad^2",
-        ),
-        LearnedLevel(
-            "torques",
-            float(np.sqrt(np.square(torques - wanted).mean() / np.square(wanted).mean())),
-            TORQUE_TOLERANCE,
-            f"r.m.s. over {len(wanted) * config.steps} steps of the encoder's closed loops, relative",
-        ),
-        LearnedLevel(
-            "closed-loop cost",
-            cost / least - 1,
-            TOLERANCE,
-            f"{cost:.4g} for {least:.4g} rad^2 over {config.episodes} episodes in MuJoCo",
-        ),
-        LearnedLevel(
-            "ledger", max(ledger.residual, own.residual, proof.ledger), LEDGER_TOLERANCE, "closes, relative residual"
-        ),
-        LearnedLevel(
-            "certificate",
-            proof.measured.low / proof.value,
-            proof.bound / proof.value + ROUNDING,
-            f"loss over value, lower limit; the bound is {proof.looseness:.2g} times the mean loss",
-        ),
+        LearnedLevel("value", value_gap, TOLERANCE, f"cost-to-go {value.sum():.3g} for {expected.sum():.3g} rad^2"),
+        LearnedLevel("torques", torque_gap, TORQUE_TOLERANCE, f"r.m.s. over {frames}, relative"),
+        LearnedLevel("closed-loop cost", cost / least - 1, TOLERANCE, paid),
+        LearnedLevel("ledger", residual, LEDGER_TOLERANCE, "closes, relative residual"),
+        LearnedLevel("certificate", loss, bound, limit),
     )
     return LearnedReport(theirs.name, config.episodes, config.steps, levels, ledger, own, proof)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -17,8 +17,8 @@ from scipy.linalg import expm
 
 from worldplan.arrays import Floats
 from worldplan.errors import SolverFailed
-from worldplan.eval.theorem4.gaps import Gaps, pulled_back
-from worldplan.eval.theorem4.problems import LatentProblem, draw_problem, relative, seen_through
+from worldplan.eval.theorem4.gaps import Gaps, RolledOut, plan_gaps
+from worldplan.eval.theorem4.problems import LatentProblem, draw_problem, seen_through
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.mpc import MPCProblem, MPCSolver, build_mpc
 from worldplan.planning.rotation import random_rotation
@@ -123,22 +123,10 @@ def _world(rng: np.random.Generator, k: int) -> tuple[LatentProblem, Floats]:
     return world, free @ world.basis.T
 
 
-class _BoxPlan(NamedTuple):
-    actions: Floats
-    states: Floats
-    cost: float
-
-
 def _box_gaps(world: LatentProblem, Q: Floats, limit: float) -> Gaps:
     seen = seen_through(world, Q)
     ours, theirs = (_BoxPlanner(p).plan(limit) for p in (world, seen))
-    return Gaps(
-        value=relative(theirs.cost - ours.cost, ours.cost),
-        action=relative(theirs.actions[0] - ours.actions[0], ours.actions[0]),
-        plan=relative(theirs.actions - ours.actions, ours.actions),
-        more={"planned states": relative(pulled_back(world, seen, theirs.states) - ours.states, ours.states)},
-        condition=lambda: 1.0,
-    )
+    return plan_gaps(world, seen, ours, theirs)
 
 
 class _BoxPlanner:
@@ -156,7 +144,7 @@ class _BoxPlanner:
         self.q = self.solver.linear_term(problem.start, problem.goal)
         self.free = self._roll_out(np.zeros(self.G.shape[1])).states[1:].ravel()
 
-    def plan(self, limit: float | None) -> _BoxPlan:
+    def plan(self, limit: float | None) -> RolledOut:
         """The best plan within the limit (None: no limit), exact to rounding if the solver's active set is right."""
         H, q, G = self.solver.qp.H / self.solver.qp.scale, self.q / self.solver.qp.scale, self.G
         if limit is None:
@@ -180,6 +168,6 @@ class _BoxPlanner:
             return self._roll_out(exact)
         return self._roll_out(np.asarray(u.value))
 
-    def _roll_out(self, u: Floats) -> _BoxPlan:
+    def _roll_out(self, u: Floats) -> RolledOut:
         actions = u.reshape(HORIZON, -1)
-        return _BoxPlan(actions, *self.solver.roll_out(self.problem.start, self.problem.goal, actions))
+        return RolledOut(actions, *self.solver.roll_out(self.problem.start, self.problem.goal, actions))

@@ -99,22 +99,21 @@ class Theorem4Report(Result):
     def title(self) -> str:
         """The verdict in a line."""
         failed = [level.name for level in self.levels if not level.passed]
-        return "Theorem 4: passed" if self.passed else f"Theorem 4: REJECTED ({'; '.join(failed) or 'nothing ran'})"
+        return _title("Theorem 4", "REJECTED", self.passed, failed)
 
     def table(self) -> Table:
         """One row for each level."""
         columns = ("level", "verdict", "problems", "worst gap or resolution", "tolerance", "evidence")
-        return Table(self.title, columns, self._rows(), self._notes())
+        return Table(self.title, columns, list(self._rows()), self._notes())
 
-    def _rows(self) -> list[tuple[str, ...]]:
-        rows: list[tuple[str, ...]] = []
+    def _rows(self) -> Iterator[tuple[str, ...]]:
         for exact in self.exact:
             condition = "" if exact.condition is None else f", condition {exact.condition:.2g}"
             evidence = f"{exact.quantity} of {exact.problem}{condition}"
             if exact.by_condition:
                 evidence += f"; {exact.by_condition} judged by condition"
             numbers = (str(exact.problems), f"{exact.worst:.1e}", f"{exact.tolerance:.0e}", evidence)
-            rows.append((exact.name, _verdict(exact.passed), *numbers))
+            yield exact.name, _verdict(exact.passed), *numbers
         for control in self.controls:
             dose = control.judged[-1] if control.judged else control.doses[-1]
             if control.expected == "rejected":
@@ -124,25 +123,23 @@ class Theorem4Report(Result):
                 reach = "accepts"
                 evidence = f"{sum(d.trials - d.rejected for d in control.judged)} accepted, no mistake"
             trials = str(sum(d.trials for d in control.doses))
-            verdict = _verdict(control.passed)
-            name = f"{control.name}, {control.planner}"
-            rows.append((name, verdict, trials, reach, f"{control.tolerance:.0e}", evidence))
+            name, tolerance = f"{control.name}, {control.planner}", f"{control.tolerance:.0e}"
+            yield name, _verdict(control.passed), trials, reach, tolerance, evidence
         for pixel in self.pixels:
             evidence = "on the same frames" if pixel.cost_gap is None else f"cost gap {pixel.cost_gap:.1e}"
             gap, tolerance = f"{pixel.torque_gap:.1e}", f"{pixel.tolerance:.0e}"
-            rows.append((pixel.name, _verdict(pixel.passed), str(pixel.frames), gap, tolerance, evidence))
+            yield pixel.name, _verdict(pixel.passed), str(pixel.frames), gap, tolerance, evidence
         if self.learned is not None:
             for level in self.learned.levels:
                 name, gap, tolerance = f"learned, {level.name}", f"{level.gap:.2g}", f"{level.tolerance:.2g}"
                 episodes, verdict = str(self.learned.episodes), _verdict(level.passed)
-                rows.append((name, verdict, episodes, gap, tolerance, level.evidence))
-        return rows
+                yield name, verdict, episodes, gap, tolerance, level.evidence
 
     def _notes(self) -> list[str]:
         seen = [c for c in self.controls if c.expected == "rejected" and c.resolution is not None]
         notes = [
             f"{sum(level.problems for level in self.exact)} random problems, "
-            f"{sum(dose.trials for c in self.controls for dose in c.doses)} trials of controls, seed {self.seed}. "
+            f"{sum(dose.trials for c in self.controls for dose in c.doses)} trials of mistakes, seed {self.seed}. "
             "The same cost in both spaces; each space solves its own equations.",
         ]
         for planner in dict.fromkeys(control.planner for control in seen):
@@ -154,6 +151,10 @@ class Theorem4Report(Result):
         if not self.pixels:
             notes.append("No encoder was given: its own pipeline was not tested.")
         return [*notes, *(self.learned.notes if self.learned else [])]
+
+
+def _title(what: str, otherwise: str, passed: bool, failed: list[str]) -> str:
+    return f"{what}: passed" if passed else f"{what}: {otherwise} ({'; '.join(failed) or 'nothing ran'})"
 
 
 def _verdict(passed: bool) -> str:
@@ -212,9 +213,7 @@ class DoseReport:
     def title(self) -> str:
         """The verdict in a line."""
         failed = [f"{control.name}, {control.planner}" for control in self.controls if not control.passed]
-        return "Dose-response of the mistakes: " + (
-            "passed" if self.passed else f"FAILED ({'; '.join(failed) or 'nothing ran'})"
-        )
+        return _title("Dose-response of the mistakes", "FAILED", self.passed, failed)
 
     def slopes(self, control: MistakeLevel) -> tuple[Slope, ...]:
         """Slopes of a mistake's errors, as far as they can be fitted; empty for a harmless change."""
@@ -223,11 +222,13 @@ class DoseReport:
         found = (fit_slope(control, quantity) for quantity in QUANTITIES)
         return tuple(slope for slope in found if slope is not None)
 
+    def told(self, control: MistakeLevel, decimals: int) -> str:
+        """Its slopes in words; empty where none can be fitted."""
+        return ", ".join(f"{slope.quantity} {slope.slope:.{decimals}f}" for slope in self.slopes(control))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        rows = []
-        for control in self.controls:
-            rows.append({**plain(control), "slopes": {s.quantity: plain(s) for s in self.slopes(control)}})
+        rows = [{**plain(c), "slopes": {s.quantity: plain(s) for s in self.slopes(c)}} for c in self.controls]
         return {"passed": self.passed, "seed": self.seed, "controls": rows}
 
     def table(self) -> Table:
@@ -245,15 +246,12 @@ class DoseReport:
             "rejected: trials with any gap above the tolerance; resolution: the size down to which all were.",
             f"Slope of log error on log size, sizes up to {SMALL:g} (1: first order, 2: second order; value errors are "
             "differences of predicted values, not what a wrong plan loses):",
-            *self._slope_lines(),
         ]
-        return Table(self.title, columns, rows, notes)
-
-    def _slope_lines(self) -> Iterator[str]:
         for control in self.controls:
             if control.expected == "rejected":
-                told = [f"{s.quantity} {s.slope:.3f}" for s in self.slopes(control)]
-                yield f"  {control.name}, {control.planner}: {', '.join(told) or 'too few sizes'}"
+                told = self.told(control, 3) or "too few sizes"
+                notes.append(f"  {control.name}, {control.planner}: {told}")
+        return Table(self.title, columns, rows, notes)
 
 
 def _cells(dose: Dose) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from worldplan.eval.theorem4.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mp
 from worldplan.eval.theorem4.learned import learned_level
 from worldplan.eval.theorem4.levels import ExactLevel, MistakeLevel
 from worldplan.eval.theorem4.pixels import PixelConfig, pixel_levels
-from worldplan.eval.theorem4.problems import LatentProblem, draw_problem, seen_through
+from worldplan.eval.theorem4.problems import draw_problem, seen_through
 from worldplan.eval.theorem4.report import Theorem4Report
 from worldplan.learning.encoder import Encoder
 from worldplan.planning.rotation import random_rotation
@@ -50,6 +50,7 @@ FAMILIES = (
     Family("CEM, common draws", 0.01, cem_gaps, small=(2, 4)),
     Family("MPPI, common draws", 0.01, mppi_gaps, small=(2, 4)),
 )
+NUMBERS = {family.name: k for k, family in enumerate(FAMILIES)}  # problems do not depend on what else is run
 
 
 def verify_planning(
@@ -129,11 +130,19 @@ def _exact(family: Family, count: int, largest: int, seed: int) -> ExactLevel:
     gaps_by_quantity: dict[str, float] = {}
     failed = by_condition = 0
     for k, n in enumerate(_latents(family, count, largest)):
-        rng = np.random.default_rng([seed, _number(family), k])
-        world = _draw(rng, n, family, k)
+        rng = np.random.default_rng([seed, NUMBERS[family.name], k])
+        world = draw_problem(
+            rng,
+            n,
+            blocks=1 if n > family.small[1] else 1 + k % 2,  # large ones have one
+            noise=NOISE * (k % 3 > 0),
+            bend=family.bend,
+            steps=int(rng.integers(*HORIZON)),
+        )
         label = f"#{k} {world.label}"
         try:
-            gaps = _family_gaps(family, world, rng)
+            seen = seen_through(world, random_rotation(n, rng), rng.standard_normal(n))
+            gaps = family.gaps(world, seen, len(world.noise)) if family.finite else family.gaps(world, seen)
         except (SolverFailed, NotStabilizable) as error:
             failed += 1
             worst = max(worst, (np.inf, type(error).__name__, label, None), key=lambda entry: entry[0])
@@ -160,11 +169,6 @@ def _exact(family: Family, count: int, largest: int, seed: int) -> ExactLevel:
     )
 
 
-def _number(family: Family) -> int:
-    """Index of a family by its name: its problems do not depend on what else is run."""
-    return next(k for k, known in enumerate(FAMILIES) if known.name == family.name)
-
-
 def _latents(family: Family, count: int, largest: int) -> list[int]:
     """Latent dimensions of `count` problems: the largest, its halves down to the small ones, then small ones."""
     low, high = family.small[0], min(family.small[1], largest)
@@ -174,20 +178,3 @@ def _latents(family: Family, count: int, largest: int) -> list[int]:
         large.append(n)
         n //= 2
     return [*large, *(low + k % (high - low + 1) for k in range(count - len(large)))]
-
-
-def _draw(rng: np.random.Generator, n: int, family: Family, k: int) -> LatentProblem:
-    """Problem k of a family; large ones have one block."""
-    return draw_problem(
-        rng,
-        n,
-        blocks=1 if n > family.small[1] else 1 + k % 2,
-        noise=NOISE * (k % 3 > 0),
-        bend=family.bend,
-        steps=int(rng.integers(*HORIZON)),
-    )
-
-
-def _family_gaps(family: Family, world: LatentProblem, rng: np.random.Generator) -> Gaps:
-    seen = seen_through(world, random_rotation(world.latent_dim, rng), rng.standard_normal(world.latent_dim))
-    return family.gaps(world, seen, len(world.noise)) if family.finite else family.gaps(world, seen)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from worldplan.__main__ import main
+from worldplan.commands.base import Verb
 from worldplan.errors import InvalidInput
 from worldplan.eval.identifiability.figure import draw_identifiability
 from worldplan.eval.identifiability.identify import identify
@@ -53,6 +54,16 @@ def test_the_table_fits_and_tells_a_broken_measurement(report):
     object.__setattr__(report.theorem3, "holds", False)
     assert any("does not hold for a" in note for note in identifiability_table({"a": report}, {}).notes)
     object.__setattr__(report.theorem3, "holds", True)
+
+
+def test_the_whole_table_fits_a_page(report, capsys):
+    found = dict.fromkeys(("twelve-chars", "twelve-wide2"), report)
+    Verb().show({}, identifiability_table(found, {}))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 120
+    (heads,) = [line for line in lines if COLUMNS[-1].head in line]
+    assert heads.rstrip().endswith("┃") and all("twelve-" not in line or line.endswith("│") for line in lines)
+    assert [line.count("twelve-chars") for line in lines].count(1) == 1
 
 
 def test_matched_units_are_no_distortion(report):
