@@ -34,10 +34,13 @@ class Compare(Verb, CompareConfig):
     def run(self, command: str) -> int:
         """Exit status 0, or 1 if every encoder failed."""
         from worldplan.data.files import write_json
+        from worldplan.errors import InvalidInput
         from worldplan.eval.compare.page import write_report
         from worldplan.eval.compare.run import compare_encoders
         from worldplan.eval.compare.table import markdown, table
 
+        if self.markdown and self.json:
+            raise InvalidInput("the table is printed once: choose --json or --markdown")
         set_threads(1)
         config = config_of(CompareConfig, self)
         comparison = compare_encoders(self.encoders, config, command=command, progress=bar("encoders"))

@@ -638,7 +638,10 @@ def test_the_command_prints_a_table_and_tells_when_all_failed(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.html"}
 
 
-@pytest.mark.parametrize("wrong", [["nonsense"], ["oracle", "--episodes", "0"], ["oracle", "--seed", "-1"], []])
+TWICE = ["oracle", "--json", "--markdown"]
+
+
+@pytest.mark.parametrize("wrong", [["nonsense"], ["oracle", "--episodes", "0"], ["oracle", "--seed", "-1"], [], TWICE])
 def test_could_not_run_is_2(wrong, capsys):
     assert main(["compare", *wrong]) == 2
     assert capsys.readouterr().err.startswith("error: ")
