@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import linregress
 
 from worldplan.eval.control.ledger import CostLedger
 from worldplan.eval.show.table import Table
-from worldplan.eval.theorem4.certificate import Certificate
 from worldplan.eval.theorem4.levels import Dose, ExactLevel, LearnedLevel, MistakeLevel, PixelLevel
 from worldplan.provenance import Result, plain
+
+if TYPE_CHECKING:
+    from worldplan.eval.theorem4.certificate import Certificate
 
 QUANTITIES = ("value", "action", "plan")
 SMALL = 1e-2  # sizes up to which the leading power dominates

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,14 +13,15 @@ from worldplan.checks import checked_seed, positive_int
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.eval.theorem4.dose import SIZES, MistakeTest, checked_sizes, measure_mistake, mistake_tests
 from worldplan.eval.theorem4.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
-from worldplan.eval.theorem4.learned import learned_level
-from worldplan.eval.theorem4.levels import ExactLevel, MistakeLevel
-from worldplan.eval.theorem4.pixels import PixelConfig, pixel_levels
+from worldplan.eval.theorem4.levels import ExactLevel, MistakeLevel, PixelLevel
 from worldplan.eval.theorem4.problems import draw_problem, seen_through
 from worldplan.eval.theorem4.report import Theorem4Report
-from worldplan.learning.encoder import Encoder
 from worldplan.planning.rotation import random_rotation
 from worldplan.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from worldplan.eval.theorem4.pixels import PixelConfig
+    from worldplan.learning.encoder import Encoder
 
 HORIZON = (5, 20)
 NOISE = 0.1
@@ -109,15 +111,20 @@ def verify_planning(
     ]
     tests = mistake_tests() if tests is None else tests
     jobs += [partial(measure_mistake, test, trials, seed, checked_sizes(sizes)) for test in tests]
-    # First: wrong encoders show at once.
-    exact = () if encoder is None else pixel_levels(encoder, seed, profile, pixels)
-    learned = None if encoder is None else learned_level(encoder, reference, seed, profile, pixels)
+    shown: tuple[PixelLevel, ...] = ()
+    learned = None
+    if encoder is not None:  # first: wrong encoders show at once
+        from worldplan.eval.theorem4.learned import learned_level
+        from worldplan.eval.theorem4.pixels import pixel_levels
+
+        shown = pixel_levels(encoder, seed, profile, pixels)
+        learned = learned_level(encoder, reference, seed, profile, pixels)
     levels = [job() for job in progress(iter(jobs), len(jobs))]
     return Theorem4Report(
         seed=seed,
         exact=tuple(level for level in levels if isinstance(level, ExactLevel)),
         controls=tuple(level for level in levels if isinstance(level, MistakeLevel)),
-        pixels=exact,
+        pixels=shown,
         learned=learned,
     )
 

@@ -255,7 +255,11 @@ def answer_wrongly(monkeypatch):
     solve = worldplan.planning.lqr._stabilising
 
     def answer(wrong):
-        monkeypatch.setattr(worldplan.planning.lqr, "_stabilising", lambda *given: wrong(solve(*given)))
+        def wrongly(dynamics, cost):
+            P = wrong(solve(dynamics, cost)[0])
+            return P, *worldplan.planning.lqr.riccati_step(dynamics, cost, P)
+
+        monkeypatch.setattr(worldplan.planning.lqr, "_stabilising", wrongly)
 
     return answer
 
@@ -310,7 +314,7 @@ def test_doubling_gives_what_scipy_gives(seed, d, m, power):
 def test_scipy_is_asked_where_doubling_does_not_stabilise():
     def answers(dynamics, cost):  # R = I and W of size 1, or none: both solvers get the problem in its own units
         A, B, W = dynamics.A, dynamics.B, cost.W
-        taken = worldplan.planning.lqr._stabilising(dynamics, cost)
+        taken = worldplan.planning.lqr._stabilising(dynamics, cost)[0]
         return taken, doubled_riccati(A, B @ B.T, W), solve_discrete_are(A, B, W, np.eye(B.shape[1]))
 
     taken, doubled, scipys = answers(reacher_like(), QuadraticCost(np.diag([1.0, 1.0, 0.0, 0.0]), np.eye(2)))

@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tqdm import tqdm
 
+from worldplan.checks import positive_int
 from worldplan.errors import BadFile, InvalidInput
 
 if TYPE_CHECKING:
@@ -60,8 +61,13 @@ class Verb:
         out, threads = getattr(self, "out", None), getattr(self, "threads", None)
         if isinstance(out, Path):
             (writable_file if self.writes_file else writable_folder)(out)
-        if threads is not None:
+        if threads is not None and positive_int("--threads", threads) and self.uses_torch:
             set_threads(threads)
+
+    @property
+    def uses_torch(self) -> bool:
+        """Whether torch is worth its seconds of import."""
+        return True
 
     def run(self, command: str) -> int:
         """Do it; returns the exit status. `command` is the command line, for provenance."""
@@ -107,16 +113,10 @@ def config_of(kind: Callable[..., Config], verb: Verb, **more: Any) -> Config:
 
 
 def set_threads(threads: int) -> None:
-    """Set the threads of torch on the CPU.
-
-    Raises:
-        InvalidInput: less than one.
-    """
+    """Set the threads of torch on the CPU."""
     import torch
 
-    from worldplan.checks import positive_int
-
-    torch.set_num_threads(positive_int("--threads", threads))
+    torch.set_num_threads(threads)
 
 
 def writable_folder(path: Path) -> None:

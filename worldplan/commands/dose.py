@@ -27,6 +27,11 @@ class Dose(Verb):
     threads: int = 1
     out: Path = Path("runs/dose")
 
+    @property
+    def uses_torch(self) -> bool:
+        """NumPy does it all."""
+        return False
+
     def run(self, command: str) -> int:
         """Exit status 0 if every mistake was seen and nothing else was rejected, else 1."""
         from worldplan.eval.theorem4.dose import dose_response

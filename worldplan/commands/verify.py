@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from worldplan.choices import Profile
 from worldplan.commands.base import File, Name, Verb, bar
+
+if TYPE_CHECKING:
+    from worldplan.learning.encoder import PixelEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +43,18 @@ class Verify(Verb):
     threads: int = 1
     out: File = None
 
+    @property
+    def uses_torch(self) -> bool:
+        """Only behind an encoder."""
+        return self.encoder is not None
+
     def run(self, command: str) -> int:
         """Exit status 0 if every level passed, 1 if one did not."""
         from worldplan.eval.theorem4.verify import verify_planning
-        from worldplan.learning.encoder import load_encoder
 
         report = verify_planning(
-            None if self.encoder is None else load_encoder(self.encoder),
-            None if self.reference is None else load_encoder(self.reference),
+            _load(self.encoder),
+            _load(self.reference),
             seed=self.seed,
             problems=self.problems,
             largest=self.largest,
@@ -58,3 +65,11 @@ class Verify(Verb):
         )
         self.keep(command, report.to_dict(), report.table(), self.out)
         return 0 if report.passed else 1
+
+
+def _load(name: str | None) -> PixelEncoder | None:
+    if name is None:
+        return None
+    from worldplan.learning.encoder import load_encoder
+
+    return load_encoder(name)

@@ -169,19 +169,23 @@ def _radius(M: Floats) -> float:
     return float(np.abs(np.linalg.eigvals(M)).max())
 
 
-def _stabilising(dynamics: LinearDynamics, cost: QuadraticCost) -> Floats:
-    """P by doubling, or by SciPy's QZ decomposition if doubling does not converge to a stabilising solution."""
+def _stabilising(dynamics: LinearDynamics, cost: QuadraticCost) -> tuple[Floats, Floats, Floats]:
+    """P by doubling, or by SciPy's QZ decomposition if doubling does not converge to a stabilising solution.
+
+    Returns P with what `riccati_step` makes of it.
+    """
     # P depends on B and R through B R^-1 B' alone, and scales with the cost. SciPy does not use this freedom of units
     # and fails on R = 1e-19. So both solvers get actions in units of R = I, and a W of size 1.
     size = float(np.abs(cost.W).max()) or 1.0
     B = solve_triangular(np.linalg.cholesky(cost.R), dynamics.B.T, lower=True).T * np.sqrt(size)
     P = doubled_riccati(dynamics.A, B @ B.T, cost.W / size)
     if P is not None:
-        K, _ = riccati_step(dynamics, cost, size * P)
+        K, again = riccati_step(dynamics, cost, size * P)
         if _radius(dynamics.A - dynamics.B @ K) < 1 - MODE_TOLERANCE:
-            return size * P
+            return size * P, K, again
     P = np.asarray(solve_discrete_are(dynamics.A, B, cost.W / size, np.eye(dynamics.action_dim)))
-    return size * (P + P.T) / 2
+    P = size * (P + P.T) / 2
+    return P, *riccati_step(dynamics, cost, P)
 
 
 def _solve_infinite(dynamics: LinearDynamics, cost: QuadraticCost) -> LQRSolution:
@@ -202,8 +206,7 @@ def _solve_infinite(dynamics: LinearDynamics, cost: QuadraticCost) -> LQRSolutio
             "unseen mode",
         )
     try:
-        P = _stabilising(dynamics, cost)
-        K, again = riccati_step(dynamics, cost, P)
+        P, K, again = _stabilising(dynamics, cost)
         for _ in range(NEWTON_STEPS):
             # Newton's method (Hewer 1971): the cost of a stabilising gain is a better P. Where R is small against W the
             # solver alone loses half of the digits.

@@ -9,7 +9,6 @@ import pytest
 import worldplan as wp
 from worldplan.envs.rendering import render_frames
 from worldplan.errors import InvalidInput
-from worldplan.eval.theorem4 import verify as theorem4
 from worldplan.eval.theorem4.learned import fit_side, learned_level
 from worldplan.eval.theorem4.levels import LearnedLevel
 from worldplan.eval.theorem4.pixels import MappedEncoder, PixelConfig, radians_per_unit, torque_episodes
@@ -102,8 +101,8 @@ def test_a_level_judges_itself():
 
 def test_it_is_part_of_the_verdict(encoder, report, monkeypatch):
     asked = []
-    monkeypatch.setattr(theorem4, "pixel_levels", lambda *a: ())
-    monkeypatch.setattr(theorem4, "learned_level", lambda *a: asked.append(a) or report)
+    monkeypatch.setattr("worldplan.eval.theorem4.pixels.pixel_levels", lambda *a: ())
+    monkeypatch.setattr("worldplan.eval.theorem4.learned.learned_level", lambda *a: asked.append(a) or report)
     small = {"problems": 10, "largest": 8, "trials": 2, "sizes": (1e-2, 1e-6)}
     whole = verify_planning(encoder, "another", 3, profile="fast", pixels=SMALL, **small)
     assert asked == [(encoder, "another", 3, "fast", SMALL)]
