@@ -14,11 +14,7 @@ ROUNDING = 1e-9  # relative size up to which a difference between matrix entries
 
 
 def finite_array(name: str, value: ArrayLike) -> Floats:
-    """A float64 copy of `value`.
-
-    Raises:
-        InvalidInput: it is not an array of real numbers, or an entry is not finite.
-    """
+    """A float64 copy of `value`. Raises InvalidInput if it is no array of real numbers, or an entry is not finite."""
     try:
         array = np.array(value)
     except (TypeError, ValueError) as error:
@@ -32,11 +28,7 @@ def finite_array(name: str, value: ArrayLike) -> Floats:
 
 
 def finite_vectors(name: str, value: ArrayLike, length: int) -> Floats:
-    """Like `finite_array`, for vectors (..., length).
-
-    Raises:
-        InvalidInput: as `finite_array`, or the last axis has another length.
-    """
+    """Like `finite_array`, for vectors (..., length). Raises InvalidInput too if the last axis has another length."""
     array = finite_array(name, value)
     if array.ndim == 0 or array.shape[-1] != length:
         raise InvalidInput(f"{name} must have shape (..., {length}), got {array.shape}")

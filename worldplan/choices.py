@@ -19,9 +19,5 @@ Look = Literal["varied", "dmc", "fast"]
 
 
 def check_choice(kind: str, name: str, choice: Any) -> None:
-    """Refuse a name that is not among those of a `Literal`.
-
-    Raises:
-        UnknownName: it is not.
-    """
+    """Raise UnknownName for a name that is not among those of a `Literal`."""
     check_name(kind, name, get_args(choice))

@@ -120,10 +120,9 @@ def set_threads(threads: int) -> None:
 
 
 def writable_folder(path: Path) -> None:
-    """Refuse, before any work, a folder that nothing could be written to. Nothing is made: wrong input leaves no trace.
+    """Raise BadFile, before any work, if it or the nearest of its parents that exists takes no files.
 
-    Raises:
-        BadFile: it, or the nearest of its parents that exists, is a file or must not be written to.
+    Nothing is made: wrong input leaves no trace.
     """
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
@@ -133,11 +132,7 @@ def writable_folder(path: Path) -> None:
 
 
 def writable_file(path: Path) -> None:
-    """Refuse, before any work, a file that could not be written.
-
-    Raises:
-        BadFile: it is a folder, or lies in a place that must not be written to.
-    """
+    """Raise BadFile, before any work, if it is a folder, or lies in a place that must not be written to."""
     if path.is_dir():
         raise BadFile(path, "is a folder; name a file with --out")
     writable_folder(path.parent)

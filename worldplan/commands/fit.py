@@ -41,12 +41,7 @@ class Fit(Verb, FitConfig):
 
 
 def fit_encoder(encoder: str | Path, config: FitConfig) -> FitReport:
-    """Let an encoder watch random torques, and fit an agent to what it sees.
-
-    Args:
-        encoder: a shipped name or a folder.
-        config: of the episodes and of the fit.
-    """
+    """Let an encoder (a shipped name or a folder) watch random torques, and fit an agent to what it sees."""
     from worldplan.agents.fitting import fit_agent
     from worldplan.envs.fingerprint import check_encoder
     from worldplan.learning.encoder import load_encoder

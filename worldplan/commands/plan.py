@@ -58,14 +58,7 @@ def find_agent(
 ) -> PlanningAgent:
     """An agent by its own name, or for an encoder: one that was fitted to it, otherwise one fitted now.
 
-    Args:
-        agent: a shipped name or a folder, for `load_agent`; None is `reacher`.
-        encoder: the same, or a name or folder for `load_encoder`; takes the place of `agent`.
-        planner: in place of the saved one.
-        config: of the fit, if there has to be one.
-
-    Raises:
-        InvalidInput: both an encoder and an agent were asked for.
+    `config` is that of the fit. Without either name it is `reacher`. `planner` takes the place of the saved one. Raises InvalidInput for both.
     """
     from worldplan.agents.planning_agent import PlanningAgent, known_agents, load_agent
     from worldplan.commands.fit import fit_encoder
