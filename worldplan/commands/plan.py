@@ -58,7 +58,8 @@ def find_agent(
 ) -> PlanningAgent:
     """An agent by its own name, or for an encoder: one that was fitted to it, otherwise one fitted now.
 
-    `config` is that of the fit. Without either name it is `reacher`. `planner` takes the place of the saved one. Raises InvalidInput for both.
+    Without either name it is `reacher`. `planner` takes the place of the saved one, and `config` is that of the fit.
+    Raises InvalidInput for both names.
     """
     from worldplan.agents.planning_agent import PlanningAgent, known_agents, load_agent
     from worldplan.commands.fit import fit_encoder
