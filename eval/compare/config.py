@@ -17,12 +17,12 @@ class CompareConfig:
 
     Args:
         episodes: paired episodes of 100 steps each.
-        seed: of poses, target places and torques.
+        seed: seed for poses, target places and torques.
         profile: look of the frames, `dmc` or `fast`.
         target: target sphere, `hard`, `easy` or `hidden`; a distractor, which most shipped encoders never saw.
-        distribution: of start and goal poses: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's.
+        distribution: law of start and goal poses: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's.
         fit_episodes: random-torque episodes of 60 steps that dynamics are fitted to.
-        frame_pairs: of the Gaussian world in which R2 and Theorem 3 are measured.
+        frame_pairs: pairs of frames from the Gaussian world in which R2 and Theorem 3 are measured.
         resamples: bootstrap samples behind the intervals of R2 and Theorem 3.
         libraries: numbers of frames that open-loop plans are decoded with.
         processes: encoders on trial at the same time; more than 1 needs an importable `__main__` (spawn).

@@ -84,7 +84,7 @@ class Comparison(Result):
         rows: best first, failed ones last.
         baselines: the true-state clipped LQR (the reference), random torques and standing still, on the same episodes.
         floor: open-loop cost of the true angles with the same libraries.
-        correlation: of cost with `1 - R2`.
+        correlation: correlation of cost with `1 - R2`.
         angles: (S, 2) joint angles, radians, of the frames behind `ComparisonRow.latents`.
         starts: (3, 2) poses at which `ComparisonRow.paths` start; `goals` (3, 2) is where they should end.
         targets: (3, 3) target spheres of these episodes: `render_frames(path, targets[i], config.profile)` draws a path

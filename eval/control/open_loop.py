@@ -146,7 +146,7 @@ class OpenLoopTask:
     Args:
         points: T, of a path; both ends included.
         libraries: numbers of frames to decode with; the smaller libraries are part of the larger.
-        seed: of poses, target places and bootstrap.
+        seed: seed for poses, target places and bootstrap.
         profile: look of the frames, `dmc` or `fast`.
         target: target sphere, `hard`, `easy` or `hidden`.
 

@@ -21,7 +21,7 @@ class Bench(Verb):
         agent: a shipped name, or a folder that `worldplan fit` wrote.
         planners: which of lqr, mpc, cem and mppi.
         steps: timed in each round of each planner.
-        rounds: of all planners, which take turns.
+        rounds: number of rounds, in which the planners take turns.
         threads: threads of torch on the CPU; more than one slow single frames down.
         out: folder for what is written; an earlier run's file is replaced.
     """

@@ -16,8 +16,8 @@ class Dose(Verb):
     plan error and the share rejected, and writes dose.json and dose.png. No OpenGL.
 
     Args:
-        trials: of each mistake at each size.
-        sizes: of the mistakes, relative.
+        trials: number of trials of each mistake at each size.
+        sizes: relative sizes of the mistakes.
         threads: threads of the linear algebra of torch.
         out: folder for what is written; an earlier run's files are replaced.
     """

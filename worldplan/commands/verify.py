@@ -24,8 +24,8 @@ class Verify(Verb):
         reference: another one to compare it with, in place of the true state.
         problems: random problems of the exact level.
         largest: latents of the largest of them; 1024 takes many minutes.
-        trials: of each mistake at each size.
-        sizes: of the mistakes, relative.
+        trials: number of trials of each mistake at each size.
+        sizes: relative sizes of the mistakes.
         profile: look of the frames.
         threads: threads of the linear algebra of torch.
         out: JSON file for the report.
