@@ -10,10 +10,11 @@ from worldplan.arrays import finite_array, finite_vectors
 from worldplan.errors import InvalidInput
 from worldplan.planning.cost import quadratic_form
 from worldplan.planning.lqr import LQRSolution
+from worldplan.provenance import Result
 
 
 @dataclass(frozen=True)
-class CostLedger:
+class CostLedger(Result):
     """`cost = initial - tail + policy + model`: an identity, for any actions and any plant.
 
     Let `e_t = x_t - x_goal`, `V(e) = e' P e`, `M = R + B' P B` and the model error `r_t = e_{t+1} - A e_t - B u_t`. By
@@ -28,6 +29,8 @@ class CostLedger:
             rest point of the model (`A x_goal + c != x_goal`) counts here.
         cost: `sum_{t < T} e_t' W e_t + u_t' R u_t`, as paid.
     """
+
+    derived = ("residual",)
 
     initial: float
     tail: float

@@ -112,6 +112,9 @@ def test_it_is_part_of_the_verdict(encoder, report, monkeypatch):
     facts = json.loads(json.dumps(whole.to_dict(), allow_nan=False))
     assert facts["learned"]["certificate"]["holds"] is True
     assert {row["name"] for row in facts["learned"]["levels"]} >= {"ledger", "torques"}
+    assert all(row["passed"] for level in ("exact", "controls") for row in facts[level])
+    ledgers = facts["learned"]["encoder_ledger"], facts["learned"]["reference_ledger"]
+    assert all(0 <= ledger["residual"] < 1e-9 and "cost" in ledger for ledger in ledgers)
     assert any("Certificate" in note for note in table.notes) and any("policy" in note for note in table.notes)
     bad = replace(report, levels=(replace(report.levels[0], gap=1.0), *report.levels[1:]))
     assert not Theorem4Report(0, whole.exact, whole.controls, whole.pixels, bad).passed
