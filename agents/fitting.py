@@ -16,7 +16,7 @@ from worldplan.arrays import Floats
 from worldplan.data.files import write_json
 from worldplan.data.trajectories import Trajectories
 from worldplan.errors import InvalidInput
-from worldplan.learning.encoder import Encoder, PixelEncoder, encode
+from worldplan.learning.encoder import Encoder, PixelEncoder, encode, space_of
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import fit_dynamics
 from worldplan.provenance import plain, provenance
@@ -131,12 +131,14 @@ def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, con
     `latents` are E arrays (T + 1, n), the encoder's output on the frames of `data`. A `scale` of None in `config` is 1.
     Other arguments and errors are those of `fit_agent`.
     """
-    dynamics = fit_dynamics(latents, data.actions, order=2)
+    space = space_of(encoder)
+    dynamics = fit_dynamics(latents, data.actions, order=2, space=space)
     scale = 1.0 if config.scale is None else config.scale
     cost = QuadraticCost.goal_reaching(
         encoder.latent_dim, config.control_weight / scale**2, config.velocity_weight, dynamics.action_dim
     )
-    charts = find_charts(encoder, np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames]))
+    apart = np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames])
+    charts = find_charts(encoder, apart) if space.flat else None  # a circle has no seam to stay away from
     return PlanningAgent(encoder, dynamics, cost, config.planner, charts=charts)
 
 
@@ -150,6 +152,8 @@ def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
 
 def world_scale(encoder: Any) -> tuple[float, str]:
     """Radians per latent unit, from an encoder's card, and a sentence that says where they came from."""
+    if not space_of(encoder).flat:
+        return 1.0, "circles are in radians"
     data = _card(encoder).get("data", {})
     recorded = data.get("summary", {}).get("angle_deviation")
     if recorded:

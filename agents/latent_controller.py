@@ -15,12 +15,14 @@ from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.estimation import build_estimator
 from worldplan.planning.lqr import solve_lqr
+from worldplan.planning.space import LatentSpace
 
 
 class LatentController:
     """`m_t = filter(m_{t-1}, u_{t-1}, h_t)` and `u_t = clip(pi(m_t, g), low, high)`.
 
-    `estimator` is the filter; `lqr` is the infinite-horizon LQR of dynamics and cost.
+    `estimator` is the filter; `lqr` is the infinite-horizon LQR of dynamics and cost. On circles, g is the
+    representative of the goal nearest to the estimate: every planner goes the shorter way round.
 
     Args:
         dynamics: dynamics on (n,) or (2 n,) states.
@@ -29,6 +31,7 @@ class LatentController:
         planner: pi: a name in `PLANNERS`, or your own `Planner`.
         low: lowest action.
         high: highest action.
+        space: space of the latents; None for lines.
         **options: options of the planner.
 
     Raises:
@@ -46,6 +49,7 @@ class LatentController:
         *,
         low: float = -1.0,
         high: float = 1.0,
+        space: LatentSpace | None = None,
         **options: Any,
     ) -> None:
         if isinstance(planner, str):
@@ -55,7 +59,8 @@ class LatentController:
         if cost.latent_dim not in (None, latent_dim):
             raise InvalidInput(f"the cost is for latents of {cost.latent_dim}, the encoder gives {latent_dim}")
         self.dynamics, self.cost = dynamics, cost
-        self.estimator = build_estimator(dynamics, latent_dim)
+        self.estimator = build_estimator(dynamics, latent_dim, space)
+        self.space = self.estimator.space
         self.lqr = solve_lqr(dynamics, cost)
         make = PLANNERS[planner] if isinstance(planner, str) else planner
         try:
@@ -73,7 +78,7 @@ class LatentController:
 
     def act(self, means: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Actions (N, m) for estimates (N, d) and goals (N, n), and the rows that fell back to clipped LQR."""
-        return self._policy(means, goals)
+        return self._policy(means, self.space.lift(goals, means[:, : self.space.dim]))
 
     def replay(self, latents: Floats, goals: Floats, actions: Floats) -> Floats:
         """The actions (E, T, m) that it would have taken in episodes that others controlled.

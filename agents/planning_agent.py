@@ -17,7 +17,15 @@ from worldplan.data.cards import ZOO, Cards
 from worldplan.data.files import write_json
 from worldplan.data.trajectories import Starts, State
 from worldplan.errors import BadFile, InvalidInput
-from worldplan.learning.encoder import Encoder, PixelEncoder, check_frames, encode, known_encoders, load_encoder
+from worldplan.learning.encoder import (
+    Encoder,
+    PixelEncoder,
+    check_frames,
+    encode,
+    known_encoders,
+    load_encoder,
+    space_of,
+)
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 
@@ -92,7 +100,14 @@ class PlanningAgent:
             )
         self.options = {"action_low": action_low, "action_high": action_high, **options}
         self.controller = LatentController(
-            dynamics, cost, encoder.latent_dim, planner, low=action_low, high=action_high, **options
+            dynamics,
+            cost,
+            encoder.latent_dim,
+            planner,
+            low=action_low,
+            high=action_high,
+            space=space_of(encoder),
+            **options,
         )
 
     def predict(

@@ -11,4 +11,5 @@ from .planning.shooting import (
     solve_cem as solve_cem,
     solve_mppi as solve_mppi,
 )
+from .planning.space import LatentSpace as LatentSpace
 from .version import __version__ as __version__

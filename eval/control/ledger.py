@@ -10,6 +10,7 @@ from worldplan.arrays import finite_array, finite_vectors
 from worldplan.errors import InvalidInput
 from worldplan.planning.cost import quadratic_form
 from worldplan.planning.lqr import LQRSolution
+from worldplan.planning.space import LatentSpace
 from worldplan.provenance import Result
 
 
@@ -59,17 +60,23 @@ class CostLedger(Result):
         return CostLedger(**{name: factor * entry for name, entry in asdict(self).items()})
 
 
-def cost_ledger(lqr: LQRSolution, states: ArrayLike, actions: ArrayLike, goal: ArrayLike) -> CostLedger:
+def cost_ledger(
+    lqr: LQRSolution, states: ArrayLike, actions: ArrayLike, goal: ArrayLike, space: LatentSpace | None = None
+) -> CostLedger:
     """Account for the cost of one episode, or for the sum of several.
+
+    On circles, errors are the shorter way from the goal at each step. Where an arm passes the pose opposite to its goal
+    the error jumps by a turn; this counts as a model error, and the ledger still closes.
 
     Args:
         lqr: solution of an infinite horizon.
         states: (..., T + 1, d) of the plant.
         actions: (..., T, m) that the plant received, clipped or not.
         goal: (..., n) or (..., d), one per episode or one for all.
+        space: space of the latents; None for lines.
 
     Raises:
-        InvalidInput: a finite horizon, shapes that do not fit, or entries that are not finite.
+        InvalidInput: a finite horizon, shapes or a space that do not fit, or entries that are not finite.
     """
     if lqr.gains is not None:
         raise InvalidInput("the ledger needs one P and K for all steps: solve_lqr without a horizon")
@@ -82,6 +89,8 @@ def cost_ledger(lqr: LQRSolution, states: ArrayLike, actions: ArrayLike, goal: A
         raise InvalidInput(f"need one goal, or one for each episode, got goals {goals.shape} for states {x.shape}")
     A, B, P, K = lqr.dynamics.A, lqr.dynamics.B, lqr.value_matrix, lqr.gain
     errors = x - goals[..., None, :]
+    if space is not None:
+        errors[..., : space.dim] = space.wrap(errors[..., : space.dim])
     now, after = errors[..., :-1, :], errors[..., 1:, :]
     foreseen = now @ A.T + u @ B.T
     missed = after - foreseen

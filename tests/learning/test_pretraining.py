@@ -168,7 +168,7 @@ OTHERS = [VICReg(), Whitening(), InfoNCE(), LeJEPA(weight=0.2, slices=32, test="
 
 
 def test_there_is_a_run_with_every_objective():
-    assert {objective.name for objective in OTHERS} == set(OBJECTIVES)
+    assert {objective.name for objective in OTHERS} == set(OBJECTIVES) - {"excitation"}  # test_excitation.py
 
 
 @pytest.mark.parametrize("objective", OTHERS, ids=lambda o: getattr(o, "test", o.name))

@@ -255,7 +255,7 @@ def test_the_smoother_is_gaussian_conditioning(truth):
 
 def test_the_likelihood_never_falls():
     episodes = list(zip(*simulate(mechanics(), [14] * 8, seed=4), strict=True))
-    model = module._Model(n=2, m=2, order=2)
+    model = module._Model(2, 2, 2, np.zeros(2, dtype=bool))
     theta, noise, error = module._instrumental(episodes, model)
     whole = np.concatenate([y for y, _ in episodes])  # the prior's width comes from all episodes
 

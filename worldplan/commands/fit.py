@@ -22,17 +22,20 @@ class Fit(Verb, FitConfig):
 
     Args:
         encoder: a shipped name, or a folder that `worldplan pretrain` wrote.
+        data: folder of recorded episodes with frames, to fit to --episodes of them; by default the simulator records
+            new ones.
         out: folder for the agent; an agent in it is replaced.
     """
 
     encoder: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "reacher"
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     out: Path = Path("runs/agent")
 
     def run(self, command: str) -> int:
         """Exit status 0."""
         from worldplan.eval.show.table import facts_table
 
-        report = fit_encoder(self.encoder, config_of(FitConfig, self))
+        report = fit_encoder(self.encoder, config_of(FitConfig, self), self.data)
         folder = report.save(self.out, command)
         facts = {"folder": str(folder), **report.to_dict()}
         next_step = f"Next: worldplan plan --agent {folder}"
@@ -40,15 +43,30 @@ class Fit(Verb, FitConfig):
         return 0
 
 
-def fit_encoder(encoder: str | Path, config: FitConfig) -> FitReport:
-    """Let an encoder (a shipped name or a folder) watch random torques, and fit an agent to what it sees."""
+def fit_encoder(encoder: str | Path, config: FitConfig, data: Path | None = None) -> FitReport:
+    """Let an encoder (a shipped name or a folder) watch random torques, and fit an agent to what it sees.
+
+    `data` is a folder of recorded episodes; None records new ones.
+    """
     from worldplan.agents.fitting import fit_agent
     from worldplan.envs.fingerprint import check_encoder
     from worldplan.learning.encoder import load_encoder
 
     frozen = load_encoder(encoder)
     check_encoder(frozen)
-    return fit_agent(frozen, torque_data(config), config)
+    return fit_agent(frozen, torque_data(config) if data is None else recorded(data, config.episodes), config)
+
+
+def recorded(folder: Path, count: int) -> Trajectories:
+    """The first training episodes in a folder, as many as `count` or as there are."""
+    from dataclasses import replace
+
+    from worldplan.data.episodes import EpisodeDataset
+
+    data = EpisodeDataset(folder).load("train", frames=True)
+    return replace(
+        data, frames=data.frames[:count], actions=data.actions[:count], rewards=data.rewards[:count], info={}
+    )
 
 
 def torque_data(config: FitConfig) -> Trajectories:

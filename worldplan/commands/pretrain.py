@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from worldplan.commands.base import TrainingBar, Verb, config_of, without_resume
 from worldplan.learning.config import TrainingOptions
 
+if TYPE_CHECKING:
+    from worldplan.learning.training import PretrainConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(Verb, TrainingOptions):
-    """Train an encoder on positive pairs: alignment of the views, and a term against collapse.
+    """Train an encoder: on positive pairs of a Gaussian world, or (`--objective excitation`) on episodes with actions.
 
     Args:
         data: folder that `worldplan collect` wrote.
         stride: data of episodes: steps between the two frames of a pair.
         objective: what stands against collapse. lejepa: SIGReg, a Gaussian embedding; whitening: mean and covariance;
-            vicreg: variances and covariances; infonce: telling the pairs of a batch apart. supervised: no pairs, but
-            the angles themselves, of data collected --with-labels; the yardstick for the others.
-        weight: in [0, 1], weight of the term against collapse, the rest is alignment's; by default .02 (lejepa),
-            .5 (whitening), .2 (vicreg).
-        slices: lejepa: random directions of SIGReg per step; by default 256.
+            vicreg: variances and covariances; infonce: telling the pairs of a batch apart. excitation: no pairs of a
+            world, but episodes of random actions; finds a latent that the actions move linearly. supervised: the
+            angles themselves, of data collected --with-labels; the yardstick for the others.
+        window: excitation: steps from the first frame of a window to the second; by default 16.
+        space: excitation: kinds of the latent's coordinates, such as circle,line; a joint that turns without limit is
+            a circle. By default lines.
+        symmetries: excitation: symmetries of the world, for windows that nobody recorded: mirror (upside down, with the
+            opposite actions), turns (quarter turns, with the same actions); mirror,turns for an arm seen from above.
+        against: excitation: what stands against collapse of the displacements, whitening (the default) or sigreg.
+        least: excitation: share of each coordinate's displacement that the actions must explain on held-out episodes,
+            or the run ends with an error; by default .2.
+        weight: in [0, 1], weight of the term against collapse, the rest is alignment's; by default .02 (lejepa,
+            excitation with sigreg), .5 (whitening), .2 (vicreg).
+        slices: lejepa, excitation with sigreg: random directions of SIGReg per step; by default 256.
         test: lejepa: test of Gaussianity on each direction: epps-pulley (the default), moments, jarque-bera,
             cramer-von-mises, watson, anderson-darling. Others than the default ask for another weight.
         covariance: vicreg: weight of the covariances relative to that of the variances; by default 1.
@@ -36,7 +48,12 @@ class Pretrain(Verb, TrainingOptions):
 
     data: tyro.conf.Positional[Path]
     stride: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    objective: Literal["lejepa", "whitening", "vicreg", "infonce", "supervised"] = "lejepa"
+    objective: Literal["lejepa", "whitening", "vicreg", "infonce", "excitation", "supervised"] = "lejepa"
+    window: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    space: Annotated[str | None, tyro.conf.arg(metavar="KIND,...")] = None
+    symmetries: Annotated[str | None, tyro.conf.arg(metavar="NAME,...")] = None
+    against: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    least: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     weight: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     slices: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     test: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -51,39 +68,62 @@ class Pretrain(Verb, TrainingOptions):
         from worldplan.data.episodes import EpisodeDataset, StridedPairs
         from worldplan.data.files import read_json
         from worldplan.data.pairs import PairDataset, load_labels
+        from worldplan.data.windows import Windows
         from worldplan.errors import InvalidInput
         from worldplan.eval.show.table import facts_table
-        from worldplan.learning.objectives import LeJEPA, objective_from_dict
+        from worldplan.learning.excitation import Excitation
         from worldplan.learning.pretraining import pretrain
         from worldplan.learning.supervised import train_supervised
-        from worldplan.learning.training import PretrainConfig
 
-        options = {name: getattr(self, name) for name in ("weight", "slices", "test", "covariance", "sigma")}
-        given = {name: value for name, value in options.items() if value is not None}
-        if self.objective == "supervised":
-            if given or self.resume or self.stride is not None:
-                raise InvalidInput("supervised training has no options of an objective, no --resume and no --stride")
-            config = config_of(PretrainConfig, self, objective=LeJEPA())  # takes no part
-        else:
-            config = config_of(PretrainConfig, self, objective=objective_from_dict({"name": self.objective, **given}))
+        supervised = self.objective == "supervised"
+        if supervised and (self._options() or self.resume or self.stride is not None):
+            raise InvalidInput("supervised training has no options of an objective, no --resume and no --stride")
+        config = self._config()
         steps = TrainingBar()
         reporting: dict[str, Any] = {"command": command, "progress": steps.start, "report": steps.show}
-        stride = self.stride
-        data: Any = PairDataset(self.data) if stride is None else StridedPairs(EpisodeDataset(self.data), stride)
+        data: Any
+        if isinstance(config.objective, Excitation):
+            if self.stride is not None:
+                raise InvalidInput("excitation takes windows, not pairs: --window in place of --stride")
+            data = Windows(EpisodeDataset(self.data), config.objective.window)
+        elif self.stride is None:
+            data = PairDataset(self.data)
+        else:
+            data = StridedPairs(EpisodeDataset(self.data), self.stride)
         data.verify()
-        if self.objective == "supervised":
+        if supervised:
             scale = data.provenance["world"]["scale"]
             folder = train_supervised(data, load_labels(self.data), self.out, config, scale=scale, **reporting)
         else:
             folder = pretrain(data, self.out, config, resume=self.resume, **reporting)
         card = read_json(folder / "encoder.json")
         facts = {"folder": str(folder)} | {k: card[k] for k in ("sha256", "validation", "spread") if k in card}
-        label = "" if self.objective == "supervised" else "label-free "
+        label = "" if supervised else "label-free "
         rows = [(f"{label}{name}, held out", f"{value:.4f}") for name, value in card["validation"].items()]
         spread = card.get("spread", [])
         rows += [("standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in spread))] if spread else []
         self.show(facts, facts_table(f"Encoder in {folder}", rows, [f"Next: worldplan fit --encoder {folder}"]))
         return 0
+
+    def _options(self) -> dict[str, Any]:
+        """The options of the objective that were given."""
+        names = ("weight", "slices", "test", "covariance", "sigma", "window", "space", "symmetries", "against", "least")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return given | {name: given[name].split(",") for name in ("space", "symmetries") if name in given}
+
+    def _config(self) -> PretrainConfig:
+        from worldplan.errors import InvalidInput
+        from worldplan.learning.objectives import LeJEPA, objective_from_dict
+        from worldplan.learning.training import PretrainConfig
+
+        if self.objective == "supervised":
+            objective: Any = LeJEPA()  # takes no part
+        else:
+            objective = objective_from_dict({"name": self.objective, **self._options()})
+        n = len(getattr(objective, "space", ())) or self.latent_dim
+        if self.latent_dim not in (n, TrainingOptions.latent_dim):
+            raise InvalidInput(f"--space names {n} coordinates, --latent-dim {self.latent_dim}; leave the latter out")
+        return config_of(PretrainConfig, self, objective=objective, latent_dim=n)
 
     def advice(self, command: str) -> str:
         """How to go on from the last checkpoint, if there is one."""

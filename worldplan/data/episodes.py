@@ -77,6 +77,11 @@ class EpisodeDataset:
         array: NDArray[np.uint8] = self._array(shard, "frames", shape, np.uint8)
         return array
 
+    def actions(self, shard: dict[str, Any]) -> NDArray[np.float64]:
+        """Actions (B, T, 2) of a shard, memory-mapped."""
+        array: NDArray[np.float64] = self._array(shard, "actions", (shard["episodes"], shard["steps"], 2), np.float64)
+        return array
+
     def verify(self) -> None:
         """Compare the SHA-256 of every file with the manifest. Raises BadFile if one differs or is gone."""
         for shard in self.shards:
@@ -97,6 +102,7 @@ class StridedPairs:
         data: episodes with frames.
         stride: delta, steps between the two views of a pair.
         split: `train` or `test`.
+        lead: steps that each episode has before the first view of a pair.
 
     Raises:
         InvalidInput: stride below 1 or longer than all episodes, no episode in this split, or no frames drawn.
@@ -104,19 +110,23 @@ class StridedPairs:
 
     views = 2
 
-    def __init__(self, data: EpisodeDataset, stride: int, split: str = "train") -> None:
+    def __init__(self, data: EpisodeDataset, stride: int, split: str = "train", *, lead: int = 0) -> None:
         if stride < 1:
             raise InvalidInput(f"the stride must be at least 1 step, got {stride}")
         shards = [(data.frames(s), _members(s, split)) for s in data.shards]
         longest = max((s["steps"] for s, (_, k) in zip(data.shards, shards, strict=True) if len(k)), default=0)
-        if longest < stride:
+        if longest < lead + stride:
             what = f"its longest {split} episode has {longest} steps" if longest else f"it has no {split} episode"
-            raise InvalidInput(f"{data.folder} has no pairs {stride} steps apart: {what}; lower --stride or collect")
+            needs = f"pairs {stride} steps apart" + (f", {lead} steps after the start" if lead else "")
+            option = "--window" if lead else "--stride"
+            raise InvalidInput(f"{data.folder} has no {needs}: {what}; lower {option} or collect longer episodes")
         self._frames = [frames for frames, _ in shards]
         rows = [
-            np.stack(np.broadcast_arrays(i, k[:, None], np.arange(frames.shape[1] - stride)), axis=-1).reshape(-1, 3)
+            np.stack(np.broadcast_arrays(i, k[:, None], np.arange(lead, frames.shape[1] - stride)), axis=-1).reshape(
+                -1, 3
+            )
             for i, (frames, k) in enumerate(shards)
-            if len(k) and frames.shape[1] > stride
+            if len(k) and frames.shape[1] > lead + stride
         ]
         self._rows = np.concatenate(rows)  # (N, 3): shard, episode in it, step of the first view
         self._stride, self._data = stride, data

@@ -22,7 +22,7 @@ class TrainingOptions:
         hidden: units of the head.
         half: store the weights as float16; computation is in float32.
         mirror: make the saved encoder odd by averaging over the mirror image (`MirrorOdd`); training does not change.
-        batch: pairs (sets of views) per step.
+        batch: pairs (sets of views), or windows, per step.
         epochs: passes over the training pairs; the last may be partial.
         lr: peak learning rate (AdamW; linear warm-up over a tenth of the steps, then cosine to 0).
         weight_decay: weight decay of AdamW.

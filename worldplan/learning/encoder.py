@@ -18,6 +18,7 @@ from worldplan.arrays import Floats, Frames, finite_array
 from worldplan.data.cards import ZOO, Cards
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.network import ConvEncoder, MirrorOdd, to_input
+from worldplan.planning.space import LatentSpace
 
 FRAME = (64, 64, 3)
 CARDS = Cards(
@@ -51,6 +52,9 @@ class PixelEncoder:
 
     def __init__(self, network: ConvEncoder, card: dict[str, Any], name: str = "encoder") -> None:
         self.latent_dim: int = network.config["latent_dim"]
+        self.space = network.space
+        if card.get("mirror") and not self.space.flat:
+            raise InvalidInput("averaging over the mirror image is for latents of lines; train without --mirror")
         self.card = card
         self.name = name
         self._trained = copy.deepcopy(network).cpu().eval()  # frozen: whoever goes on training does not change it
@@ -121,6 +125,20 @@ def encode(encoder: Encoder, frames: Frames, *, twice: bool = False) -> Floats:
     return latents
 
 
+def space_of(encoder: Any) -> LatentSpace:
+    """The space of an encoder's latents: its `space`, or lines if it names none.
+
+    Raises:
+        InvalidInput: `space` is no `LatentSpace` of `latent_dim` coordinates.
+    """
+    space = getattr(encoder, "space", None)
+    if space is None:
+        return LatentSpace.lines(int(encoder.latent_dim))
+    if not isinstance(space, LatentSpace) or space.dim != encoder.latent_dim:
+        raise InvalidInput(f"an encoder's space is a LatentSpace of {encoder.latent_dim} coordinates, got {space!r}")
+    return space
+
+
 def load_encoder(name: str | Path) -> PixelEncoder:
     """Load an encoder that ships with worldplan, or one from a folder.
 
@@ -159,7 +177,7 @@ def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any],
 
 def _fuse(network: ConvEncoder) -> nn.Module:
     """A network in evaluation mode, with every BatchNorm folded into the layer before it."""
-    layers = [*network.trunk, *network.head]
+    layers = [*network.trunk, *network.head, *([] if network.space.flat else [network.angles])]
     fused: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):

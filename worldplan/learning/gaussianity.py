@@ -113,3 +113,19 @@ TESTS: dict[str, Callable[[Tensor], Tensor]] = {
     "watson": watson,
     "anderson-darling": anderson_darling,
 }
+
+
+def sigreg(
+    embeddings: Tensor,
+    slices: int,
+    generator: torch.Generator | None = None,
+    test: Callable[[Tensor], Tensor] = epps_pulley,
+) -> Tensor:
+    """SIGReg, sketched isotropic Gaussian regularisation: mean test statistic over random unit directions, a scalar.
+
+    `test` maps projections (N, S) of the embeddings (N, n) to statistics (S,). Each call draws new directions from
+    `generator`, on the CPU.
+    """
+    directions = torch.randn(embeddings.shape[1], slices, generator=generator, dtype=embeddings.dtype)
+    directions = (directions / directions.norm(dim=0, keepdim=True)).to(embeddings.device)
+    return test(embeddings @ directions).mean()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from worldplan.errors import InvalidInput
+from worldplan.planning.space import LatentSpace
 
 
 class ConvEncoder(nn.Module):
@@ -13,14 +18,25 @@ class ConvEncoder(nn.Module):
 
     The map is flattened, not averaged: for an arm, position *is* the state. BatchNorm keeps runs from collapsing
     (Klindt, LeCun and Balestriero 2026: 36% did without it). `latent_dim`, `width` w and `hidden` are those of
-    `TrainingOptions`.
+    `TrainingOptions`. `space` holds the kinds of the latent's coordinates, as of `LatentSpace`; None is all lines. The
+    head has one output more for each circle: the angle of a circle is that of a point in the plane.
+
+    Raises:
+        InvalidInput: a size below 1, or a space of another width than the latent.
     """
 
-    def __init__(self, latent_dim: int = 2, width: int = 16, hidden: int = 256) -> None:
+    def __init__(
+        self, latent_dim: int = 2, width: int = 16, hidden: int = 256, space: Sequence[str] | None = None
+    ) -> None:
         super().__init__()
         if min(latent_dim, width, hidden) < 1:
             raise InvalidInput(f"sizes must be at least 1, got {latent_dim}, {width}, {hidden}")
-        self.config = {"latent_dim": latent_dim, "width": width, "hidden": hidden}
+        self.space = LatentSpace.lines(latent_dim) if space is None else LatentSpace(*space)
+        if self.space.dim != latent_dim:
+            raise InvalidInput(f"a latent of {latent_dim} cannot lie in {self.space!r}, which has {self.space.dim}")
+        self.config: dict[str, Any] = {"latent_dim": latent_dim, "width": width, "hidden": hidden}
+        if not self.space.flat:
+            self.config["space"] = list(self.space.kinds)
         layers: list[nn.Module] = []
         channels = 3
         for k in range(4):
@@ -37,12 +53,37 @@ class ConvEncoder(nn.Module):
             nn.Linear(32 * width, hidden, bias=False),
             nn.BatchNorm1d(hidden),
             nn.GELU(),
-            nn.Linear(hidden, latent_dim),
+            nn.Linear(hidden, latent_dim + int(self.space.circles.sum())),
         )
+        self.angles = nn.Identity() if self.space.flat else CircleAngles(self.space)
+
+    def outputs(self, frames: Tensor) -> Tensor:
+        """Outputs (N, n + k) of the head: the n coordinates, cosines for the k circles, and then their sines."""
+        return self.head(self.trunk(frames))  # type: ignore[no-any-return]
 
     def forward(self, frames: Tensor) -> Tensor:
         """Embed frames (N, 3, 64, 64), already scaled to [-.5, .5], as (N, n)."""
-        return self.head(self.trunk(frames))  # type: ignore[no-any-return]
+        return self.angles(self.outputs(frames))  # type: ignore[no-any-return]
+
+
+class CircleAngles(nn.Module):
+    """Outputs (N, n + k) of a head to latents (N, n): the angle of (cosine, sine) for each of the k circles."""
+
+    def __init__(self, space: LatentSpace) -> None:
+        super().__init__()
+        self.circles = np.flatnonzero(space.circles).tolist()
+
+    def planes(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The cosines and sines of the circles, (N, k) each, up to a common length."""
+        k = len(self.circles)
+        return outputs[..., self.circles], outputs[..., -k:]
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Latents (N, n), circles in [-pi, pi]."""
+        cosines, sines = self.planes(outputs)
+        latents = outputs[..., : -len(self.circles)].clone()
+        latents[..., self.circles] = torch.atan2(sines, cosines)
+        return latents
 
 
 class MirrorOdd(nn.Module):

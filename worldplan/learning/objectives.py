@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from worldplan.checks import check_name
 from worldplan.errors import InvalidInput
-from worldplan.learning.gaussianity import TESTS, epps_pulley
+from worldplan.learning.excitation import Excitation
+from worldplan.learning.gaussianity import TESTS, sigreg
 
 
 class Objective(Protocol):
@@ -30,7 +31,7 @@ class Objective(Protocol):
     name: ClassVar[str]
     remedy: ClassVar[str]
 
-    def __call__(self, embeddings: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def __call__(self, embeddings: Tensor, generator: torch.Generator | None = None, /) -> dict[str, Tensor]:
         """Loss terms of embeddings (B, V, n): `loss` to minimise, the others to log; `generator` is for chance."""
 
 
@@ -41,22 +42,6 @@ def alignment(embeddings: Tensor) -> Tensor:
     correlated by rho reaches `(1 - rho) (V - 1) / V`.
     """
     return (embeddings - embeddings.mean(dim=1, keepdim=True)).square().mean()
-
-
-def sigreg(
-    embeddings: Tensor,
-    slices: int,
-    generator: torch.Generator | None = None,
-    test: Callable[[Tensor], Tensor] = epps_pulley,
-) -> Tensor:
-    """SIGReg, sketched isotropic Gaussian regularisation: mean test statistic over random unit directions, a scalar.
-
-    `test` maps projections (N, S) of the embeddings (N, n) to statistics (S,). Each call draws new directions from
-    `generator`, on the CPU.
-    """
-    directions = torch.randn(embeddings.shape[1], slices, generator=generator, dtype=embeddings.dtype)
-    directions = (directions / directions.norm(dim=0, keepdim=True)).to(embeddings.device)
-    return test(embeddings @ directions).mean()
 
 
 @dataclass(frozen=True)
@@ -198,7 +183,9 @@ class InfoNCE:
         return {"loss": attraction + repulsion, "align": alignment(embeddings), "repulsion": repulsion}
 
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {kind.name: kind for kind in (LeJEPA, VICReg, Whitening, InfoNCE)}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    kind.name: kind for kind in (LeJEPA, VICReg, Whitening, InfoNCE, Excitation)
+}
 """Classes by name. An objective of your own that is added here can be resumed and read back."""
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from worldplan.data.pairs import Pairs
 from worldplan.errors import EncoderCollapsed
 from worldplan.learning.checkpoints import check_start, delete_checkpoint
 from worldplan.learning.encoder import CARDS
+from worldplan.learning.excitation import Excitation
+from worldplan.learning.excitation_run import ExcitationRun
 from worldplan.learning.training import PretrainConfig, Report, Run, Watch, train_encoder, unreported, unwatched
 
 
@@ -39,7 +42,8 @@ def pretrain(
     """
     config, folder = config or PretrainConfig(), Path(folder)
     check_start(folder, "encoder", (folder / CARDS.card).exists(), resume)
-    run = PretrainRun(data, config)
+    kind: Any = ExcitationRun if isinstance(config.objective, Excitation) else PretrainRun
+    run: Run = kind(data, config)
     start = run.restore(folder) if resume else 0
     train_encoder(run, folder, {"command": command}, start=start, progress=progress, report=report)
     delete_checkpoint(folder)

@@ -22,6 +22,7 @@ from worldplan.learning.config import TrainingOptions
 from worldplan.learning.encoder import save_encoder
 from worldplan.learning.network import ConvEncoder, to_input
 from worldplan.learning.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
+from worldplan.planning.space import LatentSpace
 
 LOG = "log.jsonl"
 LOG_EVERY = 100  # steps
@@ -46,6 +47,19 @@ class PretrainConfig(TrainingOptions):
 
     objective: Objective = field(default_factory=LeJEPA)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.space.dim != self.latent_dim:
+            raise InvalidInput(
+                f"a latent of {self.latent_dim} cannot lie in {self.space!r}; set latent_dim to {self.space.dim}"
+            )
+
+    @property
+    def space(self) -> LatentSpace:
+        """The space of the latents: the objective's, or lines."""
+        kinds = getattr(self.objective, "space", ())
+        return LatentSpace(*kinds) if kinds else LatentSpace.lines(self.latent_dim)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, the objective with its name."""
         return {**asdict(self), "objective": objective_to_dict(self.objective)}
@@ -59,8 +73,13 @@ class PretrainConfig(TrainingOptions):
 class Run:
     """State of one training run: network, optimiser, and a data order that is a function of (seed, step).
 
+    `stopped` is True once more steps would not help; `part_done` is the share of the steps that were made.
+
     Raises InvalidInput if there are too few pairs.
     """
+
+    stopped = False
+    part_done = 0.0
 
     def __init__(self, data: Pairs, config: PretrainConfig) -> None:
         if len(data) < config.validation + config.batch:
@@ -72,12 +91,13 @@ class Run:
         self.autocast = self.device.type == "cuda" if config.bfloat16 is None else config.bfloat16
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            network = ConvEncoder(config.latent_dim, config.width, config.hidden)
+            network = ConvEncoder(config.latent_dim, config.width, config.hidden, config.space.kinds)
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.held_out, self.train = data.split(config.validation, np.random.default_rng([config.seed, 0]))
         self.per_epoch = len(self.train) // config.batch
         self.steps = max(1, round(self.per_epoch * config.epochs))
+        self.validate_every = config.checkpoint_every
         self._epoch, self._order = -1, self.train
 
     def step(self, step: int) -> dict[str, float]:
@@ -89,14 +109,19 @@ class Run:
         batch = self._order[k * self.config.batch : (k + 1) * self.config.batch]
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * schedule(step / self.steps)
+        self.part_done = step / self.steps
         self.network.train()
         seed = int(np.random.SeedSequence([self.config.seed, 2, step]).generate_state(1)[0])
-        terms = self.config.objective(self.embed(batch), torch.Generator().manual_seed(seed))
+        terms = self.terms(batch, torch.Generator().manual_seed(seed))
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         return {k: float(v.detach()) for k, v in terms.items()} | {"gradient": float(norm)}
+
+    def terms(self, batch: NDArray[np.intp], generator: torch.Generator) -> dict[str, Tensor]:
+        """Terms of the loss of these pairs, as the objective gives them."""
+        return self.config.objective(self.embed(batch), generator)
 
     def validate(self) -> dict[str, float]:
         """Loss on the held-out pairs, always with the same directions."""
@@ -123,14 +148,18 @@ class Run:
 
     def embed(self, index: NDArray[np.intp]) -> Tensor:
         """Embeddings (len(index), V, n), the input of the objective."""
-        frames = torch.from_numpy(self.data[index]).to(self.device, non_blocking=True)
+        return self.network.angles(self.through(self.network.outputs, self.data[index]))  # type: ignore[no-any-return]
+
+    def through(self, module: Callable[[Tensor], Tensor], views: NDArray[np.uint8]) -> Tensor:
+        """What a part of the network makes of frames (B, V, 64, 64, 3), as (B, V, k)."""
+        frames = torch.from_numpy(views).to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            h = self.network(to_input(frames.flatten(0, 1)))
+            h = module(to_input(frames.flatten(0, 1)))
         return h.float().unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
 
     def checkpoint(self, folder: Path, done: int) -> None:
         """Write weights, optimiser state and step in one file; the JSON beside it says which run they belong to."""
-        tensors = state_tensors(self.network, {"optimizer.": self.optimizer})
+        tensors = {**state_tensors(self.network, {"optimizer.": self.optimizer}), **self.memory()}
         progress = {"step": done, "config": self.config.to_dict(), "data": self.data.manifest_sha256}
         write_checkpoint(folder, tensors, {"step": str(done)}, progress)
 
@@ -149,7 +178,15 @@ class Run:
             raise BadFile(folder / PROGRESS, "belongs to another configuration or dataset; start a new folder")
         with read_checkpoint(folder) as (tensors, metadata):
             load_state(self.network, {"optimizer.": self.optimizer}, tensors)
+            self.remember(tensors)
             return int(metadata["step"])
+
+    def memory(self) -> dict[str, Tensor]:
+        """Further tensors of a checkpoint, for a subclass that carries more from step to step."""
+        return {}
+
+    def remember(self, tensors: Mapping[str, Tensor]) -> None:
+        """Undo `memory`."""
 
 
 def train_encoder(
@@ -182,13 +219,15 @@ def train_encoder(
                     f"loss {row['loss']} and gradient {row['gradient']} at step {done}; lower --lr and start anew"
                 )
             if done % LOG_EVERY == 0 or done == run.steps:
-                if checkpoints and (done % config.checkpoint_every == 0 or done == run.steps):
+                if checkpoints and (done % run.validate_every == 0 or done == run.steps):
                     row |= {f"validation_{k}": v for k, v in run.validate().items()}
                 log.write(json.dumps({"step": done, **row}) + "\n")
                 log.flush()
                 report({"step": done, **row})
             if checkpoints and done % config.checkpoint_every == 0 and done < run.steps:
                 run.checkpoint(folder, done)
+            if run.stopped:
+                break
     data = {"sha256": run.data.manifest_sha256, **run.data.provenance}
     judged = run.finish()
     about = {"mirror": config.mirror, "config": config.to_dict(), "data": data, "validation": run.validate()}

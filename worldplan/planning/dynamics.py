@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array, semidefinite
 from worldplan.errors import InvalidInput
+from worldplan.planning.space import LatentSpace
 
 # Smallest noise variance that a fit returns, over the latents' mean variance: without noise nothing could be smoothed.
 NOISE_FLOOR = 1e-10
@@ -76,7 +78,12 @@ class LinearDynamics:
 
 
 def fit_dynamics(
-    latents: Sequence[Floats], actions: Sequence[Floats], order: int = 2, *, iterations: int = 50
+    latents: Sequence[Floats],
+    actions: Sequence[Floats],
+    order: int = 2,
+    *,
+    iterations: int = 50,
+    space: LatentSpace | None = None,
 ) -> LinearDynamics:
     """Fit linear dynamics to episodes of noisy latents: coefficients by instruments, noise by maximum likelihood.
 
@@ -91,6 +98,8 @@ def fit_dynamics(
         actions: E arrays (T, m).
         order: 2 for `x = [h; v]` (mechanics), 1 for `x = h`.
         iterations: steps of expectation maximisation; 0 leaves the noise unknown.
+        space: space of the latents; None for lines. Circles are unwrapped along each episode, and nothing depends on
+            the position on a circle: otherwise a full turn would change the model.
 
     Returns:
         Dynamics on (order * n) states with intercept and both noise covariances.
@@ -101,7 +110,10 @@ def fit_dynamics(
     if iterations < 0:
         raise InvalidInput(f"iterations must be at least 0, got {iterations}")
     episodes = _checked(latents, actions, order)
-    model = _Model(n=episodes[0][0].shape[1], m=episodes[0][1].shape[1], order=order)
+    n, m = episodes[0][0].shape[1], episodes[0][1].shape[1]
+    space = LatentSpace.lines(n) if space is None else space
+    episodes = [(space.unwrap(h), u) for h, u in episodes]
+    model = _Model(n, m, order, space.circles)
     theta, noise, error = _instrumental(episodes, model)
     try:
         with np.errstate(over="raise", invalid="raise"):
@@ -119,11 +131,15 @@ def fit_dynamics(
 
 @dataclass(frozen=True)
 class _Model:
-    """`x' = D x + E w'` with the regression `w' = theta [x; u; 1] + noise`; w is v (order 2) or h (order 1)."""
+    """`x' = D x + E w'` with the regression `w' = theta [x; u; 1] + noise`.
+
+    w is v for order 2; for order 1 it is h on lines and its change on circles.
+    """
 
     n: int
     m: int
     order: int
+    circles: NDArray[np.bool_]
 
     @property
     def E(self) -> Floats:
@@ -131,7 +147,13 @@ class _Model:
 
     @property
     def D(self) -> Floats:
-        return np.diag([1.0] * self.n + [0.0] * self.n if self.order == 2 else [0.0] * self.n)
+        return np.diag([1.0] * self.n + [0.0] * self.n) if self.order == 2 else np.diag(1.0 * self.circles)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """The regressors that count: nothing depends on the position on a circle."""
+        others = np.ones((self.order - 1) * self.n + self.m + 1, dtype=bool)
+        return np.concatenate([~self.circles, others])
 
     def assemble(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
         d = self.order * self.n
@@ -168,11 +190,13 @@ def _instrumental(episodes: list[tuple[Floats, Floats]], model: _Model) -> tuple
     for y, u in episodes:
         t = np.arange(model.order + 1, len(u))
         old = np.stack([y[t - model.order], y[t - model.order - 1]], axis=1)
+        if model.circles.any():  # not the position on a circle: which of its representatives it is says nothing
+            old = np.stack([old[:, 0] - old[:, 1], old[:, 0] * ~model.circles], axis=1)
         if model.order == 2:
             targets.append(y[t + 1] - y[t])
             state = np.concatenate([y[t], y[t] - y[t - 1]], axis=1)
         else:
-            targets.append(y[t + 1])
+            targets.append(y[t + 1] - y[t] * model.circles)
             state = y[t]
         ones = np.ones((len(t), 1))
         regressors.append(np.concatenate([state, u[t], ones], axis=1))
@@ -181,10 +205,12 @@ def _instrumental(episodes: list[tuple[Floats, Floats]], model: _Model) -> tuple
     w, X, Z = (np.concatenate(rows) for rows in (targets, regressors, instruments))
     if len(w) < 4 * X.shape[1]:
         raise InvalidInput(f"{len(w)} usable steps are too few to fit {X.shape[1]} coefficients; collect more episodes")
-    fitted = Z @ np.linalg.lstsq(Z, X, rcond=None)[0]
-    if np.linalg.matrix_rank(fitted) < X.shape[1]:
+    known = model.known
+    fitted = Z @ np.linalg.lstsq(Z, X[:, known], rcond=None)[0]
+    if np.linalg.matrix_rank(fitted) < fitted.shape[1]:
         raise InvalidInput("latents or actions vary too little to identify the dynamics; collect more varied episodes")
-    theta = np.linalg.lstsq(fitted, w, rcond=None)[0].T
+    theta = np.zeros((w.shape[1], X.shape[1]))
+    theta[:, known] = np.linalg.lstsq(fitted, w, rcond=None)[0].T
     residual = w - X @ theta.T
     spread = residual.T @ residual / len(residual)
     floor = _noise_floor(episodes)
@@ -225,6 +251,7 @@ def _maximisation(
         gap = y - mean[:, :, :n]
         See += np.einsum("eti,etj->ij", gap, gap) + len(y) * cov[:, :n, :n].sum(axis=0)
         steps, rows = steps + len(y) * T, rows + len(y) * (T + 1)
+    theta = np.hstack([model.D[target] + theta[:, :d], theta[:, d:]])  # of the last block itself
     noise = (Sww - theta @ Swz.T - Swz @ theta.T + theta @ Szz @ theta.T) / steps
     floor = _noise_floor(episodes)
     return _at_least(noise, floor), _at_least(See / rows, floor)

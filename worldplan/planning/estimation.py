@@ -10,20 +10,27 @@ from scipy.linalg import solve_discrete_are
 from worldplan.arrays import Floats
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning.dynamics import LinearDynamics
+from worldplan.planning.space import LatentSpace
 
 RESIDUAL_TOLERANCE = 1e-6  # relative residual of the Riccati equation
 
 
 @dataclass(frozen=True, eq=False)
 class StateEstimator:
-    """`m_t = p + L (y_t - p_h)` with the prediction `p = A m_{t-1} + B u_{t-1} + c`; `m_0 = [y_0; 0]`.
+    """`m_t = p + L (y_t (-) p_h)` with the prediction `p = A m_{t-1} + B u_{t-1} + c`; `m_0 = [y_0; 0]`.
 
-    `gain` is L (d, n). The first n = `latent_dim` states are the latent.
+    `gain` is L (d, n). The first n states are the latent, in `space`: on its circles, the estimate runs on without
+    jumps, and the innovation `y (-) p_h` is the shorter way.
     """
 
     dynamics: LinearDynamics
     gain: Floats
-    latent_dim: int
+    space: LatentSpace
+
+    @property
+    def latent_dim(self) -> int:
+        """n, the length of a latent."""
+        return self.space.dim
 
     def start(self, latent: Floats) -> Floats:
         """States (N, d) at rest at latents (N, n)."""
@@ -34,10 +41,10 @@ class StateEstimator:
     def update(self, state: Floats, action: Floats, latent: Floats) -> Floats:
         """Next states (N, d) from the last states, the actions (N, m) applied since, and the new latents (N, n)."""
         ahead = self.dynamics.step(state, action)
-        return np.asarray(ahead + (latent - ahead[:, : self.latent_dim]) @ self.gain.T)
+        return np.asarray(ahead + self.space.difference(latent, ahead[:, : self.latent_dim]) @ self.gain.T)
 
 
-def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator:
+def build_estimator(dynamics: LinearDynamics, latent_dim: int, space: LatentSpace | None = None) -> StateEstimator:
     """The steady-state Kalman filter of `dynamics`, or finite differences if its noise is unknown.
 
     The stationary covariance P before a measurement solves the dual Riccati equation (Kalman 1960). The gain is
@@ -47,18 +54,23 @@ def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator
     Args:
         dynamics: dynamics of order 1 or 2 on n-dimensional latents.
         latent_dim: n.
+        space: space of the latents; None for lines.
 
     Raises:
-        InvalidInput: the state is neither (n,) nor (2 n,), or the observation noise is not (n, n).
+        InvalidInput: the state is neither (n,) nor (2 n,), the observation noise is not (n, n), or the space has
+            another dimension.
         SolverFailed: no filter forgets its start: the latent does not show some undamped mode, or no noise moves it.
     """
     A, n, d = dynamics.A, latent_dim, dynamics.state_dim
+    space = LatentSpace.lines(n) if space is None else space
+    if space.dim != n:
+        raise InvalidInput(f"{space!r} has {space.dim} coordinates, the latents {n}")
     if d not in (n, 2 * n):
         raise InvalidInput(f"dynamics of {d} states fit no latent of {n}; they need {n} or {2 * n}")
     Q, R = dynamics.process_noise, dynamics.observation_noise
     if Q is None or R is None:
         still = LinearDynamics(A=np.diag([1.0] * n + [0.0] * (d - n)), B=np.zeros_like(dynamics.B))
-        return StateEstimator(still, np.tile(np.eye(n), (d // n, 1)), n)
+        return StateEstimator(still, np.tile(np.eye(n), (d // n, 1)), space)
     if R.shape != (n, n):
         raise InvalidInput(f"observation_noise must be ({n}, {n}) for latents of {n}, got {R.shape}")
     H = np.eye(n, d)
@@ -77,4 +89,4 @@ def build_estimator(dynamics: LinearDynamics, latent_dim: int) -> StateEstimator
     if not (radius < 1.0 and residual < RESIDUAL_TOLERANCE):
         evidence = f"radius {radius:.6f}, residual {residual:.1g}"
         raise SolverFailed(f"no stationary Kalman filter ({evidence}); fit the dynamics on more data", dynamics)
-    return StateEstimator(dynamics, np.asarray(gain, dtype=np.float64), n)
+    return StateEstimator(dynamics, np.asarray(gain, dtype=np.float64), space)

@@ -1,0 +1,85 @@
+"""Windows of recorded episodes: two frames, and what was done between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldplan.arrays import Floats
+from worldplan.data.episodes import EpisodeDataset, StridedPairs
+from worldplan.data.shards import digest
+from worldplan.errors import InvalidInput
+
+BLOCKS = 3  # sums of actions that a window has: before it, in it, at its end
+EDGE = 8  # steps over which an action still moves the arm: .16 s at 20 ms a step
+
+
+class Windows(StridedPairs):
+    """Pairs of frames `window` steps apart, and sums of the actions that lead from the first to the second.
+
+    The features of a window are three sums over blocks of steps: the 8 before it, which give its first velocity, the
+    window but its last 8, and these, which have not acted in full yet (w / 2 in place of 8 for windows of w < 16). Few
+    features matter: each one fits a share of pure noise in a batch.
+
+    Args:
+        data: episodes with frames and actions.
+        window: w, steps between the two frames, at least 2.
+        split: `train` or `test`.
+
+    Raises:
+        InvalidInput: a window below 2 or longer than the episodes, no episode in this split, no frames drawn, or
+            actions that never vary, are linearly dependent, or are not finite.
+    """
+
+    def __init__(self, data: EpisodeDataset, window: int, split: str = "train") -> None:
+        if window < 2:
+            raise InvalidInput(f"a window has at least 2 steps, got {window}")
+        edge = min(EDGE, window // 2)
+        super().__init__(data, window, split, lead=edge)
+        self.window = window
+        sums = [_running_sums(data.actions(shard)) for shard in data.shards]
+        self.features = np.empty((len(self), BLOCKS * sums[0].shape[2]))
+        for i, total in enumerate(sums):
+            mine = np.flatnonzero(self._rows[:, 0] == i)
+            episode, step = self._rows[mine, 1], self._rows[mine, 2]
+            marks = [total[episode, step + shift] for shift in (-edge, 0, window - edge, window)]
+            self.features[mine] = np.concatenate(np.diff(marks, axis=0), axis=1)
+        check_features(self.features)
+        self.manifest_sha256 = digest({"data": data.manifest_sha256, "window": window, "split": split})
+        self.provenance: dict[str, Any] = {**self.provenance, "window": window}
+
+    def split(self, held_out: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Indices of windows held out, of a tenth of the episodes or more, and of all windows of the others.
+
+        Raises InvalidInput if there are too few episodes to hold some out.
+        """
+        episodes = len(np.unique(self._rows[:, :2], axis=0))
+        apart, rest = super().split(max(held_out, len(self) // 10 - len(self) // episodes), rng)
+        return apart[:held_out], rest
+
+
+def _running_sums(actions: Floats) -> Floats:
+    """Sums (B, T + 1, m) of the actions (B, T, m) before each step."""
+    return np.concatenate([np.zeros_like(actions[:, :1]), np.cumsum(actions, axis=1)], axis=1)
+
+
+def check_features(features: NDArray[np.float64]) -> None:
+    """Raise InvalidInput unless features (N, p) are finite and vary in every direction."""
+    if not np.isfinite(features).all():
+        raise InvalidInput("the actions hold values that are not finite; record the episodes again")
+    blocks = features.reshape(len(features), BLOCKS, -1)
+    deviations = blocks.std(axis=(0, 1))
+    still = np.flatnonzero(deviations <= 1e-9 * (1 + np.abs(blocks).max(axis=(0, 1))))
+    if len(still):
+        raise InvalidInput(
+            f"action {', '.join(map(str, still))} never varies, so nothing tells what it moves; excite every action, "
+            "or leave it out"
+        )
+    spread = np.linalg.eigvalsh(np.corrcoef(features.T).reshape(features.shape[1], -1))
+    if spread[0] < 1e-6:
+        raise InvalidInput(
+            "some direction of the actions never varies: they are linear functions of each other, or held constant; "
+            "excite all actions independently"
+        )

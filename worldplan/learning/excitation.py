@@ -1,0 +1,186 @@
+"""The objective for episodes with actions: a latent whose displacement is a linear function of the actions.
+
+Theory, proof and the tests that hold each line: docs/excitation.md. The claim is ours. It needs no Gaussian law of the
+states, but actions that excite every coordinate and do not depend on the state.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from worldplan.choices import check_choice
+from worldplan.data.symmetries import check_symmetries
+from worldplan.errors import InvalidInput
+from worldplan.learning.gaussianity import sigreg
+from worldplan.planning.space import LatentSpace
+
+Anticollapse = Literal["whitening", "sigreg"]
+_JITTER = 1e-8  # of the mean variance of the displacements: keeps a collapsed batch finite
+
+
+@dataclass(frozen=True)
+class Excitation:
+    """`n - J(h)`, `J = tr(S_hh^-1 S_ha S_aa^-1 S_ah)`: squared canonical correlations of displacement and actions.
+
+    `dh = h(q') (-) h(q)` is the latent's displacement over a window, `a` the features of the actions (`Windows`), S
+    their covariances in the batch. `n - J` is the whitened error of the best linear prediction of dh from a: a joint
+    embedding with an action-conditioned predictor. J is free of scale, so nothing can collapse and no weight is tuned
+    (Hotelling 1936; with networks: Andrew et al. 2013). To first order in the displacement, J is largest iff
+    `h(q) = M q + b` with M invertible, whatever the law of q (docs/excitation.md; ours).
+
+    With `against="sigreg"` the error is that of displacements in units of their own deviations, and SIGReg of these
+    stands against collapse: `weight * sigreg + (1 - weight) * error`, LeJEPA given the actions.
+
+    Args:
+        window: steps from the first frame to the second.
+        space: kinds of the latent's coordinates (`LatentSpace`); empty for lines.
+        symmetries: names of the world's symmetries (`worldplan.data.symmetries`), for windows that were not recorded.
+        against: what stands against collapse, `whitening` or `sigreg`.
+        weight: sigreg: lambda in [0, 1].
+        slices: sigreg: random directions per step.
+        least: share of a coordinate's displacement that the actions must explain on held-out episodes; a run that finds
+            less ends with an error.
+
+    Raises:
+        InvalidInput: an option is out of range.
+    """
+
+    window: int = 16
+    space: tuple[str, ...] = ()
+    symmetries: tuple[str, ...] = ()
+    against: Anticollapse = "whitening"
+    weight: float = 0.02
+    slices: int = 256
+    least: float = 0.2
+
+    name: ClassVar[str] = "excitation"
+    remedy: ClassVar[str] = "the window, the batch"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", tuple(self.space))
+        object.__setattr__(self, "symmetries", check_symmetries(self.symmetries))
+        if self.space:
+            LatentSpace(*self.space)
+        check_choice("against", self.against, Anticollapse)
+        if self.window < 2 or self.slices < 1 or not (0.0 <= self.weight <= 1.0 and self.least < 1.0):
+            raise InvalidInput(f"need window >= 2, slices >= 1, weight in [0, 1] and least < 1, got {self}")
+
+    def __call__(
+        self,
+        embeddings: Tensor,
+        generator: torch.Generator | None = None,
+        actions: Tensor | None = None,
+        controls: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Loss terms of embeddings (B, 2, n) and features of actions (B, p).
+
+        Where a policy acted, `actions` are features of its exploration noise and `controls` (B, c) of its means. What
+        the controls explain linearly is taken from displacements and actions first: a drift that depends on the state
+        would reward a bent latent (docs/excitation.md).
+
+        `loss` is to minimise. To log: `J`, and `r2_1` ... `r2_n`, the squared canonical correlations, descending.
+
+        Raises:
+            InvalidInput: no actions, or shapes that do not fit.
+        """
+        if actions is None:
+            raise InvalidInput("the objective excitation needs the actions of each window; train on episodes")
+        if embeddings.ndim != 3 or embeddings.shape[1] != 2 or len(actions) != len(embeddings):
+            shapes = f"{tuple(embeddings.shape)} and {tuple(actions.shape)}"
+            raise InvalidInput(f"embeddings must be (B, 2, n) and actions (B, p), got {shapes}")
+        moved = self.displacement(embeddings)
+        return self.terms(moved, actions.shape[1], second_moments(moved, actions, controls), generator)
+
+    def terms(
+        self, moved: Tensor, p: int, moments: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The same of displacements (B, n), and `second_moments` with p actions of this batch or of several."""
+        n = moved.shape[1]
+        spread, part = covariances(moments, n, p)
+        shares = _shares(spread, part)
+        terms = {"J": shares.sum(), **{f"r2_{k + 1}": share for k, share in enumerate(shares.flip(0))}}
+        if self.against == "whitening":
+            return {"loss": n - terms["J"], **terms}
+        sizes = spread.diagonal() + _floor(spread)
+        error = (1.0 - part.diagonal() / sizes).mean()
+        scaled = (moved - moments[0, 1 : 1 + n].to(moved.dtype)) / sizes.sqrt().to(moved.dtype)
+        gauss = sigreg(scaled, self.slices, generator)
+        return {"loss": self.weight * gauss + (1.0 - self.weight) * error, "error": error, "sigreg": gauss, **terms}
+
+    def displacement(self, embeddings: Tensor) -> Tensor:
+        """Displacements (B, n) of embeddings (B, 2, n), on circles the shorter way."""
+        moved = embeddings[:, 1] - embeddings[:, 0]
+        circles = [k for k, kind in enumerate(self.space) if kind == "circle"]
+        if circles:
+            moved = moved.clone()
+            moved[:, circles] = torch.remainder(moved[:, circles] + math.pi, 2.0 * math.pi) - math.pi
+        return moved
+
+
+def second_moments(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> Tensor:
+    """Means of the products of (1, displacements (B, n), actions (B, p), controls (B, c)), in float64.
+
+    They average over batches, and hold all that J needs. The order of the entries is as above.
+    """
+    parts = [moved, actions] if controls is None else [moved, actions, controls]
+    rows = torch.cat([torch.ones_like(moved[:, :1]), *parts], dim=1).double()
+    return rows.T @ rows / len(rows)
+
+
+def covariances(moments: Tensor, n: int, p: int) -> tuple[Tensor, Tensor]:
+    """Covariance (n, n) of displacements, and the part of it that the p actions explain, given the controls."""
+    free = slice(1, 1 + n + p)
+    given = [0, *range(1 + n + p, len(moments))]  # the constant, and the controls
+    cross = moments[given, free]
+    left = moments[free, free] - cross.T @ torch.linalg.solve(moments[given][:, given], cross)
+    spread, shared, actions = left[:n, :n], left[:n, n:], left[n:, n:]
+    return spread, shared @ torch.linalg.solve(actions, shared.T)
+
+
+def _floor(spread: Tensor) -> Tensor:
+    return _JITTER * spread.diagonal().mean() + 1e-30
+
+
+def _shares(spread: Tensor, part: Tensor) -> Tensor:
+    """Eigenvalues (n,), ascending, of `spread^-1 part`; 0 where nothing moves."""
+    root = torch.linalg.cholesky(spread + _floor(spread) * torch.eye(len(spread)).to(spread))
+    half = torch.linalg.solve_triangular(root, part, upper=False)
+    shares: Tensor = torch.linalg.eigvalsh(torch.linalg.solve_triangular(root, half.T, upper=False))
+    return shares
+
+
+def explained(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> Tensor:
+    """Squared canonical correlations (n,), ascending, of displacements (B, n) and features of actions (B, p).
+
+    What the controls (B, c) explain linearly is taken from both first.
+    """
+    moments = second_moments(moved, actions, controls)
+    return _shares(*covariances(moments, moved.shape[1], actions.shape[1])).to(moved.dtype)
+
+
+def predicted(moved: Tensor, actions: Tensor, fitted: int | None = None) -> Tensor:
+    """The best affine prediction (B, n) of displacements (B, n) from features of actions (B, p), by least squares.
+
+    The first `fitted` rows alone determine it; None takes all.
+    """
+    middle, origin = (x[:fitted].double().mean(dim=0) for x in (moved, actions))
+    known = actions[:fitted].double() - origin
+    coefficients = torch.linalg.solve(known.T @ known, known.T @ (moved[:fitted].double() - middle))
+    guess: Tensor = middle + (actions.double() - origin) @ coefficients
+    return guess.to(moved.dtype)
+
+
+def shares_of(moved: Tensor, guess: Tensor) -> Tensor:
+    """Eigenvalues (n,), ascending, of `I - S^-1 S_r`: S the covariance of displacements, S_r of what `guess` misses.
+
+    With a guess from other data they measure a prediction: they are at most 1, and negative where it is worse than
+    none.
+    """
+    centred, missed = moved.double() - moved.double().mean(dim=0), (moved - guess).double()
+    spread, left = (x.T @ x / len(moved) for x in (centred, missed))
+    return _shares(spread, spread - left).to(moved.dtype)
