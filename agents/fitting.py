@@ -138,12 +138,16 @@ def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, con
         encoder.latent_dim, config.control_weight / scale**2, config.velocity_weight, dynamics.action_dim
     )
     apart = np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames])
-    charts = find_charts(encoder, apart) if space.flat else None  # a circle has no seam to stay away from
-    return PlanningAgent(encoder, dynamics, cost, config.planner, charts=charts)
+    return PlanningAgent(encoder, dynamics, cost, config.planner, charts=find_charts(encoder, apart))
 
 
 def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
-    """Quarter turns of the image as charts, or None if they do not shift this encoder's latent."""
+    """Quarter turns of the image as charts, or None if they do not shift this encoder's latent.
+
+    None too if the latent has circles: these have no seam to stay away from.
+    """
+    if not space_of(encoder).flat:
+        return None
     try:
         return fit_quarter_turns(encoder, frames)
     except InvalidInput:

@@ -23,7 +23,7 @@ from worldplan.eval.compare.entrants import Entrant, examine
 from worldplan.eval.compare.reduction import LinearReduction, ReducedEncoder, fit_reduction
 from worldplan.eval.control.open_loop import OpenLoopRow, OpenLoopTask, Query, Scene
 from worldplan.eval.identifiability.identify import gaussian_views
-from worldplan.learning.encoder import Encoder, encode
+from worldplan.learning.encoder import Encoder, encode, space_of
 
 JOINTS = 2
 RHO, SCALE = 0.5, 0.7  # of the Gaussian world to judge in; at .7 rad no angle is ambiguous
@@ -117,12 +117,12 @@ def fit_entrant(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> Fit
     shown = [entrant.shown(frames, angles) for frames, angles in zip(shared.torques.frames, qpos, strict=True)]
     apart = np.concatenate([frames[::FRAME_STRIDE] for frames in shown])
     examine(encoder, apart[:CHECKED], JOINTS)
-    latents, reduction = [encode(encoder, frames) for frames in shown], None
-    if encoder.latent_dim > JOINTS:
+    latents, reduction, space = [encode(encoder, frames) for frames in shown], None, space_of(encoder)
+    if encoder.latent_dim > JOINTS and space.flat:  # a circle has no principal components
         reduction = fit_reduction(np.concatenate(latents), JOINTS)
         encoder, latents = ReducedEncoder(encoder, reduction), [reduction(h) for h in latents]
     angles, frames = SCALE * shared.states.reshape(-1, JOINTS), shared.frames.reshape(-1, *shared.frames.shape[2:])
-    judged = encode(encoder, entrant.shown(frames, angles))
+    judged = space_of(encoder).chart(encode(encoder, entrant.shown(frames, angles)))
     if not spread(judged) > 0:
         raise EncoderCollapsed(f"the encoder is constant on {len(judged)} frames of the Gaussian world")
     scale = spread(angles) / spread(judged)  # radians per latent unit
@@ -140,7 +140,8 @@ def open_loop(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> tuple
     """
     truth, task = shared.plans.truth, shared.plans.task
     poses = zip(shared.plans.frames, (truth.starts, truth.goals, truth.library), strict=True)
-    latent = Query(*(encode(encoder, entrant.shown(frames, angles)) for frames, angles in poses))
+    starts, goals, library = (encode(encoder, entrant.shown(frames, angles)) for frames, angles in poses)
+    latent = Query(starts, goals, library, space_of(encoder))
     return tuple(task.rows(latent, entrant.name))
 
 

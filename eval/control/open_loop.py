@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from worldplan.arrays import Floats, Frames, finite_array, finite_vectors
@@ -26,7 +27,8 @@ from worldplan.envs.tasks import NORMAL_CLIP, sample_tasks
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.control.paths import cheapest_path, path_cost, straight_line
 from worldplan.eval.statistics.estimate import Ratios, ratios
-from worldplan.learning.encoder import Encoder, encode
+from worldplan.learning.encoder import Encoder, encode, space_of
+from worldplan.planning.space import TURN, LatentSpace
 from worldplan.provenance import Result
 
 PLANS: dict[str, Callable[..., Floats]] = {"line": straight_line, "optimum": cheapest_path}
@@ -69,11 +71,15 @@ class OpenLoopReport(Result):
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Encoded starts (N, n) and goals (N, n) to plan between, and encoded library frames (L, n)."""
+    """Encoded starts (N, n) and goals (N, n) to plan between, and encoded library frames (L, n).
+
+    `space` is that of the latents; None for lines. Plans go the shorter way round a circle.
+    """
 
     starts: Floats
     goals: Floats
     library: Floats
+    space: LatentSpace | None = None
 
     def __post_init__(self) -> None:
         n = finite_array("library", self.library).shape[-1]
@@ -84,6 +90,21 @@ class Query:
             object.__setattr__(self, name, value)
         if len(self.starts) != len(self.goals):
             raise InvalidInput(f"got {len(self.starts)} starts for {len(self.goals)} goals")
+        if self.space is not None:
+            object.__setattr__(self, "goals", self.space.lift(self.goals, self.starts))
+
+    def nearest(self, latents: Floats) -> NDArray[np.intp]:
+        """Indices (...) of the library's latents nearest to `latents` (..., n)."""
+        if self.space is None or self.space.flat:
+            return np.asarray(KDTree(self.library).query(latents)[1])
+        around = self.space.circles
+        turn = np.where(around, TURN, 0.0)  # 0: this coordinate has no period
+        tree = KDTree(np.where(around, np.remainder(self.library, TURN) % TURN, self.library), boxsize=turn)
+        return np.asarray(tree.query(np.where(around, np.remainder(latents, TURN) % TURN, latents))[1])
+
+    def some(self, rows: NDArray[np.bool_] | slice, library: int | None = None) -> Query:
+        """Some of the starts and goals, and the first latents of the library."""
+        return Query(self.starts[rows], self.goals[rows], self.library[:library], self.space)
 
 
 def decode_paths(latent: Query, truth: Query, plan: str, points: int) -> Floats:
@@ -98,7 +119,7 @@ def decode_paths(latent: Query, truth: Query, plan: str, points: int) -> Floats:
     if (len(latent.starts), len(latent.library)) != (len(truth.starts), len(truth.library)):
         raise InvalidInput("latents and angles must be of the same pairs and library")
     planned = PLANS[plan](latent.starts, latent.goals, points)
-    nearest = KDTree(latent.library).query(planned[:, 1:-1])[1]
+    nearest = latent.nearest(planned[:, 1:-1])
     decoded: Floats = np.concatenate(
         [truth.starts[:, None], truth.library[nearest], truth.goals[:, None]], axis=1, dtype=np.float64
     )
@@ -120,11 +141,11 @@ def open_loop_rows(
     apart = np.square(truth.starts - truth.goals).sum(axis=1) > _SAME
     if not apart.any():
         raise InvalidInput("every start is its goal; no ratio is defined")
-    latent, truth = (Query(q.starts[apart], q.goals[apart], q.library) for q in (latent, truth))
+    latent, truth = (q.some(apart) for q in (latent, truth))
     references = [path_cost(make(truth.starts, truth.goals, points)) for make in PLANS.values()]
     rows = []
     for size in libraries:
-        seen, known = (Query(q.starts, q.goals, q.library[: positive_int("a library", size)]) for q in (latent, truth))
+        seen, known = (q.some(slice(None), positive_int("a library", size)) for q in (latent, truth))
         for plan in PLANS:
             cost = path_cost(decode_paths(seen, known, plan, points))
             rows.append(OpenLoopRow(name, plan, size, *(ratios(cost, reference, seed) for reference in references)))
@@ -208,7 +229,8 @@ class Scene:
     def report(self, encoder: Encoder) -> OpenLoopReport:
         """`open_loop_cost` of an encoder, on these frames."""
         encode(encoder, self.frames[-1][:_TRIED], twice=True)
-        latent = Query(*(np.asarray(encoder(batch)) for batch in self.frames))
+        starts, goals, library = (np.asarray(encoder(batch)) for batch in self.frames)
+        latent = Query(starts, goals, library, space_of(encoder))
         if np.ptp(latent.library, axis=0).max() == 0:
             raise EncoderCollapsed("the encoder gives the same latent for every frame; train it again")
         task = self.task

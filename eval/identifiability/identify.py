@@ -23,7 +23,7 @@ from worldplan.eval.identifiability.regression import LABEL_KINDS, LabelFit, lab
 from worldplan.eval.identifiability.rotation_fit import RotationFit, rotation_fit
 from worldplan.eval.identifiability.spectrum import Spectrum, spectrum
 from worldplan.eval.identifiability.theorem3 import ApproximateIdentifiability, LinearDistortion, distortion
-from worldplan.learning.encoder import Encoder, encode
+from worldplan.learning.encoder import Encoder, encode, space_of
 from worldplan.provenance import Result
 
 Draw = Callable[..., Frames]
@@ -83,7 +83,8 @@ def identify(
         draw: maps joint angles (N, 2), targets (N, 3) or None, and the profile to frames.
     """
     z, frames = gaussian_views(count, scale=scale, rho=rho, seed=seed, profile=profile, draw=draw)
-    h = encode(encoder, frames.reshape(-1, *frames.shape[2:])).reshape(count, 2, -1)
+    h = encode(encoder, frames.reshape(-1, *frames.shape[2:]))
+    h = space_of(encoder).chart(h).reshape(count, 2, -1)  # circles are cut opposite to the mean, where hardly a pose is
     if matched and h.std() > 0:
         h = h * np.sqrt(z.var(axis=(0, 1)).sum() / h.var(axis=(0, 1)).sum())
     return identify_latents(h[:, 0], h[:, 1], z[:, 0], z[:, 1], scale=scale, rho=rho, resamples=resamples, seed=seed)

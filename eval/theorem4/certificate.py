@@ -30,10 +30,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from worldplan.agents.latent_controller import LatentController
 from worldplan.agents.planning_agent import PlanningAgent
-from worldplan.arrays import Floats, Frames
+from worldplan.arrays import Floats, Frames, finite_array
 from worldplan.checks import positive_int
 from worldplan.envs.rendering import render_frames
 from worldplan.errors import InvalidInput
@@ -41,7 +42,7 @@ from worldplan.eval.control.ledger import cost_ledger
 from worldplan.eval.identifiability.regression import fit_affine
 from worldplan.eval.identifiability.theorem3 import ApproximateIdentifiability, distortion, isometry, theorem3_bound
 from worldplan.eval.statistics.estimate import Estimate, estimate
-from worldplan.learning.encoder import Encoder, encode
+from worldplan.learning.encoder import Encoder, encode, space_of
 from worldplan.planning.estimation import StateEstimator
 from worldplan.planning.lqr import LQRSolution
 from worldplan.provenance import Result
@@ -176,7 +177,7 @@ def path_losses(agent: PlanningAgent, errors: Floats, away: Floats) -> tuple[Flo
 def certify(
     agent: PlanningAgent,
     *,
-    scale: float = 1.0,
+    scale: ArrayLike = 1.0,
     seed: int = 0,
     profile: str = "dmc",
     pairs: int = 600,
@@ -186,16 +187,20 @@ def certify(
 ) -> Certificate:
     """Measure eps and delta of an agent's encoder, bound its loss by them, and measure the loss.
 
-    The agent's planner, clipping and charts are not used. `scale` is in radians per latent unit. eps and delta come
-    from `pairs` pairs of the evaluator's Gaussian world, the measured loss from `paths` paths of T = `steps` steps.
+    The agent's planner, clipping and charts are not used. `scale` is in radians per latent unit: one number, or (n,)
+    where the coordinates show single joints in units of their own. Positions x are then in these units too.
+
+    eps and delta come from `pairs` pairs of the evaluator's Gaussian world, the measured loss from `paths` paths of
+    T = `steps` steps.
     `draw` maps joint angles (N, 2), None and the profile to frames. They show no target sphere, so a frame is a
     function of the pose. Raises InvalidInput if a number is out of range or the latents are wrong.
     """
     for name, count in (("pairs", pairs), ("paths", paths), ("steps", steps)):
         positive_int(name, count)
-    if not 0 < scale < np.inf:
-        raise InvalidInput(f"scale must be a positive angle, got {scale}")
-    rng, unit = np.random.default_rng([seed, 3000]), SCALE / scale  # latent units per unit of z
+    scales = finite_array("scale", scale)
+    if not (scales > 0).all():
+        raise InvalidInput(f"scale must be positive angles, got {scales}")
+    rng, unit = np.random.default_rng([seed, 3000]), SCALE / scales  # latent units per unit of z
     first, other = rng.standard_normal((2, pairs, 2))
     z = np.stack([first, RHO * first + np.sqrt(1 - RHO**2) * other], axis=1)
     h = _look(agent.encoder, z, profile, draw) / unit
@@ -218,7 +223,7 @@ def certify(
         linear=linear,
         residual=residual,
         measured=estimate(losses),
-        value=float(2 * unit**2 * np.trace(Q.T @ P @ Q)),
+        value=float(2 * np.trace(Q.T @ (np.diag(unit * np.ones(len(Q))) @ P * unit) @ Q)),
         steps=steps,
         ledger=ledger,
     )
@@ -227,4 +232,4 @@ def certify(
 def _look(encoder: Encoder, z: Floats, profile: str, draw: Callable[..., Frames]) -> Floats:
     """Latents (N, V, n) of states z (N, V, 2)."""
     frames = draw(SCALE * z.reshape(-1, 2), None, profile)
-    return encode(encoder, frames).reshape(*z.shape[:2], -1)
+    return space_of(encoder).chart(encode(encoder, frames)).reshape(*z.shape[:2], -1)

@@ -21,6 +21,7 @@ from worldplan.eval.theorem4.levels import Dose, MistakeLevel
 from worldplan.eval.theorem4.mistakes import HARMLESS, MISTAKES, Mistake, permuted_box, rotated_box
 from worldplan.eval.theorem4.problems import draw_problem
 from worldplan.eval.theorem4.report import QUANTITIES, DoseReport
+from worldplan.eval.theorem4.spaces import SPACE_HARMLESS, SPACE_MISTAKES
 from worldplan.planning.mpc import TOLERANCE as QP_TOLERANCE
 from worldplan.progress import Progress, silent
 
@@ -98,6 +99,9 @@ def mistake_tests(
             tests.append(MistakeTest(name, planner, expected, required, TOLERANCE, trial))
     tests.append(MistakeTest("latent box", "QP", "rejected", QP_REQUIRED, BOX_TOLERANCE, box))
     tests.append(MistakeTest("box, axes permuted", "QP", "accepted", QP_REQUIRED, BOX_TOLERANCE, permuted_box))
+    for name, circle in [*SPACE_MISTAKES.items(), *SPACE_HARMLESS.items()]:
+        expected = "rejected" if name in SPACE_MISTAKES else "accepted"
+        tests.append(MistakeTest(name, "LQR, circles", expected, LQR_REQUIRED, TOLERANCE, circle))
     return tests
 
 
@@ -110,7 +114,7 @@ def _trial(
 def measure_mistake(test: MistakeTest, trials: int, seed: int, sizes: Sequence[float]) -> MistakeLevel:
     """Run one test at all sizes, which must descend."""
     doses = []
-    trials = trials if test.planner == "LQR" else max(2, trials // 2)
+    trials = trials if test.planner.startswith("LQR") else max(2, trials // 2)
     for size in sizes:
         # The same problems and directions at every size, and for every test.
         measured = [test.trial(size, np.random.default_rng([seed, 1000, k]), k) for k in range(trials)]

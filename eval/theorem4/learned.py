@@ -4,8 +4,9 @@ Both sides plan in their own coordinates with the same invariant cost, `|h - g|^
 state is `z = theta / scale` with its rate (W = I, the same R). An encoder uses its latent, and encodes the goal like
 the states. Both get the same rollouts and the same estimator: dynamics, noise and filter. Theorem 4 (Klindt, LeCun and
 Balestriero 2026, arXiv 2605.26379) then says: if the encoder is a rotation of the state, value, torques and cost are
-equal. No learned encoder is exactly one, so the gaps have a stated tolerance, not a proof. Two proven statements stand
-beside them: the ledger says where the cost comes from, the certificate how large it can be.
+equal. A latent of circles and lines is compared with the true state in the latent's own units (`units_of`). No learned
+encoder is exactly one, so the gaps have a stated tolerance, not a proof. Two proven statements stand beside them: the
+ledger says where the cost comes from, the certificate how large it can be.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from worldplan.eval.control.episodes import Recorder
 from worldplan.eval.control.ledger import CostLedger, cost_ledger
 from worldplan.eval.theorem4.certificate import ROUNDING, certify
 from worldplan.eval.theorem4.levels import LearnedLevel
-from worldplan.eval.theorem4.pixels import PixelConfig, radians_per_unit, torque_episodes
+from worldplan.eval.theorem4.pixels import PixelConfig, Units, radians_per_unit, torque_episodes, units_of
 from worldplan.eval.theorem4.report import LearnedReport
-from worldplan.learning.encoder import Encoder, encode
+from worldplan.learning.encoder import Encoder, encode, space_of
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
+from worldplan.planning.space import LatentSpace
 
 SPREAD, FARTHEST = 0.7, 1.5  # radians: start and goal are never more than half a turn apart
 # In the published figure encoders of the Gaussian world cost about 1.0 times the straight line, those of trajectories
@@ -46,12 +48,21 @@ TRUE_STATE = "the true state"
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two that are compared; its units are `scale` radians. If `encoder` is None, it sees the true state."""
+    """One of the two that are compared. If `encoder` is None, it sees the true state, in `units`.
+
+    A squared latent unit is worth as much torque as `scale^2` squared radians.
+    """
 
     name: str
     encoder: Encoder | None
     scale: float
     dynamics: LinearDynamics
+    units: Units
+
+    @property
+    def space(self) -> LatentSpace:
+        """Space of its positions."""
+        return LatentSpace.lines(len(self.units.order)) if self.encoder is None else space_of(self.encoder)
 
     @cached_property
     def cost(self) -> QuadraticCost:
@@ -62,34 +73,35 @@ class Side:
     @cached_property
     def controller(self) -> LatentController:
         """The filter and the clipped LQR."""
-        return LatentController(self.dynamics, self.cost, self.dynamics.state_dim // 2)
+        return LatentController(self.dynamics, self.cost, self.dynamics.state_dim // 2, space=self.space)
 
     def positions(self, run: Trajectories) -> Floats:
-        """Positions (E, T + 1, n) in episodes of one length."""
+        """Positions (E, T + 1, n) in episodes of one length, as paths without jumps."""
         if self.encoder is None:
-            return np.stack(run.info["qpos"]) / self.scale
-        return np.stack([encode(self.encoder, frames, twice=True) for frames in run.frames])
+            return self.units.positions(np.stack(run.info["qpos"]))
+        return np.stack([self.space.unwrap(encode(self.encoder, frames, twice=True)) for frames in run.frames])
 
     def values(self, positions: Floats, goals: Floats) -> Floats:
         """Cost-to-go (E,) from rest at the first of positions (E, T + 1, n), rad^2."""
         start = self.controller.start(positions[:, 0])
-        return self.scale**2 * self.controller.lqr.value(start, goals)
+        return self.scale**2 * self.controller.lqr.value(start, self.space.lift(goals, positions[:, 0]))
 
     def ledger(self, positions: Floats, goals: Floats, actions: Floats) -> CostLedger:
         """Ledger of closed loops, whoever closed them; rad^2, summed over the episodes."""
         rates = np.diff(positions, axis=1, prepend=positions[:, :1])
         states = np.concatenate([positions, rates], axis=2)
-        return cost_ledger(self.controller.lqr, states, actions, goals).times(self.scale**2)
+        return cost_ledger(self.controller.lqr, states, actions, goals, self.space).times(self.scale**2)
 
 
-def fit_side(encoder: Encoder | None, data: Trajectories, scale: float, name: str) -> Side:
-    """Fit dynamics and noise to what one side sees of random-torque episodes.
+def fit_side(encoder: Encoder | None, data: Trajectories, scale: float, name: str, units: Units) -> Side:
+    """Fit dynamics and noise to what one side sees of random-torque episodes; `units` are those of the true state.
 
     Raises InvalidInput if `encoder` is not an encoder, or if its latents do not identify dynamics.
     """
     seen = data.info["qpos"] if encoder is None else data.frames
-    latents = [rows / scale if encoder is None else encode(encoder, rows, twice=True) for rows in seen]
-    return Side(name, encoder, scale, fit_dynamics(latents, data.actions))
+    latents = [units.positions(rows) if encoder is None else encode(encoder, rows, twice=True) for rows in seen]
+    space = None if encoder is None else space_of(encoder)
+    return Side(name, encoder, scale, fit_dynamics(latents, data.actions, space=space), units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +112,7 @@ class _Informed:
 
     def predict(self, observation: Any, *memory: Any, **more: Any) -> tuple[NDArray[np.float32], tuple[Floats, Floats]]:
         """Torques (2,) for the observation of `TrueStateObservation`."""
-        z, goal = (observation[key][None, :2] / self.side.scale for key in ("observation", "desired_goal"))
+        z, goal = (self.side.units.positions(observation[key][None, :2]) for key in ("observation", "desired_goal"))
         controller = self.side.controller
         before, episode_start = memory
         fresh = before is None or np.any(episode_start)
@@ -114,7 +126,7 @@ def _close_loop(side: Side, pairs: Tasks, seed: int, profile: str, steps: int) -
     options: dict[str, Any] = {"seed": seed, "steps": steps, "options": pairs.options()}
     if side.encoder is None:
         blind = TrueStateObservation(ReacherGoal(pixels=False))
-        return rollout(blind, _Informed(side), len(pairs.starts), **options), pairs.goals / side.scale
+        return rollout(blind, _Informed(side), len(pairs.starts), **options), side.units.positions(pairs.goals)
     recorder = Recorder(PlanningAgent(side.encoder, side.dynamics, side.cost))
     run = rollout(ReacherGoal(profile=profile), recorder, len(pairs.starts), **options)
     return run, encode(side.encoder, np.stack([row["desired_goal"] for row in recorder.seen[::steps]]), twice=True)
@@ -135,12 +147,12 @@ def learned_level(
     """
     config = config or PixelConfig()
     data = torque_episodes(seed, profile, config)
-    scale = radians_per_unit(encoder, data)
-    ours = fit_side(encoder, data, scale, "the encoder")
+    scale, units = radians_per_unit(encoder, data), units_of(encoder, data)
+    ours = fit_side(encoder, data, scale, "the encoder", units)
     other = (scale, TRUE_STATE)
     if reference is not None:
         other = (radians_per_unit(reference, data), "the reference encoder")
-    theirs = fit_side(reference, data, *other)
+    theirs = fit_side(reference, data, *other, units)
     starts, goals = (SPREAD * np.random.default_rng([seed, 4000]).standard_normal((2, config.episodes, 2))).clip(
         -FARTHEST, FARTHEST
     )
@@ -157,7 +169,7 @@ def learned_level(
     agent = PlanningAgent(encoder, ours.dynamics, ours.cost)
     proof = certify(
         agent,
-        scale=scale,
+        scale=units.radians,
         seed=seed,
         profile=profile,
         pairs=config.pairs,

@@ -1,8 +1,9 @@
 """The pixel-exact level: the pipeline of a real encoder f, built from f and from `M f`, on the same frames.
 
 Theorem 4 of Klindt, LeCun and Balestriero (2026, arXiv 2605.26379) says: for an orthogonal M all torques must agree,
-whatever f is. This needs no identifiability. It finds every step that does not turn with the latent, such as a ridge, a
-diagonal noise model, or clipping by coordinate. For a shear the torques must differ.
+whatever f is. On circles M has to be a symmetry (`random_symmetry`). This needs no identifiability. It finds every step
+that does not turn with the latent, such as a ridge, a diagonal noise model, or clipping by coordinate. For a shear the
+torques must differ.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldplan.agents.fitting import FRAME_STRIDE, find_charts
 from worldplan.agents.latent_controller import LatentController
@@ -25,15 +27,17 @@ from worldplan.envs.tasks import Tasks, random_torques, sample_tasks
 from worldplan.errors import EncoderCollapsed
 from worldplan.eval.control.episodes import Recorder
 from worldplan.eval.theorem4.levels import PixelLevel
-from worldplan.learning.encoder import Encoder, encode
+from worldplan.learning.encoder import Encoder, encode, space_of
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import fit_dynamics
-from worldplan.planning.rotation import random_rotation
+from worldplan.planning.rotation import random_symmetry
+from worldplan.planning.space import LatentSpace
 
 LQR_TOLERANCE, MPC_TOLERANCE = 1e-6, 1e-5  # torque, of 1
 MPC_HORIZON = 15
 SHEAR = 0.1
 NEAR = 0.3  # radians from start to goal
+LAG = 10  # steps over which displacements tell a coordinate's units
 REACHABLE = np.array([np.inf, WRIST_LIMIT])
 
 
@@ -46,6 +50,8 @@ class MappedEncoder:
 
     def __post_init__(self) -> None:
         self.latent_dim = len(self.M)
+        space = space_of(self.encoder)
+        self.space = space if space.dim == self.latent_dim else LatentSpace.lines(self.latent_dim)
 
     def __call__(self, frames: Frames) -> Floats:
         """Latents (T, n) of frames (T, 64, 64, 3)."""
@@ -53,12 +59,47 @@ class MappedEncoder:
 
 
 def radians_per_unit(encoder: Encoder, data: Trajectories) -> float:
-    """Radians per latent unit: from the encoder's card if it names one scale, else the ratio of spreads."""
+    """Radians per latent unit: 1 with circles, else from the encoder's card if it names one scale, or from spreads."""
+    if not space_of(encoder).flat:
+        return 1.0
     scales: list[float] = getattr(encoder, "card", {}).get("data", {}).get("world", {}).get("scale") or []
     if len(set(scales)) == 1:
         return float(scales[0])
     angles, latents = np.concatenate(data.info["qpos"]), np.concatenate([encoder(frames) for frames in data.frames])
     return float(np.sqrt(angles.var(axis=0).sum() / latents.var(axis=0).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """How the joints appear in a latent: coordinate k shows joint `order[k]`, one unit of it is `radians[k]`.
+
+    Attributes:
+        order: (n,) joints.
+        radians: (n,), or one number for all.
+    """
+
+    order: NDArray[np.intp]
+    radians: Floats
+
+    def positions(self, angles: Floats) -> Floats:
+        """Joint angles (..., n), radians, in the order and units of the latent."""
+        return np.asarray(angles[..., self.order] / self.radians)
+
+
+def units_of(encoder: Encoder, data: Trajectories) -> Units:
+    """Order and units of an encoder's coordinates; for evaluation, since it reads joint angles.
+
+    A latent of lines may be rotated: one scale for all joints. On circles and lines each coordinate shows one joint;
+    the slope of its displacements against the joints' gives both.
+    """
+    space = space_of(encoder)
+    if space.flat:
+        return Units(np.arange(2), np.asarray(radians_per_unit(encoder, data)))
+    latents = [space.unwrap(encoder(frames)) for frames in data.frames]
+    moved, turned = (np.concatenate([x[LAG:] - x[:-LAG] for x in rows]) for rows in (latents, data.info["qpos"]))
+    slopes = np.linalg.lstsq(turned, moved, rcond=None)[0]  # (joints, coordinates)
+    order = np.abs(slopes).argmax(axis=0)
+    return Units(order, 1.0 / np.abs(slopes[order, np.arange(len(order))]))
 
 
 @dataclass(frozen=True)
@@ -118,7 +159,7 @@ def pixel_levels(
         raise EncoderCollapsed(f"a latent of the encoder is constant over {data.steps} frames (spread {spread})")
     n, rng = latents[0].shape[1], np.random.default_rng([seed, 2000])
     shear = (np.eye(n) + SHEAR * np.eye(n, k=1)) if n > 1 else (1 + SHEAR) * np.eye(1)
-    maps = {"f": np.eye(n), "Q f": random_rotation(n, rng), "shear of f": shear}
+    maps = {"f": np.eye(n), "Q f": random_symmetry(space_of(encoder), rng), "shear of f": shear}
     weight = CONTROL_WEIGHT / radians_per_unit(encoder, data) ** 2  # whatever the units, torques are worth the same
     turnable = np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames])
     pipelines = {
@@ -159,10 +200,12 @@ class _Pipeline:
 
     def __init__(self, encoder: Encoder, latents: list[Floats], actions: Any, weight: float, turnable: Frames) -> None:
         self.encoder, self.charts = encoder, find_charts(encoder, turnable)
-        dynamics = fit_dynamics(latents, actions)
+        dynamics = fit_dynamics(latents, actions, space=space_of(encoder))
         cost = QuadraticCost.goal_reaching(encoder.latent_dim, weight, action_dim=dynamics.action_dim)
         self.agent = PlanningAgent(encoder, dynamics, cost, charts=self.charts)
-        self.mpc = LatentController(dynamics, cost, encoder.latent_dim, "mpc", horizon=MPC_HORIZON)
+        self.mpc = LatentController(
+            dynamics, cost, encoder.latent_dim, "mpc", space=space_of(encoder), horizon=MPC_HORIZON
+        )
 
     def replay(self, shown: list[dict[str, Frames]], actions: Floats) -> tuple[Floats, Floats]:
         """Torques (frames, m) of LQR and MPC for what was shown, where the actions (E, T, m) were applied."""

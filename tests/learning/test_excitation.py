@@ -18,6 +18,7 @@ from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, UnknownNam
 from worldplan.learning.encoder import load_encoder
 from worldplan.learning.excitation import Excitation, explained, predicted, shares_of
 from worldplan.learning.excitation_run import ExcitationRun
+from worldplan.learning.network import ConvEncoder
 from worldplan.learning.pretraining import pretrain
 from worldplan.learning.training import PretrainConfig
 from worldplan.planning.space import LatentSpace
@@ -260,7 +261,7 @@ def test_unknown_terms_missing_actions_and_wrong_shapes_are_refused():
 
 # A few seconds are too short to generalise to other episodes; docs/excitation.md has the runs that do.
 CONFIG = PretrainConfig(
-    objective=Excitation(space=("circle",), least=-10.0),
+    objective=Excitation(space=("line",), least=-10.0),
     latent_dim=1,
     width=4,
     hidden=32,
@@ -314,10 +315,10 @@ def test_held_out_windows_are_of_other_episodes(data):
 
 def test_the_run_learns_from_the_actions_and_its_card_says_what(trained, data):
     encoder = load_encoder(trained)
-    assert encoder.space == LatentSpace("circle") == LatentSpace(*encoder.card["space"])
+    assert encoder.space == LatentSpace("line") == LatentSpace(*encoder.card["space"])
     assert encoder.card["data"]["window"] == 16
     rows = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
-    assert {"validation_J", "validation_training_J", "r2_1", "pull"} <= set(rows[-1])
+    assert {"validation_J", "validation_training_J", "r2_1"} <= set(rows[-1])
     assert rows[-1]["J"] > 0.5  # of 1; noise explains .1
     part = ExcitationRun(data, CONFIG).train[:256]
     moved = CONFIG.objective.displacement(tensor(encoder(data[part].reshape(-1, 64, 64, 3)).reshape(-1, 2, 1)))
@@ -351,20 +352,37 @@ def test_a_run_ends_with_the_weights_that_were_best_on_held_out_episodes(data):
     assert all(torch.equal(run._best[k], weights[1][k]) for k in weights[1])
 
 
-def test_shuffled_actions_end_in_an_error_that_says_what_to_do(data, tmp_path):
+def test_shuffled_actions_and_little_data_end_in_an_error_that_says_what_to_do(data, tmp_path):
     shuffled = Windows(data._data, 16)
     shuffled.features = np.random.default_rng(0).permutation(shuffled.features)
+    config = replace(CONFIG, objective=Excitation(space=("line",)))
     with pytest.raises(EncoderCollapsed, match=r"fewer than 1 coordinates.*(by heart|longer window)"):
-        pretrain(shuffled, tmp_path / "run", replace(CONFIG, objective=Excitation(space=("circle",))))
+        pretrain(shuffled, tmp_path / "run", config)
+    with pytest.raises(EncoderCollapsed, match="knows the frames by heart: collect more episodes"):
+        pretrain(data, tmp_path / "small", config)  # the actions are right, but there is one minute of motion
     assert not (tmp_path / "run" / "encoder.json").exists()
 
 
-def test_lines_are_scaled_to_the_circles(data):
-    config = replace(CONFIG, objective=Excitation(space=("circle", "line")), latent_dim=2)
+@pytest.mark.parametrize("space", [("circle", "line"), ("line", "line"), ("line", "circle", "line")])
+def test_free_axes_are_chosen_so_that_actions_move_all_lines_alike(data, space):
+    config = replace(CONFIG, objective=Excitation(space=space), latent_dim=len(space))
     run = ExcitationRun(data, config)
-    run._scale_lines()
-    spread = np.cov(predicted(*run._windows(run.train[:128])).numpy().T)
-    assert spread[1, 1] == pytest.approx(spread[0, 0], rel=1e-3)
+    before = run.validate()
+    run._choose_axes()
+    part = np.cov(predicted(*run._windows(run.train[:128])).numpy().T)
+    around = LatentSpace(*space).circles
+    size = part.diagonal()[around].mean() if around.any() else 1.0
+    lines = np.ix_(~around, ~around)
+    np.testing.assert_allclose(part[lines], size * np.eye((~around).sum()), atol=0.02 * size)
+    np.testing.assert_allclose(part[np.ix_(around, ~around)], 0, atol=0.02 * size)
+    assert run.validate()["training_J"] == pytest.approx(before["training_J"], abs=1e-3)  # J leaves them free
+
+
+def test_axes_that_break_a_circle_are_refused(data):
+    network = ConvEncoder(2, 2, 8, ("circle", "line"))
+    for wrong in ([[2, 0], [0, 1]], [[1, 0], [0.1, 1]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]):
+        with pytest.raises(InvalidInput, match="do not keep the circles"):
+            network.change_axes(np.array(wrong, dtype=float))
 
 
 def test_a_window_is_needed(data, folder, tmp_path):

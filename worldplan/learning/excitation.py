@@ -94,21 +94,15 @@ class Excitation:
             shapes = f"{tuple(embeddings.shape)} and {tuple(actions.shape)}"
             raise InvalidInput(f"embeddings must be (B, 2, n) and actions (B, p), got {shapes}")
         moved = self.displacement(embeddings)
-        return self.terms(moved, actions.shape[1], second_moments(moved, actions, controls), generator)
-
-    def terms(
-        self, moved: Tensor, p: int, moments: Tensor, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """The same of displacements (B, n), and `second_moments` with p actions of this batch or of several."""
-        n = moved.shape[1]
-        spread, part = covariances(moments, n, p)
+        moments = second_moments(moved, actions, controls)
+        spread, part = covariances(moments, moved.shape[1], actions.shape[1])
         shares = _shares(spread, part)
         terms = {"J": shares.sum(), **{f"r2_{k + 1}": share for k, share in enumerate(shares.flip(0))}}
         if self.against == "whitening":
-            return {"loss": n - terms["J"], **terms}
+            return {"loss": moved.shape[1] - terms["J"], **terms}
         sizes = spread.diagonal() + _floor(spread)
         error = (1.0 - part.diagonal() / sizes).mean()
-        scaled = (moved - moments[0, 1 : 1 + n].to(moved.dtype)) / sizes.sqrt().to(moved.dtype)
+        scaled = (moved - moved.mean(dim=0)) / sizes.sqrt().to(moved.dtype)
         gauss = sigreg(scaled, self.slices, generator)
         return {"loss": self.weight * gauss + (1.0 - self.weight) * error, "error": error, "sigreg": gauss, **terms}
 
@@ -123,10 +117,7 @@ class Excitation:
 
 
 def second_moments(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> Tensor:
-    """Means of the products of (1, displacements (B, n), actions (B, p), controls (B, c)), in float64.
-
-    They average over batches, and hold all that J needs. The order of the entries is as above.
-    """
+    """Means of the products of (1, displacements (B, n), actions (B, p), controls (B, c)), in float64."""
     parts = [moved, actions] if controls is None else [moved, actions, controls]
     rows = torch.cat([torch.ones_like(moved[:, :1]), *parts], dim=1).double()
     return rows.T @ rows / len(rows)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldplan.data.symmetries import transform
 from worldplan.data.windows import Windows
@@ -22,8 +22,6 @@ PULL = 0.1  # weight that keeps the points of circles near the unit circle, wher
 MEMORY = 0.3  # share that training explains more than held-out episodes: the frames are known by heart
 PATIENCE = 6  # validations without a better J after which a run that has found all coordinates stops
 EVERY = 100  # steps between validations
-KEEP, KEEP_FROM = 0.9, 0.3  # weight of earlier batches in the moments, which noise of few windows hides, and the
-# share of the run at which it is reached: while the latent still changes fast, earlier batches mislead
 RAMP = 0.2, 0.5  # shares of the run between which symmetries come in: from the start they hide the weakest coordinate
 
 
@@ -31,8 +29,9 @@ class ExcitationRun(Run):
     """A run on windows; it ends with the weights that have the best J on held-out episodes, and stops when J falls.
 
     Where displacements are a fraction of a pixel the network can learn the frames by heart: J then rises in training
-    and falls on other episodes. Lines are scaled in the end: what the actions move has on them the covariance `c I`, c
-    the mean variance on the circles (1 without circles). Circles are in radians by themselves.
+    and falls on other episodes. J leaves some axes free; in the end they are chosen so that what the actions move has
+    the covariance `c I` on the lines, and none with the circles. c is the mean variance on the circles, 1 without any.
+    Circles are in radians by themselves.
 
     Raises InvalidInput if there are too few windows, or `data` holds no actions.
     """
@@ -48,24 +47,16 @@ class ExcitationRun(Run):
         self.objective, self.windows, self.validate_every = config.objective, data, EVERY
         self._best: dict[str, Tensor] = {}
         self._score, self._since = -math.inf, 0
-        self._past = torch.zeros(0)
 
     def terms(self, batch: NDArray[np.intp], generator: torch.Generator) -> dict[str, Tensor]:
-        """Terms of the objective, and `pull`: how far the points of circles are from the unit circle.
-
-        The value is that of the moments of this batch and earlier ones, the gradient that of this batch.
-        """
+        """Terms of the objective, and `pull`: how far the points of circles are from the unit circle."""
         share = float(np.clip((self.part_done - RAMP[0]) / (RAMP[1] - RAMP[0]), 0.0, 1.0))
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         names = self.objective.symmetries
         frames, features = transform(self.data[batch], self.windows.features[batch], names, share, rng)
         outputs = self.through(self.network.outputs, frames)
-        moved = self.objective.displacement(self.network.angles(outputs))
-        now = second_moments(moved, torch.from_numpy(features).to(self.device))
-        keep = KEEP * min(1.0, self.part_done / KEEP_FROM)
-        kept = keep * self._past.to(now) + (1.0 - keep) * now.detach() if len(self._past) else now.detach()
-        self._past = kept
-        terms = self.objective.terms(moved, features.shape[1], kept + (now - now.detach()), generator)
+        actions = torch.from_numpy(features).to(self.device)
+        terms = self.objective(self.network.angles(outputs), generator, actions)
         if not isinstance(self.network.angles, CircleAngles):
             return terms
         cosines, sines = self.network.angles.planes(outputs)
@@ -96,14 +87,14 @@ class ExcitationRun(Run):
         n, least = self.config.latent_dim, self.objective.least
         if not found[f"r2_{n}"] >= least:
             raise EncoderCollapsed(f"{_shares(found, n, least)}; {_remedy(found, n, self.objective.window)}")
-        self._scale_lines()
+        self._choose_axes()
         return {"space": list(self.config.space.kinds)}
 
     def memory(self) -> dict[str, Tensor]:
-        """The best weights so far, their J, how many validations ago that was, and the moments."""
+        """The best weights so far, their J, and how many validations ago that was."""
         state = torch.tensor([self._score, self._since], dtype=torch.float64)
         best = {f"memory.best.{k}": v for k, v in self._best.items()}
-        return {"memory.state": state, "memory.moments": self._past, **best}
+        return {"memory.state": state, **best}
 
     def remember(self, tensors: Mapping[str, Tensor]) -> None:
         """Undo `memory`."""
@@ -111,7 +102,6 @@ class ExcitationRun(Run):
         self._best = {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
         score, since = tensors["memory.state"].tolist()
         self._score, self._since = score, int(since)
-        self._past = tensors["memory.moments"]
 
     def _windows(self, index: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
         """Displacements and features of windows as they are, in float64."""
@@ -125,22 +115,24 @@ class ExcitationRun(Run):
         else:
             self._since += 1
 
-    def _scale_lines(self) -> None:
-        circles = self.config.space.circles
-        lines = np.flatnonzero(~circles)
+    def _choose_axes(self) -> None:
+        """Leave what J leaves free so that the excited displacement is isotropic, or nearly so where there are circles.
+
+        Lines are whitened to the mean variance c of the circles, and added to circles so that they are uncorrelated.
+        """
+        around = self.config.space.circles
+        moved, features = self._windows(self.train[: len(self.held_out)])
+        part = covariances(second_moments(moved, features), len(around), features.shape[1])[1].cpu().numpy()
+        circles, lines = np.flatnonzero(around), np.flatnonzero(~around)
         if not len(lines):
             return
-        moved, features = self._windows(self.train[: len(self.held_out)])
-        moments = second_moments(moved, features)
-        part = covariances(moments, len(circles), features.shape[1])[1].cpu().numpy()
-        size = float(part.diagonal()[circles].mean()) if circles.any() else 1.0
-        values, vectors = np.linalg.eigh(part[np.ix_(lines, lines)])
-        factor = torch.from_numpy((vectors * np.sqrt(size / values)) @ vectors.T).to(self.device)
-        last = self.network.head[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            for tensor in (last.weight, last.bias):
-                tensor[lines] = (factor @ tensor[lines].double()).to(tensor.dtype)
+        M, inner = np.eye(len(around)), part[np.ix_(lines, lines)]
+        M[np.ix_(circles, lines)] = -np.linalg.solve(inner, part[np.ix_(lines, circles)]).T
+        free = (M @ part @ M.T).diagonal()[circles]
+        values, vectors = np.linalg.eigh(inner)
+        size = float(free.mean()) if len(circles) else 1.0
+        M[np.ix_(lines, lines)] = (vectors * np.sqrt(size / values)) @ vectors.T
+        self.network.change_axes(M)
 
 
 def _shares(found: Mapping[str, float], n: int, least: float) -> str:

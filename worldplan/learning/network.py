@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from worldplan.arrays import Floats
 from worldplan.errors import InvalidInput
 from worldplan.planning.space import LatentSpace
 
@@ -65,13 +67,37 @@ class ConvEncoder(nn.Module):
         """Embed frames (N, 3, 64, 64), already scaled to [-.5, .5], as (N, n)."""
         return self.angles(self.outputs(frames))  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def change_axes(self, M: Floats) -> None:
+        """Make latents h into `M h`, M (n, n).
+
+        Lines may be mixed, and added to circles. Raises InvalidInput if M scales or mixes circles, or adds them to
+        lines: that is no map of the space.
+        """
+        around = self.space.circles
+        if M.shape != 2 * (self.space.dim,) or not np.allclose(M[:, around], np.eye(self.space.dim)[:, around]):
+            raise InvalidInput(f"these axes do not keep the circles of {self.space!r}: {M}")
+        change = torch.from_numpy(M)
+        if isinstance(self.angles, CircleAngles):
+            self.angles.axes.copy_(change.to(self.angles.axes) @ self.angles.axes)
+            return
+        last = self.head[-1]
+        for tensor in (last.weight, last.bias):
+            tensor.copy_(change.to(tensor) @ tensor)
+
 
 class CircleAngles(nn.Module):
-    """Outputs (N, n + k) of a head to latents (N, n): the angle of (cosine, sine) for each of the k circles."""
+    """Outputs (N, n + k) of a head to latents (N, n): the angle of (cosine, sine) for each of the k circles.
+
+    `axes` (n, n) is applied last; see `ConvEncoder.change_axes`.
+    """
+
+    axes: Tensor
 
     def __init__(self, space: LatentSpace) -> None:
         super().__init__()
         self.circles = np.flatnonzero(space.circles).tolist()
+        self.register_buffer("axes", torch.eye(space.dim))
 
     def planes(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """The cosines and sines of the circles, (N, k) each, up to a common length."""
@@ -83,6 +109,8 @@ class CircleAngles(nn.Module):
         cosines, sines = self.planes(outputs)
         latents = outputs[..., : -len(self.circles)].clone()
         latents[..., self.circles] = torch.atan2(sines, cosines)
+        latents = latents @ self.axes.T
+        latents[..., self.circles] = torch.remainder(latents[..., self.circles] + math.pi, 2 * math.pi) - math.pi
         return latents
 
 

@@ -53,6 +53,8 @@ class PretrainConfig(TrainingOptions):
             raise InvalidInput(
                 f"a latent of {self.latent_dim} cannot lie in {self.space!r}; set latent_dim to {self.space.dim}"
             )
+        if self.mirror and not self.space.flat:
+            raise InvalidInput("averaging over the mirror image is for latents of lines; train without --mirror")
 
     @property
     def space(self) -> LatentSpace:

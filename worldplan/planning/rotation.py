@@ -18,6 +18,7 @@ from worldplan.arrays import Floats, finite_array
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
 from worldplan.planning.dynamics import LinearDynamics
+from worldplan.planning.space import LatentSpace
 
 ORTHOGONALITY = 1e-8  # largest entry of Q'Q - I that counts as rounding
 
@@ -31,6 +32,20 @@ def random_rotation(n: int, rng: np.random.Generator | int) -> Floats:
     Q, upper = np.linalg.qr(np.random.default_rng(rng).standard_normal((n, n)))
     # The signs of R's diagonal are LAPACK's choice; without them the law is not Haar (Mezzadri 2007).
     return np.asarray(Q * np.where(np.diag(upper) < 0, -1.0, 1.0))
+
+
+def random_symmetry(space: LatentSpace, rng: np.random.Generator | int) -> Floats:
+    """A linear isometry (n, n) of a latent space: random signs and exchanges of its circles, a rotation of its lines.
+
+    These are all: an isometry of the circles that fixes the origin keeps the lattice of full turns. Without circles it
+    is `random_rotation`.
+    """
+    rng, M = np.random.default_rng(rng), np.zeros((space.dim, space.dim))
+    around, along = np.flatnonzero(space.circles), np.flatnonzero(~space.circles)
+    M[around, rng.permutation(around)] = rng.choice([-1.0, 1.0], len(around))
+    if len(along):
+        M[np.ix_(along, along)] = random_rotation(len(along), rng)
+    return M
 
 
 def orthogonal(Q: ArrayLike) -> Floats:

@@ -19,6 +19,7 @@ from worldplan.eval.theorem4.levels import Dose, MistakeLevel
 from worldplan.eval.theorem4.mistakes import permuted_box
 from worldplan.eval.theorem4.problems import seen_through
 from worldplan.eval.theorem4.report import DoseReport, fit_slope
+from worldplan.eval.theorem4.spaces import SPACE_HARMLESS, SPACE_MISTAKES
 from worldplan.eval.theorem4.verify import verify_planning
 from worldplan.planning.rotation import random_rotation
 
@@ -48,8 +49,10 @@ def level(errors, sizes=(1e-2, 1e-3, 1e-4, 1e-5), *, rejected=2, expected="rejec
 def test_the_truth_passes_and_every_control_is_there(report):
     assert report.passed and report.title.endswith("passed")
     mistakes = {(c.name, c.planner) for c in report.controls if c.expected == "rejected"}
-    assert mistakes == {(n, p) for n in controls.MISTAKES for p in ("LQR", "MPC")} | {("latent box", "QP")}
-    assert {c.name for c in report.controls if c.expected == "accepted"} == {"consistent offset", "box, axes permuted"}
+    lines = {(n, p) for n in controls.MISTAKES for p in ("LQR", "MPC")} | {("latent box", "QP")}
+    assert mistakes == lines | {(n, "LQR, circles") for n in SPACE_MISTAKES}
+    fair = {"consistent offset", "box, axes permuted", *SPACE_HARMLESS}
+    assert {c.name for c in report.controls if c.expected == "accepted"} == fair
     for control in report.controls:
         assert tuple(d.size for d in control.doses) == FEW
         wanted = 2 if control.expected == "rejected" else 0
@@ -66,7 +69,7 @@ def test_errors_are_of_first_order_but_the_value_of_a_box_that_is_just_touched(r
         for s in report.slopes(c)
         if (c.name, s.quantity) != ("latent box", "value")
     }
-    assert len(orders) == 9 * 3 - 1 and set(orders.values()) == {1}
+    assert len(orders) == 13 * 3 - 1 and set(orders.values()) == {1}
     box = next(c for c in report.controls if c.name == "latent box")
     assert fit_slope(box, "value").order == 2
     # The oracle: what a tenth of the mistake does, without a fit.
@@ -121,7 +124,8 @@ def test_a_mistake_that_is_switched_off_is_not_rejected(monkeypatch, tmp_path, c
     assert facts["passed"] is False
     assert {row["name"] for row in facts["controls"] if not row["passed"]} == {name}
     passed = {row["name"] for row in facts["controls"] if row["passed"]}
-    assert passed == {"goal not rotated", "consistent offset", "latent box", "box, axes permuted"}
+    others = {"goal not rotated", "consistent offset", "latent box", "box, axes permuted"}
+    assert passed == others | {*SPACE_MISTAKES, *SPACE_HARMLESS}
     switched_off = facts["controls"][0]
     assert switched_off["resolution"] is None and switched_off["slopes"] == {}
 

@@ -11,7 +11,7 @@ from worldplan.envs.rendering import render_frames
 from worldplan.errors import InvalidInput
 from worldplan.eval.theorem4.learned import fit_side, learned_level
 from worldplan.eval.theorem4.levels import LearnedLevel
-from worldplan.eval.theorem4.pixels import MappedEncoder, PixelConfig, radians_per_unit, torque_episodes
+from worldplan.eval.theorem4.pixels import MappedEncoder, PixelConfig, Units, radians_per_unit, torque_episodes
 from worldplan.eval.theorem4.report import Theorem4Report
 from worldplan.eval.theorem4.verify import verify_planning
 from worldplan.planning.rotation import random_rotation
@@ -85,7 +85,7 @@ def test_both_sides_see_the_same_and_the_true_state_is_in_units_of_scale():
     data = torque_episodes(0, "fast", SMALL)
     assert data is torque_episodes(0, "fast", SMALL)
     assert radians_per_unit(MappedEncoder(wp.load_encoder("reacher"), 2 * Q), data) == pytest.approx(0.5, rel=0.2)
-    one, half = (fit_side(None, data, scale, "") for scale in (1.0, 0.5))
+    one, half = (fit_side(None, data, scale, "", Units(np.arange(2), np.array(scale))) for scale in (1.0, 0.5))
     np.testing.assert_allclose(one.positions(data), 0.5 * half.positions(data))
     goals = np.zeros((len(data), 2))
     np.testing.assert_allclose(

@@ -18,6 +18,7 @@ from worldplan.eval.theorem4.mistakes import permuted_box, rotated_box
 from worldplan.eval.theorem4.pixels import PixelConfig
 from worldplan.eval.theorem4.problems import draw_problem, seen_through
 from worldplan.eval.theorem4.report import Theorem4Report
+from worldplan.eval.theorem4.spaces import SPACE_HARMLESS, SPACE_MISTAKES
 from worldplan.eval.theorem4.verify import FAMILIES, verify_planning
 from worldplan.learning.encoder import encode
 from worldplan.planning.rotation import random_rotation
@@ -59,7 +60,7 @@ def test_the_truth_passes(truth):
 
 def test_every_mistake_is_rejected_at_its_sizes(truth):
     mistakes = [level for level in truth.controls if level.expected == "rejected"]
-    assert {level.name for level in mistakes} == {*controls.MISTAKES, "latent box"}
+    assert {level.name for level in mistakes} == {*controls.MISTAKES, "latent box", *SPACE_MISTAKES}
     for level in mistakes:
         assert all(dose.rejected == dose.trials for dose in level.doses), level
         assert level.resolution == pytest.approx(1e-6) and level.required <= 1.01e-5
@@ -77,7 +78,7 @@ def test_effects_grow_with_the_dose(truth):
 
 def test_what_is_no_mistake_is_accepted_at_every_size(truth):
     fair = [level for level in truth.controls if level.expected == "accepted"]
-    assert {level.name for level in fair} == {"consistent offset", "box, axes permuted"}
+    assert {level.name for level in fair} == {"consistent offset", "box, axes permuted", *SPACE_HARMLESS}
     assert all(dose.rejected == 0 and dose.plan < 1e-8 for level in fair for dose in level.doses)
 
 
@@ -327,7 +328,7 @@ def test_the_pipeline_of_the_shipped_encoder_turns_with_it_and_is_sheared_with_i
         found = {level.name for level in pixel_exact.pixel_levels(encoder, **SHORT) if not level.passed}
         assert "Q f, charts" in found
 
-    def ridge(latents, actions):  # a filter that trusts one coordinate more than the other does not turn along
+    def ridge(latents, actions, space):  # a filter that trusts one coordinate more than the other does not turn along
         fitted = wp.fit_dynamics(latents, actions)
         return replace(fitted, observation_noise=np.diag(np.diag(fitted.observation_noise) * [1.0, 3.0]))
 

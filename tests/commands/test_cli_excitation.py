@@ -1,0 +1,81 @@
+"""From random motion to goals, by commands alone: collect random, pretrain --objective excitation, fit --data, plan."""
+
+import json
+
+import numpy as np
+import pytest
+
+from worldplan.__main__ import main
+from worldplan.agents.planning_agent import load_agent
+from worldplan.learning.encoder import load_encoder
+from worldplan.planning.space import LatentSpace
+
+LOOK = ["--processes", 1, "--stock", 0, "--hidden", 1]
+NET = ["--width", 2, "--hidden", 16, "--batch", 64, "--epochs", 2, "--validation", 64, "--least", -99]
+
+
+def run(*arguments):
+    return main([str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("random") / "data"
+    assert run("collect", "random", *LOOK, "--episodes", 24, "--steps", 40, "--test-share", 0.1, "--out", folder) == 0
+    return folder
+
+
+def test_from_random_motion_to_goals(data, tmp_path, capsys):
+    encoder, agent, plan = (tmp_path / name for name in ("encoder", "agent", "plan"))
+    options = ["--objective", "excitation", "--window", 16, "--space", "circle,line", "--symmetries", "mirror,turns"]
+    assert run("pretrain", data, *options, *NET, "--out", encoder) == 0
+    shown = capsys.readouterr().out
+    assert "label-free J, held out" in shown and "label-free training_J" in shown
+    card = load_encoder(encoder).card
+    assert load_encoder(encoder).space == LatentSpace("circle", "line")
+    assert card["config"]["objective"]["symmetries"] == ["mirror", "turns"]
+    assert card["data"]["window"] == 16
+
+    assert run("fit", "--encoder", encoder, "--data", data, "--episodes", 12, "--out", agent) == 0
+    assert "circles are in radians" in capsys.readouterr().out
+    loaded = load_agent(agent)
+    assert loaded.charts is None and loaded.controller.space == LatentSpace("circle", "line")
+    np.testing.assert_array_equal(loaded.dynamics.A[:, 0], [1, 0, 0, 0])  # nothing depends on where on the circle it is
+    look = ["--profile", "fast", "--target", "hidden"]
+    assert run("plan", "--agent", agent, "--episodes", 1, *look, "--distribution", "reset", "--out", plan) == 0
+    assert len(json.loads((plan / "plan.json").read_text())["episodes"]) == 1
+    assert {path.name for path in plan.iterdir()} == {"plan.json", "plan.png", "plan.gif"}
+
+
+def test_what_was_not_found_is_said_and_nothing_is_left(data, tmp_path, capsys):
+    """A run much too short: an error with a remedy, exit status 2, no encoder."""
+    options = ["--objective", "excitation", "--space", "circle,line", "--window", 16, *NET[:-1], 0.2]
+    assert run("pretrain", data, *options, "--out", tmp_path / "e") == 2
+    error = capsys.readouterr().err
+    assert "found fewer than 2 coordinates" in error and "window" in error
+    assert not (tmp_path / "e" / "encoder.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--window", 64], "lower --window"),
+        (["--window", 1], "window >= 2"),
+        (["--space", "circle,torus"], "circle and line"),
+        (["--space", "circle,line,line", "--latent-dim", 4], "leave the latter out"),
+        (["--symmetries", "spin"], "unknown symmetry 'spin'"),
+        (["--stride", 4], "--window in place of --stride"),
+        (["--mirror", "--space", "circle,line"], "without --mirror"),
+        (["--against", "hope"], "known: sigreg, whitening"),
+    ],
+)
+def test_wrong_options_end_before_training(data, tmp_path, capsys, options, message):
+    assert run("pretrain", data, "--objective", "excitation", *NET, *options, "--out", tmp_path / "e") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+
+
+def test_frames_without_actions_are_refused(tmp_path, capsys):
+    assert run("collect", "ou", "--pairs", 4, "--processes", 1, "--stock", 0, "--out", tmp_path / "pairs") == 0
+    assert run("pretrain", tmp_path / "pairs", "--objective", "excitation", "--out", tmp_path / "e") == 2
+    assert "holds pairs, not episodes" in capsys.readouterr().err
