@@ -90,17 +90,23 @@ class ActorPolicy:
         if isinstance(observation, torch.Tensor):
             action, _ = self.predict(observation.detach().cpu().numpy(), None, None, deterministic, rng)
             return torch.from_numpy(action).to(observation.device), state
-        x = self._checked(observation)
-        for weight, bias in self._layers:
-            x = np.maximum(x @ weight + bias, 0.0)
-        action = x @ self._mean[0] + self._mean[1]
+        action, deviation = self.distribution(observation)
         if not deterministic:
-            log_std = (x @ self._log_std[0] + self._log_std[1]).clip(*_LOG_STD)
-            noise = (rng or self.rng).standard_normal(action.shape, dtype=np.float32)
-            action = action + np.exp(log_std) * noise
+            action = action + deviation * (rng or self.rng).standard_normal(action.shape, dtype=np.float32)
         low, high = self.action_space.low, self.action_space.high
         stretched = low + 0.5 * (np.tanh(action) + 1.0) * (high - low)
         return stretched.clip(low, high).astype(np.float32, copy=False), state
+
+    def distribution(self, observation: Any) -> tuple[Floats, Floats]:
+        """Mean mu and standard deviation sigma of actions before squashing, (m,) or (N, m) each.
+
+        Raises InvalidInput as `predict` does.
+        """
+        x = self._checked(observation)
+        for weight, bias in self._layers:
+            x = np.maximum(x @ weight + bias, 0.0)
+        mean = x @ self._mean[0] + self._mean[1]
+        return mean, np.exp((x @ self._log_std[0] + self._log_std[1]).clip(*_LOG_STD))
 
     def _checked(self, observation: Any) -> Floats:
         try:

@@ -66,13 +66,24 @@ def simulate(starts: Floats, steps: int, act: Act) -> tuple[Floats, Floats, Floa
     return qpos, qvel, actions
 
 
-def _acting(agent: Predictor, show: Callable[[Floats, Floats], Any], count: int, deterministic: bool = True) -> Act:
-    """The agent as an `Act`: `show` makes its observations, and it keeps its state from step to step."""
+def _acting(
+    agent: Predictor,
+    show: Callable[[Floats, Floats], Any],
+    count: int,
+    deterministic: bool = True,
+    told: list[Floats] | None = None,
+) -> Act:
+    """The agent as an `Act`: `show` makes its observations, and it keeps its state from step to step.
+
+    An agent that explores also tells what it would do on average, as `expected`; these are appended to `told`.
+    """
     state: State = None
 
     def act(t: int, qpos: Floats, qvel: Floats) -> Any:
         nonlocal state
         action, state = agent.predict(show(qpos, qvel), state, np.full(count, t == 0), deterministic=deterministic)
+        if told is not None and hasattr(agent, "expected"):
+            told.append(np.array(agent.expected))
         return action
 
     return act
@@ -100,7 +111,8 @@ def rollout_states(
 
     Returns:
         Trajectories: observations (T + 1, 7) as frames, actions as applied, rewards. `info` holds qpos, qvel, target,
-            tip_distance and is_success, (T + 1, ...) each.
+            tip_distance and is_success, (T + 1, ...) each; and `expected`, the mean of each action, if the agent tells
+            it after `predict` (the last row is 0).
 
     Raises:
         InvalidInput: no episodes, no steps, or actions that are not finite or not (N, 2).
@@ -130,15 +142,18 @@ def _task_episodes(
     def show(qpos: Floats, qvel: Floats) -> NDArray[np.float32]:
         return state_vector(qpos, qvel, target[:, :2] - fingertip(qpos))
 
+    told: list[Floats] = []
     if agent is None:
         # All steps at once: `rollout` draws the same numbers one step at a time.
         drawn = np.stack([g.uniform(-1.0, 1.0, (steps, 2)) for g in generators])
         qpos, qvel, actions = simulate(begin, steps, lambda t, *_: drawn[:, t])
     else:
-        qpos, qvel, actions = simulate(begin, steps, _acting(agent, show, len(seeds), deterministic))
+        qpos, qvel, actions = simulate(begin, steps, _acting(agent, show, len(seeds), deterministic, told))
     distance = np.linalg.norm(target[:, None, :2] - fingertip(qpos), axis=-1)
     inside = distance <= target[:, None, 2] + TIP_RADIUS
+    means = {"expected": np.stack([*told, np.zeros_like(told[0])], axis=1)} if told else {}
     return {
+        **means,
         "frames": np.stack([show(qpos[:, t], qvel[:, t]) for t in range(steps + 1)], axis=1),
         "actions": actions,
         "rewards": inside[:, 1:].astype(np.float64),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
 
 from worldplan.arrays import Floats
 from worldplan.checks import check_name, positive_int
+from worldplan.choices import Distribution
 from worldplan.data.trajectories import Trajectories
-from worldplan.envs.reacher import ReacherGoal, sample_qpos
+from worldplan.envs.reacher import WRIST_LIMIT, ReacherGoal, sample_qpos
 from worldplan.envs.rollout import rollout
 from worldplan.progress import Progress, silent
 
 NORMAL_CLIP = 2.4  # radians
+AHEAD = 25  # steps of random torques
+REACHABLE = np.array([np.inf, WRIST_LIMIT])  # radians
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +44,22 @@ def sample_tasks(count: int, seed: int = 0, distribution: str = "normal") -> Tas
     Args:
         count: N.
         seed: seed of the draw.
-        distribution: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's uniform reset distribution.
+        distribution: `normal`, N(0, 1) clipped to +-2.4; `reset`, dm_control's uniform reset distribution; `ahead`,
+            starts of the reset distribution, and goals where 25 steps of random torques lead from there.
 
     Raises:
         InvalidInput: N is not at least 1.
         UnknownName: no such distribution.
     """
     count, rng = positive_int("the number of pairs", count), np.random.default_rng(seed)
-    check_name("distribution of poses", distribution, ("normal", "reset"))
+    check_name("distribution of poses", distribution, get_args(Distribution))
     if distribution == "normal":
         poses = normal_poses((2, count), rng)
     else:
         poses = np.array([sample_qpos(rng) for _ in range(2 * count)]).reshape(2, count, 2)
+    if distribution == "ahead":
+        ends = random_torques(poses[0], AHEAD, seed, pixels=False).info["qpos"]
+        poses[1] = np.stack([path[-1] for path in ends]).clip(-REACHABLE, REACHABLE)  # the stop is soft
     return Tasks(poses[0], poses[1])
 
 

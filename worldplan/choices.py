@@ -11,8 +11,8 @@ Profile = Literal["dmc", "fast"]
 Target = Literal["hard", "easy", "hidden"]
 """The target sphere in the picture: radius .015 m, .05 m, or not drawn."""
 Task = Literal["easy", "hard"]
-Distribution = Literal["normal", "reset"]
-"""Of poses: N(0, 1) clipped to +-2.4 rad, or dm_control's reset distribution."""
+Distribution = Literal["normal", "reset", "ahead"]
+"""Of poses: N(0, 1) clipped to +-2.4 rad; dm_control's reset law; or `ahead`, goals 25 random steps after a reset."""
 Success = Literal["tip", "qpos"]
 """Fingertip within .025 m of the goal pose's, or both joints within .05 rad."""
 Look = Literal["varied", "dmc", "fast"]

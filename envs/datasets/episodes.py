@@ -33,7 +33,10 @@ def run_record(
 ) -> dict[str, Any]:
     """What the manifest records of episodes made in this way, except the command line."""
     config = replace(config, random_share=1.0) if policy is None else config
-    return {"seed": seed, "policy": source, **asdict(config)}
+    facts = asdict(config)
+    if not config.noise:
+        del facts["noise"]  # records from before there was noise are of the same run
+    return {"seed": seed, "policy": source, **facts}
 
 
 def record_episodes(
@@ -99,11 +102,15 @@ def _simulate(
 
 def _pick(parts: Mapping[bool, Trajectories], rows: list[tuple[bool, int]]) -> Trajectories:
     """Episodes (part, number in it), in this order."""
+    info = {name: [parts[p].info[name][k] for p, k in rows] for name in _WIDTHS}
+    if any("expected" in part.info for part in parts.values()):  # random torques are 0 on average
+        zero = {p: [np.zeros_like(q) for q in part.info["qpos"]] for p, part in parts.items()}
+        info["expected"] = [parts[p].info.get("expected", zero[p])[k] for p, k in rows]
     return Trajectories(
         frames=[parts[p].frames[k] for p, k in rows],
         actions=[parts[p].actions[k] for p, k in rows],
         rewards=[parts[p].rewards[k] for p, k in rows],
-        info={name: [parts[p].info[name][k] for p, k in rows] for name in _WIDTHS},
+        info=info,
     )
 
 
@@ -144,6 +151,8 @@ def save_episodes(
 def _arrays(data: Trajectories) -> dict[str, NDArray[np.float64]]:
     rows: dict[str, Any] = {**data.info, "actions": data.actions, "rewards": data.rewards}
     arrays = {name: np.stack([np.asarray(r, dtype=np.float64) for r in rows[name]]) for name in STATES}
+    if "expected" in rows:
+        arrays["expected"] = np.stack([np.asarray(r[:-1], dtype=np.float64) for r in rows["expected"]])
     return {**arrays, "target": np.stack([t[0] for t in data.info["target"]]).astype(np.float64)}
 
 

@@ -20,6 +20,8 @@ from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate
 from worldplan.progress import Progress, silent
 from worldplan.provenance import Result
 
+WITHIN = 50  # steps, of `reach_within`
+
 
 class Recorder:
     """An agent that also keeps copies of its observations (`seen`) and the states it returned (`states`)."""
@@ -44,12 +46,14 @@ class ControlResult:
         tip_error: (N,) metres from the fingertip to the goal's at the last step.
         success: (N,) the environment's criterion at the last step.
         steps_to_reach: (N,) first step from which the criterion holds to the end; NaN if it never does.
+        first_reach: (N,) first step at which the criterion holds; NaN if it never does.
     """
 
     cost: Floats
     tip_error: Floats
     success: NDArray[np.bool_]
     steps_to_reach: Floats
+    first_reach: Floats
 
 
 def evaluate_control(
@@ -80,7 +84,7 @@ def evaluate_baselines(pairs: Tasks, seed: int = 0, **env: Any) -> dict[str, Con
 
 def measure(runs: Iterable[Trajectories]) -> ControlResult:
     """Cost and end of episodes of `ReacherGoal`, taken one by one, so frames need not all fit in memory."""
-    costs, tips, success, reached = [], [], [], []
+    costs, tips, success, reached, first = [], [], [], [], []
     for run in runs:
         for k in range(len(run)):
             holds = run.info["is_success"][k].astype(bool)
@@ -89,7 +93,9 @@ def measure(runs: Iterable[Trajectories]) -> ControlResult:
             success.append(holds[-1])
             lapses = np.flatnonzero(~holds)
             reached.append((lapses[-1] + 1 if len(lapses) else 0) if holds[-1] else np.nan)
-    return ControlResult(np.array(costs), np.array(tips), np.array(success), np.array(reached, dtype=np.float64))
+            first.append(int(holds.argmax()) if holds.any() else np.nan)
+    steps = (np.array(found, dtype=np.float64) for found in (reached, first))
+    return ControlResult(np.array(costs), np.array(tips), np.array(success), *steps)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ class ControlSummary(Result):
 
     `cost_ratio_mean` averages the episodes' own ratios. If an agent fails, the few episodes that start near their goal
     dominate it, since the reference pays little there. (`E[1 / d^2]` diverges for poses in the plane.)
-    `cost_ratio_total`, the ratio of the summed costs, has no such trouble.
+    `cost_ratio_total`, the ratio of the summed costs, has no such trouble. `reach_within` counts episodes in which the
+    criterion holds at some step up to 50, `reach` those in which it holds at the last.
     """
 
     digits = 17  # all
@@ -106,7 +113,9 @@ class ControlSummary(Result):
     name: str
     episodes: int
     reach: Estimate
+    reach_within: Estimate
     tip_error_median: Estimate
+    tip_error_p95: Estimate
     tip_error_mean: Estimate
     steps_to_reach: Estimate | None
     cost_ratio_median: Estimate
@@ -131,7 +140,9 @@ def summarise(name: str, result: ControlResult, reference: ControlResult) -> Con
         name=name,
         episodes=len(result.cost),
         reach=estimate_rate(result.success),
+        reach_within=estimate_rate(result.first_reach <= WITHIN),
         tip_error_median=estimate(result.tip_error, np.median),
+        tip_error_p95=estimate(result.tip_error, p95),
         tip_error_mean=estimate(result.tip_error),
         steps_to_reach=estimate(steps, np.median) if len(steps) else None,
         cost_ratio_median=estimate(ratio, np.median),

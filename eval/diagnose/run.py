@@ -11,21 +11,31 @@ import numpy as np
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import write_json
 from worldplan.errors import InvalidInput
+from worldplan.eval.diagnose.excitation import ExcitationReport, excitation_report
 from worldplan.eval.diagnose.figure import figure
 from worldplan.eval.diagnose.normality import TrajectoryDiagnostics, diagnose, ou_episodes
 from worldplan.eval.show.table import Table
+from worldplan.learning.encoder import Encoder
 
 _MAX_LAG = 64  # by default
 
 
 def diagnose_datasets(
-    folders: Sequence[Path | str], out: Path | str, *, rho: float = 0.9, max_lag: int | None = None, seed: int = 0
-) -> list[TrajectoryDiagnostics]:
+    folders: Sequence[Path | str],
+    out: Path | str,
+    *,
+    rho: float = 0.9,
+    max_lag: int | None = None,
+    encoder: Encoder | None = None,
+    window: int = 16,
+    seed: int = 0,
+) -> tuple[list[TrajectoryDiagnostics], list[ExcitationReport]]:
     """Diagnose the poses of datasets, beside Ornstein-Uhlenbeck episodes of as many poses as the first has.
 
     `out` receives `diagnostics.json` and `diagnostics.png`. `rho` is the autocorrelation of the Ornstein-Uhlenbeck
     episodes at one step; their diagnostics come first in the result. Without `max_lag` the largest lag is 64 steps, or
-    what the shortest episodes have.
+    what the shortest episodes have. `encoder` and `window` are those of `excitation_report`; datasets without frames
+    have none.
 
     Raises:
         InvalidInput: no dataset, too few episodes or too short ones.
@@ -52,10 +62,15 @@ def diagnose_datasets(
     found = [diagnose(q, name=name, actions=u, max_lag=max_lag, seed=seed) for name, q, u in worlds]
     samples = {name: np.concatenate(q) for name, q, _ in worlds}
     figure(found, samples, Path(out) / "diagnostics.png")
+    excited = [
+        excitation_report(data, name, encoder, window=window, seed=seed)
+        for name, data in zip(names, datasets, strict=True)
+        if data.manifest.get("frames")
+    ]
     sources = [data.runs for data in datasets]
-    facts = [d.to_dict() for d in found]
-    write_json(Path(out) / "diagnostics.json", {"worlds": facts, "runs": dict(zip(names, sources, strict=True))})
-    return found
+    facts = {"worlds": [d.to_dict() for d in found], "excitation": [report.to_dict() for report in excited]}
+    write_json(Path(out) / "diagnostics.json", {**facts, "runs": dict(zip(names, sources, strict=True))})
+    return found, excited
 
 
 def diagnosis_table(found: Sequence[TrajectoryDiagnostics]) -> Table:

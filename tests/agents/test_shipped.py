@@ -19,9 +19,10 @@ from worldplan.envs.tasks import sample_tasks
 from worldplan.eval.control.baselines import StandStill
 from worldplan.eval.control.episodes import evaluate_control
 from worldplan.eval.identifiability.identify import gaussian_views
-from worldplan.eval.identifiability.regression import LabelFit, label_fit
+from worldplan.eval.identifiability.regression import LabelFit, fit_affine, label_fit
 from worldplan.learning.encoder import PixelEncoder, known_encoders, load_encoder
 from worldplan.learning.network import ConvEncoder
+from worldplan.planning.space import LatentSpace
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +102,28 @@ def test_the_latent_ignores_the_target(encoder: PixelEncoder) -> None:
     assert np.square(one - other).sum(axis=1).mean() / one.var(axis=0).sum() > 0.1
 
 
-def test_it_reaches_goals_from_stock_pixels() -> None:
-    pairs = sample_tasks(8, seed=4)
-    assert evaluate_control(load_agent("reacher"), pairs).success.sum() >= 7
+@pytest.mark.parametrize(("name", "distribution"), [("reacher", "normal"), ("reacher-excitation", "reset")])
+def test_they_reach_goals_from_stock_pixels(name: str, distribution: str) -> None:
+    pairs = sample_tasks(8, seed=4, distribution=distribution)
+    assert evaluate_control(load_agent(name), pairs).success.sum() >= 7
     assert evaluate_control(StandStill(), pairs, pixels=False).success.sum() <= 1
+
+
+def test_the_encoder_from_trajectories_tells_both_joints_all_the_way_round() -> None:
+    """Radians on the circle without a label: slope 1 up to sign, over whole turns, with the target anywhere."""
+    encoder, rng = load_encoder("reacher-excitation"), np.random.default_rng(2)
+    angles = rng.uniform([-np.pi, -2.7], [np.pi, 2.7], (400, 2))
+    latents = encoder(render_frames(angles, sample_targets(400, rng)))
+    assert encoder.space == LatentSpace("circle", "line")
+    wrist = fit_affine(latents[:, 1:], angles[:, 1:])
+    assert np.sqrt(np.square(wrist(latents[:, 1:]) - angles[:, 1:]).mean()) < 0.06
+    left = np.exp(1j * (latents[:, 0] - np.sign(_winding(latents, angles)) * angles[:, 0]))
+    assert np.angle(left / left.mean()).std() < 0.08  # the wrist still moves it a little
+
+
+def _winding(latents: np.ndarray, angles: np.ndarray) -> float:
+    """Positive if the latent circle turns as the shoulder does."""
+    return float(abs(np.exp(1j * (latents - angles)[:, 0]).mean()) - abs(np.exp(1j * (latents + angles)[:, 0]).mean()))
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import tyro
 
 from worldplan.choices import Look
 from worldplan.commands.base import Verb, bar, config_of, without_resume
-from worldplan.data.recipes import EpisodeOptions, GeneralizedNormalOptions, Nuisances, OUOptions
+from worldplan.data.recipes import EpisodeConfig, EpisodeOptions, GeneralizedNormalOptions, Nuisances, OUOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,11 +177,10 @@ class _Record(_Frames, EpisodeOptions):
         return any((self.out / name).exists() for name in (UNFINISHED, MANIFEST))
 
     def _record(self, policy: str | None, command: str, **more: Any) -> int:
-        from worldplan.data.recipes import EpisodeConfig
         from worldplan.envs.datasets.episodes import interrupted, record_episodes, run_record
 
         config = config_of(EpisodeConfig, self, **more)
-        agent, source = _policy(policy, self.task)
+        agent, source = _policy(policy, self.task, config)
         state = interrupted(self.out) if self.resume else "nothing"
         recorded = state in ("between", "frames") and self._recorded(run_record(config, agent, self.seed, source))
         if not recorded:
@@ -232,7 +231,7 @@ class _Record(_Frames, EpisodeOptions):
         return bool(drawn)
 
 
-def _policy(name: str | None, task: str) -> tuple[Any, dict[str, str] | None]:
+def _policy(name: str | None, task: str, config: EpisodeConfig) -> tuple[Any, dict[str, str] | None]:
     """A policy for any seed, and where it came from; refuses one for other spaces than the task's."""
     if name is None:
         return None, None
@@ -241,7 +240,16 @@ def _policy(name: str | None, task: str) -> tuple[Any, dict[str, str] | None]:
 
     policy = load_policy(name)
     policy.check_env(ReacherTask(task))
-    return partial(load_policy, name), {"name": Path(name).name, "sha256": policy.card["sha256"]}
+    made = partial(load_policy, name) if config.deterministic and not config.noise else partial(_explorer, name, config)
+    return made, {"name": Path(name).name, "sha256": policy.card["sha256"]}
+
+
+def _explorer(name: str, config: EpisodeConfig, seed: int) -> Any:
+    """A policy that also says what it does on average, so that its noise is known."""
+    from worldplan.agents.actor import load_policy
+    from worldplan.agents.exploration import ExploringPolicy
+
+    return ExploringPolicy(load_policy(name, seed), config.noise, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,11 +274,14 @@ class CollectSAC(_Record):
     Args:
         policy: a shipped policy, or a folder that `worldplan train-sac` wrote.
         stochastic: draw the actions from the policy, in place of its mean.
+        noise: standard deviation of noise that is added to the policy's actions. It excites, and is known: the mean of
+            each action is stored too.
         out: folder for the dataset.
     """
 
     policy: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "reacher-easy"
     stochastic: bool = False
+    noise: float = 0.0
     out: Path = Path("data/sac")
 
     def run(self, command: str) -> int:
@@ -286,6 +297,7 @@ class CollectMixture(CollectSAC):
         random_share: probability that an episode has random torques.
         policy: a shipped policy, or a folder that `worldplan train-sac` wrote.
         stochastic: draw the policy's actions, in place of its mean.
+        noise: standard deviation of noise that is added to the policy's actions.
         out: folder for the dataset.
     """
 

@@ -1,8 +1,9 @@
 """Reacher episodes on disk: states, actions, rewards, and frames that a second pass draws from the states.
 
 A shard holds B episodes of T steps: `qpos`, `qvel` (B, T + 1, 2) float64, `target` (B, 3), `actions` (B, T, 2),
-`rewards` (B, T). Once drawn, it also holds `frames` (B, T + 1, 64, 64, 3) uint8. Whole episodes belong to training or
-to test. `StridedPairs` opens only frames: training cannot see an angle.
+`rewards` (B, T). Where a policy explored, it also holds `expected` (B, T, 2), the mean of each action. Once drawn, it
+also holds `frames` (B, T + 1, 64, 64, 3) uint8. Whole episodes belong to training or to test. `StridedPairs` opens only
+frames: training cannot see an angle.
 """
 
 from __future__ import annotations
@@ -81,6 +82,11 @@ class EpisodeDataset:
         """Actions (B, T, 2) of a shard, memory-mapped."""
         array: NDArray[np.float64] = self._array(shard, "actions", (shard["episodes"], shard["steps"], 2), np.float64)
         return array
+
+    def expected(self, shard: dict[str, Any]) -> NDArray[np.float64] | None:
+        """What a policy that explored did on average, (B, T, 2); None where nobody told, as of random torques."""
+        shape = (shard["episodes"], shard["steps"], 2)
+        return self._array(shard, "expected", shape, np.float64) if "expected" in shard else None
 
     def verify(self) -> None:
         """Compare the SHA-256 of every file with the manifest. Raises BadFile if one differs or is gone."""

@@ -59,15 +59,19 @@ class EpisodeConfig(EpisodeOptions):
     Args:
         random_share: probability that an episode has uniformly random torques, in place of the policy's.
         deterministic: take the policy's mean action; otherwise draw one from it.
+        noise: standard deviation of what is added to the policy's actions, of 1.
     """
 
     random_share: float = 0.0
     deterministic: bool = True
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.random_share <= 1.0:
             raise InvalidInput(f"random_share must lie in [0, 1], got {self.random_share}")
+        if not 0.0 <= self.noise < math.inf:
+            raise InvalidInput(f"noise must be at least 0 and finite, got {self.noise}")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ class ExcitationRun(Run):
         if not isinstance(data, Windows):
             raise InvalidInput("the objective excitation needs windows of episodes with their actions (`Windows`)")
         super().__init__(data, config)
-        self.objective, self.windows, self.validate_every = config.objective, data, EVERY
+        self.objective, self.validate_every = config.objective, EVERY
+        self._actions = data.features.shape[1]
+        self._known = data.features if data.controls is None else np.hstack([data.features, data.controls])
         self._best: dict[str, Tensor] = {}
         self._score, self._since = -math.inf, 0
 
@@ -53,10 +55,10 @@ class ExcitationRun(Run):
         share = float(np.clip((self.part_done - RAMP[0]) / (RAMP[1] - RAMP[0]), 0.0, 1.0))
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         names = self.objective.symmetries
-        frames, features = transform(self.data[batch], self.windows.features[batch], names, share, rng)
+        frames, features = transform(self.data[batch], self._known[batch], names, share, rng)
         outputs = self.through(self.network.outputs, frames)
-        actions = torch.from_numpy(features).to(self.device)
-        terms = self.objective(self.network.angles(outputs), generator, actions)
+        actions, controls = self._split(torch.from_numpy(features).to(self.device))
+        terms = self.objective(self.network.angles(outputs), generator, actions, controls)
         if not isinstance(self.network.angles, CircleAngles):
             return terms
         cosines, sines = self.network.angles.planes(outputs)
@@ -69,11 +71,13 @@ class ExcitationRun(Run):
         `loss` is n - J; `r2_1` ... are the shares of the coordinates, descending; `training_J` is that of the training
         windows themselves.
         """
-        known = self.train[: len(self.held_out)]
-        (seen, before), (new, after) = self._windows(known), self._windows(self.held_out)
-        guess = predicted(torch.cat([seen, new]), torch.cat([before, after]), fitted=len(seen))
-        shares = shares_of(new, guess[len(seen) :]).flip(0)
-        training = shares_of(seen, guess[: len(seen)])
+        part = len(self.held_out)
+        moved, features = self._windows(np.concatenate([self.train[:part], self.held_out]))
+        actions, controls = self._split(features)
+        if controls is not None:
+            moved, actions = (x - predicted(x, controls, fitted=part) for x in (moved, actions))
+        guess = predicted(moved, actions, fitted=part)
+        training, shares = shares_of(moved[:part], guess[:part]), shares_of(moved[part:], guess[part:]).flip(0)
         J = float(shares.sum())
         self._keep(J)
         self.stopped = self._since >= PATIENCE and float(shares[-1]) >= self.objective.least
@@ -104,9 +108,14 @@ class ExcitationRun(Run):
         self._score, self._since = score, int(since)
 
     def _windows(self, index: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
-        """Displacements and features of windows as they are, in float64."""
+        """Displacements of windows as they are, and features and controls side by side, in float64."""
         moved = self.objective.displacement(self._embeddings(index)).double()
-        return moved, torch.from_numpy(self.windows.features[index]).to(moved)
+        return moved, torch.from_numpy(self._known[index]).to(moved)
+
+    def _split(self, known: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features of the actions, and controls if there are any."""
+        rest = known[:, self._actions :]
+        return known[:, : self._actions], rest if rest.shape[1] else None
 
     def _keep(self, J: float) -> None:
         if self._score < J or not self._best:
@@ -122,7 +131,8 @@ class ExcitationRun(Run):
         """
         around = self.config.space.circles
         moved, features = self._windows(self.train[: len(self.held_out)])
-        part = covariances(second_moments(moved, features), len(around), features.shape[1])[1].cpu().numpy()
+        moments = second_moments(moved, *(x for x in self._split(features) if x is not None))
+        part = covariances(moments, len(around), self._actions)[1].cpu().numpy()
         circles, lines = np.flatnonzero(around), np.flatnonzero(~around)
         if not len(lines):
             return

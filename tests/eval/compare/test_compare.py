@@ -488,7 +488,7 @@ def test_wide_latents_are_planned_in_their_components():
 
 
 def result(cost):
-    return ControlResult(cost, np.zeros(len(cost)), np.ones(len(cost), dtype=bool), np.zeros(len(cost)))
+    return ControlResult(cost, np.zeros(len(cost)), np.ones(len(cost), dtype=bool), *np.zeros((2, len(cost))))
 
 
 def judged(episodes=40):

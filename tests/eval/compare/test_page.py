@@ -43,13 +43,14 @@ def summary(name, factor, missed=0):
     ratio = factor * np.linspace(0.9, 1.1, EPISODES) * np.where(np.arange(EPISODES) < missed, 10, 1)
     tip = np.where(np.arange(EPISODES) < missed, 0.2, 0.004)
     steps = np.where(np.arange(EPISODES) < missed, np.nan, 40.0)
-    done = ControlResult(costs * ratio, tip, tip < 0.025, steps)
-    return summarise(name, done, ControlResult(costs, tip, tip < 0.025, steps))
+    done = ControlResult(costs * ratio, tip, tip < 0.025, steps, steps)
+    return summarise(name, done, ControlResult(costs, tip, tip < 0.025, steps, steps))
 
 
 def perfect():
     """The reference against itself."""
-    done = ControlResult(np.linspace(5, 15, EPISODES), np.zeros(EPISODES), np.ones(EPISODES, bool), np.zeros(EPISODES))
+    still, good = np.zeros((3, EPISODES)), np.ones(EPISODES, bool)
+    done = ControlResult(np.linspace(5, 15, EPISODES), still[0], good, still[1], still[2])
     return summarise(REFERENCE, done, done)
 
 

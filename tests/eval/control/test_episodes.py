@@ -156,6 +156,7 @@ def result(cost, tip=None, success=None, steps=None):
         np.array(tip if tip is not None else np.zeros(n)),
         np.array(success if success is not None else np.ones(n, dtype=bool)),
         np.array(steps if steps is not None else np.zeros(n), dtype=float),
+        np.array(steps if steps is not None else np.zeros(n), dtype=float),
     )
 
 
