@@ -196,7 +196,7 @@ def _moved(
     half = len(moments) // 2
     draws = list(_resampled(moments, half, seed))
     shares = np.array([_shares(*pair, n) for pair in draws])
-    excited = np.array([np.sqrt(_part(sum(pair), n).clip(min=0)) for pair in draws])
+    excited = np.array([np.sqrt(_part(pair[0] + pair[1], n).clip(min=0)) for pair in draws])
     refits = list(_refits(latents, actions[: len(latents)], space, seed))
     spread = np.concatenate([h - h.mean(axis=0) for h in paths])
     shown = np.linalg.eigh(np.cov(spread.T).reshape(n, n))[1][:, ::-1]
@@ -252,13 +252,14 @@ def _shares(first: Floats, second: Floats, n: int) -> Floats:
         spread = after[:n, :n] + 1e-12 * np.trace(after[:n, :n]) * np.eye(n)
         left = np.linalg.solve(spread, rest @ after @ rest.T)
         found.append(1 - np.sort(np.linalg.eigvals(left).real))
-    return np.mean(found, axis=0)
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _part(moments: Floats, n: int) -> Floats:
     """Eigenvalues, descending, of the covariance of the displacement that actions explain."""
     both = _centred(moments)
-    return np.linalg.eigvalsh(both[:n, n:] @ np.linalg.lstsq(both[n:, n:], both[n:, :n], rcond=None)[0])[::-1]
+    part = both[:n, n:] @ np.linalg.lstsq(both[n:, n:], both[n:, :n], rcond=None)[0]
+    return np.asarray(np.linalg.eigvalsh(part)[::-1])
 
 
 def _refits(latents: list[Floats], actions: list[Floats], space: Any, seed: int) -> Iterator[tuple[Floats, Floats]]:

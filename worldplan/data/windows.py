@@ -86,7 +86,7 @@ class Windows(StridedPairs):
 
 def _check_policies(data: EpisodeDataset, expected: list[Floats | None]) -> None:
     """Refuse actions that a policy chose without telling what it does on average."""
-    policies = [run.get("policy") for run in data.runs if run.get("policy")]
+    policies = [run["policy"] for run in data.runs if run.get("policy")]
     if policies and any(known is None for known in expected):
         name = policies[0].get("name", "a policy")
         raise InvalidInput(

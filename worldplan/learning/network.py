@@ -79,9 +79,11 @@ class ConvEncoder(nn.Module):
             raise InvalidInput(f"these axes do not keep the circles of {self.space!r}: {M}")
         change = torch.from_numpy(M)
         if isinstance(self.angles, CircleAngles):
-            self.angles.axes.copy_(change.to(self.angles.axes) @ self.angles.axes)
+            axes = self.angles.axes
+            axes.copy_(change.to(axes) @ axes)
             return
         last = self.head[-1]
+        assert isinstance(last, nn.Linear)
         for tensor in (last.weight, last.bias):
             tensor.copy_(change.to(tensor) @ tensor)
 
