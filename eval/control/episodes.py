@@ -113,15 +113,15 @@ class ControlSummary(Result):
     name: str
     episodes: int
     reach: Estimate
-    reach_within: Estimate
     tip_error_median: Estimate
-    tip_error_p95: Estimate
     tip_error_mean: Estimate
     steps_to_reach: Estimate | None
     cost_ratio_median: Estimate
     cost_ratio_mean: Estimate
     cost_ratio_p95: Estimate
     cost_ratio_total: Estimate
+    reach_within: Estimate | None = None  # results from before these were measured have none
+    tip_error_p95: Estimate | None = None
 
 
 def cost_ratios(result: ControlResult, reference: ControlResult) -> Floats:
@@ -140,13 +140,13 @@ def summarise(name: str, result: ControlResult, reference: ControlResult) -> Con
         name=name,
         episodes=len(result.cost),
         reach=estimate_rate(result.success),
-        reach_within=estimate_rate(result.first_reach <= WITHIN),
         tip_error_median=estimate(result.tip_error, np.median),
-        tip_error_p95=estimate(result.tip_error, p95),
         tip_error_mean=estimate(result.tip_error),
         steps_to_reach=estimate(steps, np.median) if len(steps) else None,
         cost_ratio_median=estimate(ratio, np.median),
         cost_ratio_mean=estimate(ratio),
         cost_ratio_p95=estimate(ratio, p95),
         cost_ratio_total=estimate_ratio(result.cost[kept], reference.cost[kept]),
+        reach_within=estimate_rate(result.first_reach <= WITHIN),
+        tip_error_p95=estimate(result.tip_error, p95),
     )

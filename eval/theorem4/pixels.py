@@ -50,8 +50,9 @@ class MappedEncoder:
 
     def __post_init__(self) -> None:
         self.latent_dim = len(self.M)
-        space = space_of(self.encoder)
-        self.space = space if space.dim == self.latent_dim else LatentSpace.lines(self.latent_dim)
+        space = getattr(self.encoder, "space", None)
+        same = space is not None and space.dim == self.latent_dim
+        self.space = space if same else LatentSpace.lines(self.latent_dim)
 
     def __call__(self, frames: Frames) -> Floats:
         """Latents (T, n) of frames (T, 64, 64, 3)."""

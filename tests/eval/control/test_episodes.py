@@ -39,7 +39,7 @@ def test_a_seed_gives_the_same_pairs(distribution):
 
 
 def test_bad_requests_for_pairs():
-    with pytest.raises(UnknownName, match="known: normal, reset"):
+    with pytest.raises(UnknownName, match="known: ahead, normal, reset"):
         sample_tasks(3, distribution="uniform")
     with pytest.raises(InvalidInput, match="number of pairs"):
         sample_tasks(0)
