@@ -33,7 +33,7 @@ LEAST = 0.2  # share of a direction's displacement that actions must explain: `E
 DEAD = 0.05  # effect of an action, over the largest, below which it moves nothing
 POOL, COMPONENTS = 8, 8  # frames as 8 x 8 grey values, and these as their principal components
 TESTED, ROWS = 200, 8  # episodes, and frames of each, of the test of independence
-PERMUTATIONS, RESAMPLES, REFITS = 500, 200, 40
+PERMUTATIONS, RESAMPLES, REFITS = 500, 200, 20
 HEADS = ("actions depend\non frames, p", "exploration\nshare", "explained on\nother episodes", "moves,\nlatent units")
 
 

@@ -16,7 +16,7 @@ from worldplan.envs.parallel import rollout_states, simulate
 from worldplan.errors import InvalidInput
 from worldplan.eval.diagnose.excitation import excitation_report, independence_test
 
-EPISODES, STEPS = 48, 60
+EPISODES, STEPS = 32, 60
 
 
 def drawn(folder):
@@ -82,7 +82,7 @@ def test_shuffled_actions_explain_nothing(random, encoder, monkeypatch):
 
 
 def test_a_policy_is_noticed_and_its_noise_is_not_held_against_it(tmp_path):
-    small = ["--processes", 1, "--look", "fast", "--episodes", 120, "--steps", 30]
+    small = ["--processes", 1, "--look", "fast", "--episodes", 120, "--steps", 20]
     for name, more in (("policy", []), ("noisy", ["--noise", 0.4])):
         assert main([str(a) for a in ["collect", "sac", *small, *more, "--out", tmp_path / name]]) == 0
     policy, noisy = (excitation_report(EpisodeDataset(tmp_path / name), name) for name in ("policy", "noisy"))
