@@ -16,7 +16,7 @@ from worldplan.envs.datasets.episodes import record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, UnknownName
 from worldplan.learning.encoder import load_encoder
-from worldplan.learning.excitation import Excitation, explained, predicted, shares_of
+from worldplan.learning.excitation import Excitation, covariances, explained, predicted, shares_of
 from worldplan.learning.excitation_run import ExcitationRun
 from worldplan.learning.network import ConvEncoder
 from worldplan.learning.pretraining import pretrain
@@ -76,7 +76,7 @@ def test_the_value_is_the_sum_of_squared_canonical_correlations(seed, n, p):
     shares = np.zeros(n)
     values = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False) ** 2
     shares[: len(values)] = values
-    np.testing.assert_allclose(explained(tensor(moved), tensor(a)).numpy()[::-1], shares, atol=1e-6)
+    np.testing.assert_allclose(explained(*covariances(tensor(moved), tensor(a))).numpy()[::-1], shares, atol=1e-6)
     terms = Excitation()(tensor(np.stack([np.zeros_like(moved), moved], axis=1)), None, tensor(a))
     assert float(terms["J"]) == pytest.approx(shares.sum(), abs=1e-6)
     assert float(terms["loss"]) == pytest.approx(n - shares.sum(), abs=1e-6)
@@ -323,8 +323,9 @@ def test_the_run_learns_from_the_actions_and_its_card_says_what(trained, data):
     part = ExcitationRun(data, CONFIG).train[:256]
     moved = CONFIG.objective.displacement(tensor(encoder(data[part].reshape(-1, 64, 64, 3)).reshape(-1, 2, 1)))
     features = tensor(data.features[part])
-    assert float(explained(moved, features)) > 0.4
-    assert float(explained(moved, features[torch.randperm(256, generator=torch.Generator().manual_seed(0))])) < 0.1
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(0))
+    assert float(explained(*covariances(moved, features))) > 0.4
+    assert float(explained(*covariances(moved, features[order]))) < 0.1
 
 
 def test_the_same_seed_gives_the_same_bytes_also_after_an_interruption(trained, data, tmp_path):

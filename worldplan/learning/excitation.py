@@ -94,9 +94,8 @@ class Excitation:
             shapes = f"{tuple(embeddings.shape)} and {tuple(actions.shape)}"
             raise InvalidInput(f"embeddings must be (B, 2, n) and actions (B, p), got {shapes}")
         moved = self.displacement(embeddings)
-        moments = second_moments(moved, actions, controls)
-        spread, part = covariances(moments, moved.shape[1], actions.shape[1])
-        shares = _shares(spread, part)
+        spread, part = covariances(moved, actions, controls)
+        shares = explained(spread, part)
         terms = {"J": shares.sum(), **{f"r2_{k + 1}": share for k, share in enumerate(shares.flip(0))}}
         if self.against == "whitening":
             return {"loss": moved.shape[1] - terms["J"], **terms}
@@ -116,42 +115,30 @@ class Excitation:
         return moved
 
 
-def second_moments(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> Tensor:
-    """Means of the products of (1, displacements (B, n), actions (B, p), controls (B, c)), in float64."""
-    parts = [moved, actions] if controls is None else [moved, actions, controls]
-    rows = torch.cat([torch.ones_like(moved[:, :1]), *parts], dim=1).double()
-    return rows.T @ rows / len(rows)
+def covariances(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Covariance (n, n) of displacements (B, n), and the part of it that actions (B, p) explain; in float64.
 
-
-def covariances(moments: Tensor, n: int, p: int) -> tuple[Tensor, Tensor]:
-    """Covariance (n, n) of displacements, and the part of it that the p actions explain, given the controls."""
-    free = slice(1, 1 + n + p)
-    given = [0, *range(1 + n + p, len(moments))]  # the constant, and the controls
-    cross = moments[given, free]
-    left = moments[free, free] - cross.T @ torch.linalg.solve(moments[given][:, given], cross)
-    spread, shared, actions = left[:n, :n], left[:n, n:], left[n:, n:]
-    return spread, shared @ torch.linalg.solve(actions, shared.T)
+    What the controls (B, c) explain linearly is taken from both first.
+    """
+    n, p = moved.shape[1], actions.shape[1]
+    known = [torch.ones_like(moved[:, :1]), *([] if controls is None else [controls])]
+    rows, given = (torch.cat(parts, dim=1).double() for parts in ([moved, actions], known))
+    cross = given.T @ rows
+    left = (rows.T @ rows - cross.T @ torch.linalg.solve(given.T @ given, cross)) / len(rows)
+    spread, shared, free = left[:n, :n], left[:n, n : n + p], left[n:, n:]
+    return spread, shared @ torch.linalg.solve(free, shared.T)
 
 
 def _floor(spread: Tensor) -> Tensor:
     return _JITTER * spread.diagonal().mean() + 1e-30
 
 
-def _shares(spread: Tensor, part: Tensor) -> Tensor:
-    """Eigenvalues (n,), ascending, of `spread^-1 part`; 0 where nothing moves."""
+def explained(spread: Tensor, part: Tensor) -> Tensor:
+    """Squared canonical correlations (n,), ascending: eigenvalues of `spread^-1 part`; 0 where nothing moves."""
     root = torch.linalg.cholesky(spread + _floor(spread) * torch.eye(len(spread)).to(spread))
     half = torch.linalg.solve_triangular(root, part, upper=False)
     shares: Tensor = torch.linalg.eigvalsh(torch.linalg.solve_triangular(root, half.T, upper=False))
     return shares
-
-
-def explained(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> Tensor:
-    """Squared canonical correlations (n,), ascending, of displacements (B, n) and features of actions (B, p).
-
-    What the controls (B, c) explain linearly is taken from both first.
-    """
-    moments = second_moments(moved, actions, controls)
-    return _shares(*covariances(moments, moved.shape[1], actions.shape[1])).to(moved.dtype)
 
 
 def predicted(moved: Tensor, actions: Tensor, fitted: int | None = None) -> Tensor:
@@ -174,4 +161,4 @@ def shares_of(moved: Tensor, guess: Tensor) -> Tensor:
     """
     centred, missed = moved.double() - moved.double().mean(dim=0), (moved - guess).double()
     spread, left = (x.T @ x / len(moved) for x in (centred, missed))
-    return _shares(spread, spread - left).to(moved.dtype)
+    return explained(spread, spread - left).to(moved.dtype)

@@ -14,7 +14,7 @@ from torch import Tensor
 from worldplan.data.symmetries import transform
 from worldplan.data.windows import Windows
 from worldplan.errors import EncoderCollapsed, InvalidInput
-from worldplan.learning.excitation import Excitation, covariances, predicted, second_moments, shares_of
+from worldplan.learning.excitation import Excitation, covariances, predicted, shares_of
 from worldplan.learning.network import CircleAngles
 from worldplan.learning.training import PretrainConfig, Run
 
@@ -131,8 +131,7 @@ class ExcitationRun(Run):
         """
         around = self.config.space.circles
         moved, features = self._windows(self.train[: len(self.held_out)])
-        moments = second_moments(moved, *(x for x in self._split(features) if x is not None))
-        part = covariances(moments, len(around), self._actions)[1].cpu().numpy()
+        part = covariances(moved, *self._split(features))[1].cpu().numpy()
         circles, lines = np.flatnonzero(around), np.flatnonzero(~around)
         if not len(lines):
             return
