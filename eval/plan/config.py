@@ -24,7 +24,8 @@ class PlanConfig:
         start_qpos: start of every episode, radians (shoulder, wrist); None draws one each.
         goal_qpos: goal of every episode, radians; None draws one each.
         goal_image: PNG of 64 x 64 pixels whose pose is the goal of every episode; its angles stay unknown.
-        distribution: law of drawn poses: `normal`, N(0, 1) clipped to +-2.4; or `reset`, dm_control's.
+        distribution: law of drawn poses: `normal`, N(0, 1) clipped to +-2.4; `reset`, dm_control's; or `ahead`, with
+            goals 25 random steps after a reset.
         profile: look of the frames, `dmc` or `fast`.
         target: target sphere, `hard`, `easy` or `hidden`; a distractor.
         success: `tip` (fingertip within .025 m of the goal pose's) or `qpos` (both joints within .05 rad).
