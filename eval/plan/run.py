@@ -32,7 +32,7 @@ from worldplan.eval.plan.figure import draw_film, draw_plan
 from worldplan.eval.plan.result import Episode, LatentSummary, PlanReport
 from worldplan.eval.show.film import encode_video
 from worldplan.eval.statistics.estimate import estimate
-from worldplan.learning.encoder import encode
+from worldplan.learning.encoder import encode, space_of
 from worldplan.progress import Progress, silent
 from worldplan.provenance import provenance
 
@@ -123,13 +123,15 @@ def _episode(
     shown = np.concatenate([run.frames[0], goal[None]])
     chart = int(last.turns[0])
     latents = encode(agent.encoder, turn(shown, np.full(len(shown), chart)))
+    space = space_of(agent.encoder)
+    path = space.unwrap(latents[:-1])
     return Episode(
         start_qpos=info["qpos"][0],
         goal_qpos=info["goal_qpos"][0] if known else None,
         qpos=info["qpos"],
         actions=run.actions[0],
-        latents=latents[:-1],
-        goal_latent=latents[-1],
+        latents=path,
+        goal_latent=space.lift(latents[-1], path[-1]),  # the representative where the path ends
         tip_distance=info["tip_distance"] if known else None,
         success=bool(info["is_success"][-1]) if known else None,
         cost_ratio=None,
@@ -148,7 +150,7 @@ def _latent_distances(
     random = []
     for k, options in enumerate(pairs.options()):
         last = rollout(env, None, 1, seed=config.seed + k, options=[options]).frames[0][-1]
-        random.append(np.linalg.norm(agent.encoder(last) - goal))
+        random.append(np.linalg.norm(space_of(agent.encoder).difference(agent.encoder(last), goal)))
     ends = {
         AGENT: np.array([e.latent_distance[-1] for e in episodes]),
         RANDOM: np.array(random),
