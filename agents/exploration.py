@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,8 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from worldplan.agents.actor import ActorPolicy
+from worldplan.agents.actor import ActorPolicy, load_policy
+from worldplan.data.recipes import EpisodeConfig
 from worldplan.data.trajectories import Starts, State
 from worldplan.errors import InvalidInput
 
@@ -51,6 +55,20 @@ class ExploringPolicy:
         noise = self.sigma * self.rng.standard_normal(np.shape(action))
         self.expected = expected_action(self.policy, observation, self.sigma, deterministic)
         return np.clip(action + noise, space.low, space.high).astype(np.float32), state
+
+
+def explorer(name: str | Path, config: EpisodeConfig) -> tuple[Callable[[int], Any], dict[str, str]]:
+    """A policy for any seed, as `config` says that it acts, and its provenance.
+
+    Where it explores it also says what it does on average, so that its noise is known.
+    """
+    source = {"name": Path(name).name, "sha256": load_policy(name).card["sha256"]}
+    still = config.deterministic and not config.noise
+    return partial(load_policy, name) if still else partial(_explorer, name, config.noise), source
+
+
+def _explorer(name: str | Path, noise: float, seed: int) -> ExploringPolicy:
+    return ExploringPolicy(load_policy(name, seed), noise, seed)
 
 
 def expected_action(

@@ -13,6 +13,7 @@ from worldplan.agents.config import FitConfig
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.agents.quarter_turns import QuarterTurns, fit_quarter_turns
 from worldplan.arrays import Floats
+from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import write_json
 from worldplan.data.trajectories import Trajectories
 from worldplan.errors import InvalidInput
@@ -123,6 +124,14 @@ def fit_agent(encoder: PixelEncoder, data: Trajectories, config: FitConfig | Non
     scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder)
     agent = build_agent(encoder, latents, data, replace(config, scale=scale))
     return FitReport(agent, config, scale, source, data.steps)
+
+
+def recorded(folder: Path | str, count: int) -> Trajectories:
+    """The first training episodes in a folder, as many as `count` or as there are."""
+    data = EpisodeDataset(folder).load("train", frames=True)
+    return replace(
+        data, frames=data.frames[:count], actions=data.actions[:count], rewards=data.rewards[:count], info={}
+    )
 
 
 def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, config: FitConfig) -> PlanningAgent:

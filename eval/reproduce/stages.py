@@ -178,7 +178,7 @@ def find_scale(scale: str | Scale) -> Scale:
     return SCALES[scale]
 
 
-def settle(out: Path, scale: Scale, seed: int) -> None:
+def settle(out: Path, scale: Any, seed: int) -> None:
     """Write scale and seed to a folder. Raises BadFile if it holds a reproduction of another scale or seed."""
     path = out / _SETTINGS
     settings = plain({"scale": scale.to_dict(), "seed": seed})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -236,20 +235,11 @@ def _policy(name: str | None, task: str, config: EpisodeConfig) -> tuple[Any, di
     if name is None:
         return None, None
     from worldplan.agents.actor import load_policy
+    from worldplan.agents.exploration import explorer
     from worldplan.envs.reacher_task import ReacherTask
 
-    policy = load_policy(name)
-    policy.check_env(ReacherTask(task))
-    made = partial(load_policy, name) if config.deterministic and not config.noise else partial(_explorer, name, config)
-    return made, {"name": Path(name).name, "sha256": policy.card["sha256"]}
-
-
-def _explorer(name: str, config: EpisodeConfig, seed: int) -> Any:
-    """A policy that also says what it does on average, so that its noise is known."""
-    from worldplan.agents.actor import load_policy
-    from worldplan.agents.exploration import ExploringPolicy
-
-    return ExploringPolicy(load_policy(name, seed), config.noise, seed)
+    load_policy(name).check_env(ReacherTask(task))
+    return explorer(name, config)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,25 +48,13 @@ def fit_encoder(encoder: str | Path, config: FitConfig, data: Path | None = None
 
     `data` is a folder of recorded episodes; None records new ones.
     """
-    from worldplan.agents.fitting import fit_agent
+    from worldplan.agents.fitting import fit_agent, recorded
     from worldplan.envs.fingerprint import check_encoder
     from worldplan.learning.encoder import load_encoder
 
     frozen = load_encoder(encoder)
     check_encoder(frozen)
     return fit_agent(frozen, torque_data(config) if data is None else recorded(data, config.episodes), config)
-
-
-def recorded(folder: Path, count: int) -> Trajectories:
-    """The first training episodes in a folder, as many as `count` or as there are."""
-    from dataclasses import replace
-
-    from worldplan.data.episodes import EpisodeDataset
-
-    data = EpisodeDataset(folder).load("train", frames=True)
-    return replace(
-        data, frames=data.frames[:count], actions=data.actions[:count], rewards=data.rewards[:count], info={}
-    )
 
 
 def torque_data(config: FitConfig) -> Trajectories:

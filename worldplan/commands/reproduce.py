@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -14,42 +14,52 @@ from worldplan.commands.base import TrainingBar, Verb, bar
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce(Verb):
-    """Make the published table and control-cost figure of the Reacher again, beside what was published.
+    """Make tables and figures of encoders again, from nothing: the published ones, or those over recorded motion.
 
-    Collects the data, trains the encoders, judges them; writes reproduce.json, reproduce.md and control_cost.png. The
-    same command goes on where it was interrupted, and makes nothing again that is there.
+    Collects the data, trains the encoders, judges them; writes a table as JSON and Markdown, and a figure. The same
+    command goes on where it was interrupted, and makes nothing again that is there.
 
     Args:
+        experiment: published: the table and control-cost figure of the Reacher, beside what was published (writes
+            reproduce.json, reproduce.md, control_cost.png). trajectories: LeJEPA and excitation by exploration noise
+            and minutes of motion (writes trajectories.json, .md, .png).
         scale: smoke takes seconds and its numbers mean nothing; cpu trains 27 small encoders, some 45 s each on two
-            idle cores; full has the published sizes and wants a GPU.
+            idle cores, or 51 of trajectories, some 90 s each; full has the published sizes and wants a GPU.
         processes: renderer processes.
         threads: threads of torch on the CPU; by default torch's own choice.
-        out: folder for data, encoders and results.
+        out: folder for data, encoders and results; by default runs/reproduce or runs/trajectories.
     """
 
+    experiment: Literal["published", "trajectories"] = "published"
     scale: Literal["smoke", "cpu", "full"] = "cpu"
     processes: int = os.cpu_count() or 1
     threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    out: Path = Path("runs/reproduce")
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
 
     def run(self, command: str) -> int:
-        """Exit status 0, or 1 if an encoder could not be trained."""
+        """Exit status 0, or 1 if an encoder of the published table could not be trained."""
+        how: dict[str, Any] = {"seed": self.seed, "processes": self.processes, "command": command}
+        how |= {"progress": bar("encoders"), "watch": TrainingBar().start}
+        if self.experiment == "trajectories":
+            return self._trajectories(self.out or Path("runs/trajectories"), how)
         from worldplan.eval.reproduce.run import reproduce_reacher
         from worldplan.eval.reproduce.table import table, write_reproduction
 
-        report = reproduce_reacher(
-            self.out,
-            self.scale,
-            seed=self.seed,
-            processes=self.processes,
-            command=command,
-            progress=bar("encoders"),
-            watch=TrainingBar().start,
-        )
-        written = write_reproduction(report, self.out)
+        out = self.out or Path("runs/reproduce")
+        report = reproduce_reacher(out, self.scale, **how)
+        written = write_reproduction(report, out)
         told = f"Differences of protocol: {written[1]}", f"Written: {', '.join(map(str, written))}"
         self.show(report.to_dict(), table(report).also(*told))
         return 0 if all(row.done == list(row.results) for row in report.rows) else 1
+
+    def _trajectories(self, out: Path, how: dict[str, Any]) -> int:
+        from worldplan.eval.reproduce.motion import table, write_trajectories
+        from worldplan.eval.reproduce.trajectories import reproduce_trajectories
+
+        report = reproduce_trajectories(out, self.scale, **how)
+        written = write_trajectories(report, out)
+        self.show(report.to_dict(), table(report).also(f"Written: {', '.join(map(str, written))}"))
+        return 0  # that nothing can be learned from some data is a result
 
     def advice(self, command: str) -> str:
         """What is done is kept."""

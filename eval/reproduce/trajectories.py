@@ -1,0 +1,322 @@
+"""What encoders learn from recorded motion, by how much of it there is and how much of it is excitation.
+
+LeJEPA on pairs of frames and the objective `excitation` see the same episodes, the same network and as many steps.
+Episodes are of SAC's policy with exploration noise of a known deviation, or of random torques. No paper has these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldplan.agents.config import FitConfig
+from worldplan.agents.exploration import explorer
+from worldplan.agents.fitting import fit_agent, recorded
+from worldplan.arrays import Floats, Frames
+from worldplan.data.episodes import EpisodeDataset, StridedPairs
+from worldplan.data.files import read_json, write_json
+from worldplan.data.recipes import EpisodeConfig, Nuisances
+from worldplan.data.windows import Windows
+from worldplan.envs.datasets.episodes import interrupted, record_episodes
+from worldplan.envs.datasets.frames import draw_frames
+from worldplan.envs.parallel import rollout_goals, target_spheres
+from worldplan.envs.reacher import WRIST_LIMIT
+from worldplan.envs.rendering import render_frames
+from worldplan.envs.tasks import sample_tasks
+from worldplan.errors import BadFile, UnknownName, WorldplanError
+from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL
+from worldplan.eval.control.episodes import ControlResult, evaluate_baselines, measure, summarise
+from worldplan.eval.identifiability.circles import affine_error
+from worldplan.eval.identifiability.regression import label_fit
+from worldplan.eval.reproduce.stages import POLICY, settle
+from worldplan.learning.encoder import PixelEncoder, encode, load_encoder, space_of
+from worldplan.learning.excitation import Excitation
+from worldplan.learning.objectives import LeJEPA
+from worldplan.learning.pretraining import pretrain
+from worldplan.learning.training import PretrainConfig
+from worldplan.planning.space import LatentSpace
+from worldplan.progress import Progress, silent
+from worldplan.provenance import plain, provenance
+
+ARM = LatentSpace("circle", "line")
+SCENE = Nuisances(stock=0.0, hidden=1.0)  # the easy scene, as in `Scale` "cpu": one look, no target
+LOOK: dict[str, Any] = {"profile": "fast", "target": "hidden"}
+STEP_SECONDS = 0.02
+OBJECTIVES = ("excitation", "lejepa")
+
+
+@dataclass(frozen=True)
+class MotionScale:
+    """Sizes of the experiment.
+
+    Args:
+        minutes: minutes of motion of the dose-response curve.
+        amounts: minutes of random torques of the curve over amounts.
+        noises: deviations of the noise on SAC's actions, of 1.
+        length: control steps in an episode.
+        seeds: encoders for each condition.
+        steps: training steps of every encoder, at most: excitation stops when J falls.
+        net: training options; objective, epochs and seed are set for each encoder.
+        window: of excitation, steps.
+        stride: of LeJEPA's pairs, steps.
+        poses: to judge encoders on.
+        plans: pairs of start and goal.
+        fit_episodes: training episodes that the dynamics are fitted to.
+        least: share that ends a run of excitation with an error.
+    """
+
+    minutes: float
+    amounts: tuple[float, ...]
+    noises: tuple[float, ...]
+    length: int
+    seeds: int
+    steps: int
+    net: PretrainConfig
+    window: int = 48
+    stride: int = 16
+    poses: int = 2000
+    plans: int = 300
+    fit_episodes: int = 75
+    least: float = 0.2
+
+    def episodes(self, minutes: float) -> int:
+        """Episodes in so many minutes of motion."""
+        return max(1, round(minutes * 60 / (self.length * STEP_SECONDS)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "net": self.net.to_dict()}
+
+
+SCALES = {
+    "smoke": MotionScale(
+        minutes=0.4,
+        amounts=(0.2,),
+        noises=(0.0, 0.4),
+        length=60,
+        seeds=1,
+        steps=30,
+        net=PretrainConfig(width=2, hidden=16, batch=32, lr=1e-2, validation=64, device="cpu"),
+        window=16,
+        poses=100,
+        plans=10,
+        fit_episodes=8,
+        least=-100.0,
+    ),
+    "cpu": MotionScale(
+        minutes=12.0,
+        amounts=(1.5, 3.0, 6.0, 24.0),
+        noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
+        length=200,
+        seeds=3,
+        steps=900,
+        net=PretrainConfig(width=8, hidden=64, batch=128, half=True),
+    ),
+    "full": MotionScale(
+        minutes=12.0,
+        amounts=(1.5, 3.0, 6.0, 24.0),
+        noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
+        length=200,
+        seeds=3,
+        steps=4000,
+        net=PretrainConfig(width=32, batch=256),
+        plans=1000,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A source of training episodes, and the objective: SAC's policy with this `noise`, or random torques (None)."""
+
+    objective: str
+    noise: float | None
+    minutes: float
+
+    @property
+    def dataset(self) -> str:
+        """Name of its episodes."""
+        return f"{self.source}-{self.minutes:g}min"
+
+    @property
+    def source(self) -> str:
+        """Who acts."""
+        return "random" if self.noise is None else f"sac-{self.noise:g}"
+
+    @property
+    def name(self) -> str:
+        """Name of the condition's folder."""
+        return f"{self.objective}-{self.dataset}"
+
+
+def motions(scale: MotionScale) -> list[Motion]:
+    """The rows: for each objective the doses at equal data, random torques last; then the amounts, ascending."""
+    doses = [Motion(o, noise, scale.minutes) for o in OBJECTIVES for noise in (*scale.noises, None)]
+    return doses + [Motion("excitation", None, minutes) for minutes in sorted(scale.amounts)]
+
+
+@dataclass(frozen=True)
+class MotionResult:
+    """One encoder and its agent; numbers as JSON, empty where `reason` says why there is none.
+
+    Attributes:
+        r2: of wrapped angles from latents, by joint, on poses N(0, 1): two estimates.
+        error: root mean square error of the best affine map over uniform poses, radians, by joint.
+        control: summary of episodes of the reset distribution.
+    """
+
+    motion: Motion
+    seed: int
+    reason: str = ""
+    r2: tuple[dict[str, Any], ...] = ()
+    error: tuple[dict[str, Any], ...] = ()
+    control: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class MotionReport:
+    """Result of `reproduce_trajectories`; `baselines` holds summaries of controllers that see no image."""
+
+    name: str
+    scale: MotionScale
+    provenance: dict[str, Any]
+    rows: tuple[MotionResult, ...]
+    baselines: tuple[dict[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**plain(self, digits=6), "scale": plain(self.scale.to_dict())}
+
+    def of(self, motion: Motion) -> list[MotionResult]:
+        """All seeds of a condition."""
+        return [row for row in self.rows if row.motion == motion]
+
+
+def reproduce_trajectories(
+    out: Path | str,
+    scale: str | MotionScale = "cpu",
+    *,
+    seed: int = 0,
+    processes: int = 1,
+    command: str = "",
+    progress: Progress = silent,
+    watch: Callable[[Iterator[int], int, int], Iterator[int]] = lambda steps, start, total: steps,
+) -> MotionReport:
+    """Record the episodes, train encoders, fit agents, judge them; arguments and errors are `reproduce_reacher`'s."""
+    out = Path(out)
+    if isinstance(scale, str) and scale not in SCALES:
+        raise UnknownName("scale", scale, SCALES)
+    sizes = SCALES[scale] if isinstance(scale, str) else scale
+    settle(out, sizes, seed)
+    judge = Judge(sizes, seed)
+    wanted = [(motion, k) for k in range(sizes.seeds) for motion in motions(sizes)]
+    rows = []
+    for motion, k in progress(iter(wanted), len(wanted)):
+        path = out / "results" / f"{motion.name}-s{k}.json"
+        if not path.exists():
+            data = _episodes(out / "data" / motion.dataset, motion, sizes, seed, processes)
+            result = MotionResult(motion, seed + k)
+            try:
+                folder = out / "encoders" / f"{motion.name}-s{k}"
+                encoder = _encoder(folder, data, motion, sizes, seed + k, command, watch)
+                result = replace(result, **judge.encoder(encoder))
+                result = replace(result, control=judge.agent(encoder, data.folder, motion.name))
+            except BadFile:
+                raise
+            except WorldplanError as error:  # that nothing was learned is a result
+                result = replace(result, reason=f"{type(error).__name__}: {error}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, plain(result, digits=6))
+        rows.append(_read(path))
+    name = scale if isinstance(scale, str) else "own"
+    return MotionReport(name, sizes, provenance(command, seed), tuple(rows), judge.baselines())
+
+
+def _read(path: Path) -> MotionResult:
+    found = read_json(path)
+    try:
+        r2, error = tuple(found["r2"]), tuple(found["error"])
+        return MotionResult(**{**found, "motion": Motion(**found["motion"]), "r2": r2, "error": error})
+    except (KeyError, TypeError) as wrong:
+        raise BadFile(path, "is no result of an encoder; delete it and start again") from wrong
+
+
+def _episodes(folder: Path, motion: Motion, scale: MotionScale, seed: int, processes: int) -> EpisodeDataset:
+    """Record the episodes of a condition and draw their frames, or go on with that."""
+    at = interrupted(folder)
+    if at in ("nothing", "episodes"):
+        noise = motion.noise or 0.0
+        config = EpisodeConfig(scale.episodes(motion.minutes), scale.length, test_share=0.0, noise=noise)
+        policy, source = (None, None) if motion.noise is None else explorer(POLICY, config)
+        record_episodes(policy, folder, config, seed=seed, source=source, resume=at == "episodes")
+    if at == "frames" or not EpisodeDataset(folder).manifest["frames"]:
+        draw_frames(folder, seed=seed, nuisances=SCENE, processes=processes, resume=at == "frames")
+    return EpisodeDataset(folder)
+
+
+def _encoder(
+    folder: Path, data: EpisodeDataset, motion: Motion, scale: MotionScale, seed: int, command: str, watch: Any
+) -> PixelEncoder:
+    """Train an encoder, or load it. Raises EncoderCollapsed, or InvalidInput where the objective refuses the data."""
+    views: StridedPairs
+    if motion.objective == "excitation":
+        views = Windows(data, scale.window)
+        symmetries = ("mirror", "turns")
+        objective: Any = Excitation(scale.window, ARM.kinds, symmetries=symmetries, least=scale.least)
+    else:
+        views, objective = StridedPairs(data, scale.stride), LeJEPA(slices=64)
+    if not (folder / "encoder.json").exists():
+        config = replace(scale.net, objective=objective, seed=seed)
+        kept = views.split(config.validation, np.random.default_rng([seed, 0]))[1]
+        config = replace(config, epochs=scale.steps / max(1, len(kept) // config.batch))
+        resume = (folder / "checkpoint.json").exists()
+        pretrain(views, folder, config, resume=resume, command=command, progress=watch)
+    encoder = load_encoder(folder)
+    if encoder.card["data"]["sha256"] != views.manifest_sha256:
+        raise BadFile(folder, "was trained on other data than stand beside it; delete the folder and start again")
+    return encoder
+
+
+class Judge:
+    """Poses, goals and baselines, the same for every encoder."""
+
+    def __init__(self, scale: MotionScale, seed: int) -> None:
+        self.scale, self.seed = scale, seed
+        rng = np.random.default_rng([seed, 7])
+        limits = np.array([np.pi, WRIST_LIMIT])
+        self.uniform = rng.uniform(-limits, limits, (scale.poses, 2))
+        self.normal = rng.standard_normal((2 * scale.poses, 2))
+        self.frames = [_draw(angles, None) for angles in (self.uniform, self.normal)]
+        self.tasks = sample_tasks(scale.plans, seed + 100, "reset")
+        world = {**LOOK, "success": "tip"}
+        self._baselines: dict[str, ControlResult] = evaluate_baselines(self.tasks, seed + 100, **world)
+
+    def encoder(self, encoder: PixelEncoder) -> dict[str, Any]:
+        """`r2` and `error` of a `MotionResult`."""
+        uniform, normal = (encode(encoder, frames) for frames in self.frames)
+        space, half = space_of(encoder), self.scale.poses
+        error = affine_error(uniform, self.uniform, space, ARM)
+        charted = space.chart(normal)
+        fit = label_fit(charted[:half], self.normal[:half], charted[half:], self.normal[half:], "wrapped")
+        return {"r2": tuple(map(plain, fit.per_joint)), "error": tuple(map(plain, error.joints))}
+
+    def agent(self, encoder: PixelEncoder, folder: Path, name: str) -> dict[str, Any]:
+        """`control` of a `MotionResult`: dynamics are fitted to the encoder's own training episodes."""
+        fitted = fit_agent(encoder, recorded(folder, self.scale.fit_episodes), FitConfig(**LOOK))
+        spheres = target_spheres(self.scale.plans, self.seed, "hidden")
+        run = rollout_goals(fitted.agent, self.tasks, spheres, _draw)
+        return plain(summarise(name, measure([run]), self._baselines[REFERENCE]))  # type: ignore[no-any-return]
+
+    def baselines(self) -> tuple[dict[str, Any], ...]:
+        """Random torques and standing still."""
+        reference = self._baselines[REFERENCE]
+        return tuple(plain(summarise(name, self._baselines[name], reference)) for name in (RANDOM, STILL))
+
+
+def _draw(angles: Floats, targets: Floats | None) -> Frames:
+    """Frames of the easy scene, without a target."""
+    return render_frames(angles, target_spheres(len(angles), 0, "hidden"), "fast")

@@ -1,0 +1,110 @@
+"""`worldplan reproduce --experiment trajectories`: what is made, refused, kept and drawn."""
+
+import json
+import shutil
+
+import pytest
+
+from worldplan.commands.reproduce import Reproduce
+from worldplan.data.episodes import EpisodeDataset
+from worldplan.data.windows import Windows
+from worldplan.errors import BadFile, EncoderCollapsed, UnknownName
+from worldplan.eval.reproduce import trajectories as module
+from worldplan.eval.reproduce.motion import COLUMNS, draw, table, write_trajectories
+from worldplan.eval.reproduce.trajectories import SCALES, Motion, motions, reproduce_trajectories
+
+SMOKE = SCALES["smoke"]
+NAMES = [
+    "excitation-sac-0-0.4min",
+    "excitation-sac-0.4-0.4min",
+    "excitation-random-0.4min",
+    "lejepa-sac-0-0.4min",
+    "lejepa-sac-0.4-0.4min",
+    "lejepa-random-0.4min",
+    "excitation-random-0.2min",
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run at scale smoke: its folder and its report."""
+    out = tmp_path_factory.mktemp("trajectories") / "out"
+    return out, reproduce_trajectories(out, "smoke", command="worldplan reproduce --experiment trajectories")
+
+
+def test_every_condition_is_judged_and_a_deterministic_policy_is_refused(made):
+    out, report = made
+    assert [row.motion.name for row in report.rows] == NAMES
+    refused, *others = report.rows
+    assert "deterministic policy" in refused.reason and refused.control is None
+    for row in others:
+        assert len(row.r2) == len(row.error) == 2 and not row.reason
+        assert row.control["episodes"] == SMOKE.plans
+    assert [row["name"] for row in report.baselines] == ["random torques", "standing still"]
+
+
+def test_both_objectives_see_the_same_episodes_and_those_hold_the_noise_asked_for(made):
+    out, _ = made
+    noise = EpisodeDataset(out / "data/sac-0.4-0.4min")
+    assert noise.expected(noise.shards[0]) is not None
+    assert Windows(noise, SMOKE.window).controls is not None
+    assert len(noise.load("train", frames=False)) == SMOKE.episodes(0.4) == 20
+    plain = EpisodeDataset(out / "data/random-0.4min")
+    assert plain.expected(plain.shards[0]) is None
+
+
+def test_finished_parts_are_kept_and_a_missing_one_comes_back_the_same(made, tmp_path, monkeypatch):
+    out = shutil.copytree(made[0], tmp_path / "copy")
+    name = "lejepa-random-0.4min-s0"
+    before = (out / "results" / f"{name}.json").read_bytes()
+    (out / "results" / f"{name}.json").unlink()
+    monkeypatch.setattr(module, "pretrain", None)  # encoders are there: nothing may be trained
+    again = reproduce_trajectories(out, "smoke")
+    assert (out / "results" / f"{name}.json").read_bytes() == before
+    assert again.rows == made[1].rows
+
+
+def test_a_run_that_finds_nothing_is_a_row_with_its_reason(made, tmp_path, monkeypatch):
+    out = shutil.copytree(made[0], tmp_path / "copy")
+    (out / "results" / "excitation-random-0.2min-s0.json").unlink()
+    shutil.rmtree(out / "encoders" / "excitation-random-0.2min-s0")
+
+    def collapse(*_, **__):
+        raise EncoderCollapsed("found nothing")
+
+    monkeypatch.setattr(module, "pretrain", collapse)
+    report = reproduce_trajectories(out, "smoke")
+    assert report.rows[-1].reason == "EncoderCollapsed: found nothing"
+    assert any("found nothing" in note for note in table(report).notes)
+    assert draw(report)[:4] == b"\x89PNG"
+
+
+def test_other_settings_or_a_damaged_result_are_refused(made, tmp_path):
+    with pytest.raises(BadFile, match="another scale or seed"):
+        reproduce_trajectories(made[0], "smoke", seed=1)
+    with pytest.raises(UnknownName):
+        reproduce_trajectories(tmp_path, "huge")
+    out = shutil.copytree(made[0], tmp_path / "copy")
+    (out / "results" / f"{NAMES[1]}-s0.json").write_text(json.dumps({"seed": 0}))
+    with pytest.raises(BadFile, match="no result of an encoder"):
+        reproduce_trajectories(out, "smoke")
+
+
+def test_table_picture_and_command_say_the_same(made, tmp_path, capsys):
+    out, report = made
+    shown = table(report)
+    assert len(shown.rows) == len(NAMES) + 2 and all(len(row) == len(COLUMNS) for row in shown.rows)
+    assert "refused" in shown.rows[0]
+    written = write_trajectories(report, tmp_path)
+    assert [path.name for path in written] == ["trajectories.json", "trajectories.md", "trajectories.png"]
+    assert Reproduce(experiment="trajectories", scale="smoke", out=out, json=True).run("worldplan") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == json.loads(written[0].read_text())["rows"]
+
+
+def test_the_rows_are_those_that_the_curves_need():
+    scale = SCALES["cpu"]
+    rows = motions(scale)
+    assert len(rows) * scale.seeds == 54
+    assert {m.noise for m in rows if m.objective == "lejepa"} == {0.0, 0.05, 0.1, 0.2, 0.4, 1.0, None}
+    assert [m.minutes for m in rows if m not in rows[:14]] == [1.5, 3.0, 6.0, 24.0]
+    assert Motion("excitation", None, 12.0) in rows and scale.episodes(12.0) == 180
