@@ -22,16 +22,21 @@ PULL = 0.1  # weight that keeps the points of circles near the unit circle, wher
 MEMORY = 0.3  # share that training explains more than held-out episodes: the frames are known by heart
 PATIENCE = 6  # validations without a better J after which a run that has found all coordinates stops
 EVERY = 100  # steps between validations
-RAMP = 0.2, 0.5  # shares of the run between which symmetries come in: from the start they hide the weakest coordinate
+RAMP = 0.2, 0.5  # shares of the run between which the other windows and symmetries come in
+FEW = 2000  # windows of the first part: so few are learned by heart, which is where the weakest coordinate starts from
 
 
 class ExcitationRun(Run):
     """A run on windows; it ends with the weights that have the best J on held-out episodes, and stops when J falls.
 
     Where displacements are a fraction of a pixel the network can learn the frames by heart: J then rises in training
-    and falls on other episodes. J leaves some axes free; in the end they are chosen so that what the actions move has
-    the covariance `c I` on the lines, and none with the circles. c is the mean variance on the circles, 1 without any.
-    Circles are in radians by themselves.
+    and falls on other episodes. And yet a run begins with few windows and no symmetry. In many windows a coordinate
+    that hardly moves the pixels is lost in noise. In few it is learned by heart; as the others come in, what holds for
+    all of them remains.
+
+    J leaves some axes free; in the end they are chosen so that what the actions move has the covariance `c I` on the
+    lines, and none with the circles. c is the mean variance on the circles, 1 without any. Circles are in radians by
+    themselves.
 
     Raises InvalidInput if there are too few windows, or `data` holds no actions.
     """
@@ -49,11 +54,13 @@ class ExcitationRun(Run):
         self._known = data.features if data.controls is None else np.hstack([data.features, data.controls])
         self._best: dict[str, Tensor] = {}
         self._score, self._since = -math.inf, 0
+        self._by_episode = np.sort(self.train)
 
     def terms(self, batch: NDArray[np.intp], generator: torch.Generator) -> dict[str, Tensor]:
         """Terms of the objective, and `pull`: how far the points of circles are from the unit circle."""
         share = float(np.clip((self.part_done - RAMP[0]) / (RAMP[1] - RAMP[0]), 0.0, 1.0))
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        batch = self.among(batch, share)
         names = self.objective.symmetries
         frames, features = transform(self.data[batch], self._known[batch], names, share, rng)
         outputs = self.through(self.network.outputs, frames)
@@ -64,6 +71,12 @@ class ExcitationRun(Run):
         cosines, sines = self.network.angles.planes(outputs)
         pull = (torch.hypot(cosines, sines) - 1.0).square().mean()
         return {**terms, "loss": terms["loss"] + PULL * pull, "pull": pull}
+
+    def among(self, batch: NDArray[np.intp], share: float) -> NDArray[np.intp]:
+        """These windows; or in their place those of the first episodes, `FEW` for a share of 0, all for 1."""
+        few = min(FEW, len(self.train))
+        count = round(few + share * (len(self.train) - few))
+        return np.asarray(self._by_episode[np.searchsorted(self._by_episode, batch) % count])
 
     def validate(self) -> dict[str, float]:
         """J on held-out episodes, by the prediction that training windows give, and its parts.

@@ -33,7 +33,7 @@ def made(tmp_path_factory):
 
 
 def test_every_condition_is_judged_and_a_deterministic_policy_is_refused(made):
-    out, report = made
+    _, report = made
     assert [row.motion.name for row in report.rows] == NAMES
     refused, *others = report.rows
     assert "deterministic policy" in refused.reason and refused.control is None
