@@ -56,6 +56,33 @@ def test_what_was_not_found_is_said_and_nothing_is_left(data, tmp_path, capsys):
     assert not (tmp_path / "e" / "encoder.json").exists()
 
 
+def test_auto_prints_the_candidates_takes_the_best_and_goes_on(data, tmp_path, capsys):
+    out = tmp_path / "encoder"
+    options = ["--objective", "excitation", "--window", "auto", "--space", "auto", *NET, "--out", out]
+    assert run("pretrain", data, *options) == 0
+    shown = capsys.readouterr().out
+    told = json.loads((out / "candidates.json").read_text())
+    found = told["candidates"]
+    assert [c["window"] for c in found[:2]] == [8, 16]  # more is longer than half an episode
+    assert {tuple(c["space"]) for c in found} == {("line", "line"), ("circle", "line"), ("circle", "circle")}
+    assert len(found) == 4 and f"Chosen: {told['chosen']}" in shown
+    card = load_encoder(out).card
+    window = max(found[:2], key=lambda c: c["J"])["window"]
+    best = max((c for c in found if c["window"] == window), key=lambda c: c["J"])
+    assert card["data"]["window"] == window and card["config"]["objective"]["space"] == best["space"]
+    before = (out / "candidates" / f"circle-line-{window}" / "encoder.safetensors").stat().st_mtime_ns
+
+    for name in ("encoder.json", "encoder.safetensors", "log.jsonl"):  # as if it had stopped at a candidate
+        (out / name).unlink()
+    assert run("pretrain", data, *options, "--resume") == 0
+    assert (out / "candidates" / f"circle-line-{window}" / "encoder.safetensors").stat().st_mtime_ns == before
+    assert load_encoder(out).card["sha256"] == card["sha256"]
+
+    (out / "encoder.json").unlink()
+    assert run("pretrain", data, *options, "--resume", "--seed", 3) == 2
+    assert "candidate of other options" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -26,9 +26,10 @@ class Pretrain(Verb, TrainingOptions):
             vicreg: variances and covariances; infonce: telling the pairs of a batch apart. excitation: no pairs of a
             world, but episodes of random actions; finds a latent that the actions move linearly. supervised: the
             angles themselves, of data collected --with-labels; the yardstick for the others.
-        window: excitation: steps from the first frame of a window to the second; by default 16.
+        window: excitation: steps from the first frame of a window to the second; by default 16. auto runs 8, 16, 32 and
+            48 (up to half an episode) for half the epochs, and takes the one with the best J on held-out episodes.
         space: excitation: kinds of the latent's coordinates, such as circle,line; a joint that turns without limit is
-            a circle. By default lines.
+            a circle. By default lines. auto tries lines and circles for --latent-dim coordinates, as for windows.
         symmetries: excitation: symmetries of the world, for windows that nobody recorded: mirror (upside down, with the
             opposite actions), turns (quarter turns, with the same actions); mirror,turns for an arm seen from above.
         against: excitation: what stands against collapse of the displacements, whitening (the default) or sigreg.
@@ -49,8 +50,8 @@ class Pretrain(Verb, TrainingOptions):
     data: tyro.conf.Positional[Path]
     stride: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     objective: Literal["lejepa", "whitening", "vicreg", "infonce", "excitation", "supervised"] = "lejepa"
-    window: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    space: Annotated[str | None, tyro.conf.arg(metavar="KIND,...")] = None
+    window: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="INT|auto")] = None
+    space: Annotated[str | None, tyro.conf.arg(metavar="KIND,...|auto")] = None
     symmetries: Annotated[str | None, tyro.conf.arg(metavar="NAME,...")] = None
     against: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     least: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
@@ -82,9 +83,12 @@ class Pretrain(Verb, TrainingOptions):
         steps = TrainingBar()
         reporting: dict[str, Any] = {"command": command, "progress": steps.start, "report": steps.show}
         data: Any
+        tried: list[dict[str, Any]] = []
         if isinstance(config.objective, Excitation):
             if self.stride is not None:
                 raise InvalidInput("excitation takes windows, not pairs: --window in place of --stride")
+            config, tried = self._chosen(config, steps.start)
+            assert isinstance(config.objective, Excitation)
             data = Windows(EpisodeDataset(self.data), config.objective.window)
         elif self.stride is None:
             data = PairDataset(self.data)
@@ -95,9 +99,11 @@ class Pretrain(Verb, TrainingOptions):
             scale = data.provenance["world"]["scale"]
             folder = train_supervised(data, load_labels(self.data), self.out, config, scale=scale, **reporting)
         else:
-            folder = pretrain(data, self.out, config, resume=self.resume, **reporting)
+            resume = self.resume and (self._checkpointed() or not self._auto())  # it may have stopped at a candidate
+            folder = pretrain(data, self.out, config, resume=resume, **reporting)
         card = read_json(folder / "encoder.json")
         facts = {"folder": str(folder)} | {k: card[k] for k in ("sha256", "validation", "spread") if k in card}
+        facts |= {"candidates": tried} if tried else {}
         label = "" if supervised else "label-free "
         rows = [(f"{label}{name}, held out", f"{value:.4f}") for name, value in card["validation"].items()]
         spread = card.get("spread", [])
@@ -105,10 +111,35 @@ class Pretrain(Verb, TrainingOptions):
         self.show(facts, facts_table(f"Encoder in {folder}", rows, [f"Next: worldplan fit --encoder {folder}"]))
         return 0
 
+    def _auto(self) -> bool:
+        return "auto" in (self.window, self.space)
+
+    def _checkpointed(self) -> bool:
+        return (self.out / "checkpoint.json").exists()
+
+    def _chosen(self, config: PretrainConfig, watch: Any) -> tuple[PretrainConfig, list[dict[str, Any]]]:
+        """The configuration with what `auto` stands for, and the candidates, which it prints."""
+        from worldplan.data.episodes import EpisodeDataset
+        from worldplan.eval.show.table import Table
+        from worldplan.learning.candidates import WINDOWS, choose, name_of, spaces_of
+
+        if not self._auto():
+            return config, []
+        episodes = EpisodeDataset(self.data)
+        episodes.verify()
+        spaces = spaces_of(self.latent_dim) if self.space == "auto" else []
+        windows = WINDOWS if self.window == "auto" else ()
+        config, tried = choose(episodes, config, self.out, spaces=spaces, windows=windows, progress=watch)
+        if not self.json:
+            rows = [[c.name, f"{c.J:.3f}", "  ".join(f"{share:.2f}" for share in c.shares)] for c in tried]
+            chosen = f"Chosen: {name_of(config)}."
+            self.show({}, Table("Candidates, by short runs", ("candidate", "J, held out", "shares"), rows, [chosen]))
+        return config, [c.to_dict() for c in tried]
+
     def _options(self) -> dict[str, Any]:
         """The options of the objective that were given."""
         names = ("weight", "slices", "test", "covariance", "sigma", "window", "space", "symmetries", "against", "least")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, "auto")}
         return given | {name: given[name].split(",") for name in ("space", "symmetries") if name in given}
 
     def _config(self) -> PretrainConfig:
@@ -129,6 +160,6 @@ class Pretrain(Verb, TrainingOptions):
         """How to go on from the last checkpoint, if there is one."""
         if self.objective == "supervised":
             return f"supervised training writes no checkpoints and starts over; {super().advice(command)}"
-        if not (self.out / "checkpoint.json").exists():
+        if not self._checkpointed() and not (self._auto() and (self.out / "candidates").exists()):
             return f"no checkpoint was written yet (one every {self.checkpoint_every} steps); {super().advice(command)}"
         return f"to continue from the last checkpoint: {without_resume(command)} --resume"

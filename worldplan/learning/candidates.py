@@ -1,0 +1,134 @@
+"""Which space and which window: short runs of each candidate, judged by J on held-out episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any
+
+from worldplan.data.episodes import EpisodeDataset
+from worldplan.data.files import write_json
+from worldplan.data.windows import Windows
+from worldplan.errors import BadFile, InvalidInput
+from worldplan.learning.checkpoints import PROGRESS
+from worldplan.learning.encoder import CARDS, load_encoder
+from worldplan.learning.excitation import Excitation
+from worldplan.learning.pretraining import pretrain
+from worldplan.learning.training import PretrainConfig, Watch, unwatched
+from worldplan.planning.space import KINDS
+from worldplan.provenance import plain
+
+WINDOWS = (8, 16, 32, 48)  # steps: candidates for `auto`
+SHORT = 0.5  # epochs of a candidate, of those asked for
+FOLDER, FILE = "candidates", "candidates.json"  # beside the encoder
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A space and a window, with J on held-out episodes of its short run, and the shares of its coordinates."""
+
+    space: tuple[str, ...]
+    window: int
+    J: float
+    shares: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """Space and window, as the options write them."""
+        return f"{','.join(self.space)}, window {self.window}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"space": list(self.space), "window": self.window, "J": self.J, "shares": list(self.shares)}
+
+
+def spaces_of(n: int) -> list[tuple[str, ...]]:
+    """Every space of n coordinates up to their order, lines alone first."""
+    found = [tuple(kinds) for kinds in combinations_with_replacement(KINDS, n)]
+    return sorted(found, key=lambda kinds: kinds.count("circle"))
+
+
+def choose(
+    data: EpisodeDataset,
+    config: PretrainConfig,
+    folder: Path | str,
+    *,
+    spaces: Sequence[tuple[str, ...]] = (),
+    windows: Sequence[int] = (),
+    progress: Watch = unwatched,
+) -> tuple[PretrainConfig, list[Candidate]]:
+    """The configuration with the best of these windows, and then the best of these spaces at that window.
+
+    Each candidate has a run of half the epochs, in `folder`/candidates; those that are there are not run again. The
+    best has the greatest J on held-out episodes: true states take no part. Windows are compared in the configuration's
+    own space, or where spaces are to be chosen too, in that with one circle, which no joint contradicts.
+
+    Args:
+        data: episodes with actions and frames.
+        config: of the objective `excitation`.
+        folder: where the encoder will be.
+        spaces: candidates; empty keeps the configuration's.
+        windows: candidates, steps; those longer than half an episode are left out. Empty keeps it.
+        progress: wraps the iterator of each run's steps.
+
+    Raises:
+        InvalidInput: another objective, or no window fits into the episodes.
+    """
+    if not isinstance(config.objective, Excitation):
+        raise InvalidInput(f"windows and spaces are those of the objective excitation, not {config.objective.name}")
+    tried: list[Candidate] = []
+    where = Path(folder) / FOLDER
+    if windows:
+        kinds = next((s for s in spaces if "circle" in s), tuple(config.space.kinds))
+        longest = min(int(shard["steps"]) for shard in data.shards)
+        fitting = [w for w in windows if 2 * w <= longest]
+        if not fitting:
+            raise InvalidInput(
+                f"the shortest window, {min(windows)} steps, is over half an episode of {longest}; name a --window"
+            )
+        found = [_tried(data, config, kinds, window, where, progress) for window in fitting]
+        tried += found
+        config = _with(config, config.space.kinds, max(found, key=lambda c: c.J).window)
+    if spaces:
+        window = _window(config)
+        known = {c.space: c for c in tried if c.window == window}
+        found = [known.get(s) or _tried(data, config, s, window, where, progress) for s in spaces]
+        tried += [c for c in found if c not in tried]
+        config = _with(config, max(found, key=lambda c: c.J).space, window)
+    write_json(Path(folder) / FILE, {"chosen": name_of(config), "candidates": [c.to_dict() for c in tried]})
+    return config, tried
+
+
+def _tried(
+    data: EpisodeDataset, config: PretrainConfig, space: Sequence[str], window: int, where: Path, progress: Watch
+) -> Candidate:
+    folder = where / f"{'-'.join(space)}-{window}"
+    short = _with(config, space, window, least=-1e9)
+    short = replace(short, epochs=config.epochs * SHORT)
+    views = Windows(data, window)
+    if not (folder / CARDS.card).exists():
+        pretrain(views, folder, short, resume=(folder / PROGRESS).exists(), progress=progress)
+    card = load_encoder(folder).card
+    if card["config"] != plain(short.to_dict()) or card["data"]["sha256"] != views.manifest_sha256:
+        raise BadFile(folder, "is a candidate of other options or data; delete it, or choose another folder")
+    judged: dict[str, Any] = card["validation"]
+    shares = tuple(float(judged[f"r2_{k + 1}"]) for k in range(len(space)))
+    return Candidate(tuple(space), window, float(judged["J"]), shares)
+
+
+def _with(config: PretrainConfig, space: Sequence[str], window: int, **more: Any) -> PretrainConfig:
+    assert isinstance(config.objective, Excitation)
+    objective = replace(config.objective, window=window, space=tuple(space), **more)
+    return replace(config, objective=objective, latent_dim=len(tuple(space)))
+
+
+def name_of(config: PretrainConfig) -> str:
+    """Space and window of a configuration."""
+    return Candidate(config.space.kinds, _window(config), 0.0, ()).name
+
+
+def _window(config: PretrainConfig) -> int:
+    assert isinstance(config.objective, Excitation)
+    return config.objective.window
