@@ -75,8 +75,9 @@ class PixelEncoder:
         single = frames.ndim == 3
         batch = torch.from_numpy(np.require(frames[None] if single else frames, requirements=["C", "W"]))
         with torch.inference_mode():
-            parts = [self._network(to_input(part)) for part in batch.split(_BATCH)]
-        latents: Floats = torch.cat(parts).numpy().astype(np.float64)
+            few = len(batch) <= _BATCH  # as in control, where every microsecond counts
+            parts = [self._network(to_input(part)) for part in ([batch] if few else batch.split(_BATCH))]
+            latents: Floats = (parts[0] if few else torch.cat(parts)).numpy().astype(np.float64)
         return latents[0] if single else latents
 
     def save(self, folder: Path | str) -> str:

@@ -40,6 +40,7 @@ class LatentSpace:
             raise InvalidInput(f"a latent space is one or more of {' and '.join(KINDS)}, got {kinds}")
         self.kinds = tuple(kinds)
         self.circles: NDArray[np.bool_] = np.array([kind == "circle" for kind in kinds])
+        self._flat = not self.circles.any()
 
     @classmethod
     def lines(cls, count: int) -> LatentSpace:
@@ -54,19 +55,22 @@ class LatentSpace:
     @property
     def flat(self) -> bool:
         """Whether there is no circle."""
-        return not self.circles.any()
+        return bool(self._flat)
 
     def difference(self, a: ArrayLike, b: ArrayLike) -> Floats:
         """`a (-) b` of latents (..., n): the shortest way from b to a. Raises InvalidInput for another width."""
         a, b = finite_vectors("a latent", a, self.dim), finite_vectors("a latent", b, self.dim)
-        return self.wrap(a - b)
+        return self._wrap(a - b)
 
     def wrap(self, latents: ArrayLike) -> Floats:
         """Latents (..., n) with their circles in [-pi, pi). Raises InvalidInput for another width."""
-        wrapped = finite_vectors("a latent", latents, self.dim)
+        return self._wrap(finite_vectors("a latent", latents, self.dim))
+
+    def _wrap(self, latents: Floats) -> Floats:
+        """`wrap` of latents that were checked, which are changed."""
         if not self.flat:
-            wrapped[..., self.circles] = _wrapped(wrapped[..., self.circles])
-        return wrapped
+            latents[..., self.circles] = _wrapped(latents[..., self.circles])
+        return latents
 
     def lift(self, goal: ArrayLike, near: ArrayLike) -> Floats:
         """The representative of a goal (..., n) that lies nearest to latents `near` (..., n), which need no wrapping.
@@ -76,7 +80,7 @@ class LatentSpace:
         goal, near = finite_vectors("a goal", goal, self.dim), finite_vectors("a latent", near, self.dim)
         if self.flat:
             return goal
-        return np.asarray(np.where(self.circles, near + self.wrap(goal - near), goal))
+        return np.asarray(np.where(self.circles, near + self._wrap(goal - near), goal))
 
     def unwrap(self, latents: ArrayLike) -> Floats:
         """Latents (T, n) of one episode as a path without jumps, from the first on.
