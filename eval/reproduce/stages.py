@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -169,6 +169,14 @@ def conditions(scale: Scale) -> list[Condition]:
     return rows + [Condition(policy, stride) for policy in POLICIES for stride in scale.strides]
 
 
+class Settings(Protocol):
+    """What `settle` writes."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        ...
+
+
 def find_scale(scale: str | Scale) -> Scale:
     """A scale by its name, or a scale as it is. Raises UnknownName if there is no such scale."""
     if isinstance(scale, Scale):
@@ -178,7 +186,7 @@ def find_scale(scale: str | Scale) -> Scale:
     return SCALES[scale]
 
 
-def settle(out: Path, scale: Any, seed: int) -> None:
+def settle(out: Path, scale: Settings, seed: int) -> None:
     """Write scale and seed to a folder. Raises BadFile if it holds a reproduction of another scale or seed."""
     path = out / _SETTINGS
     settings = plain({"scale": scale.to_dict(), "seed": seed})

@@ -7,7 +7,7 @@ Episodes are of SAC's policy with exploration noise of a known deviation, or of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,12 @@ from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL
 from worldplan.eval.control.episodes import ControlResult, evaluate_baselines, measure, summarise
 from worldplan.eval.identifiability.circles import affine_error
 from worldplan.eval.identifiability.regression import label_fit
+from worldplan.eval.reproduce.motion import SCALES, Motion, MotionScale, motions
 from worldplan.eval.reproduce.stages import POLICY, settle
 from worldplan.learning.encoder import PixelEncoder, encode, load_encoder, space_of
 from worldplan.learning.excitation import Excitation
 from worldplan.learning.objectives import LeJEPA
 from worldplan.learning.pretraining import pretrain
-from worldplan.learning.training import PretrainConfig
 from worldplan.planning.space import LatentSpace
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, provenance
@@ -45,118 +45,6 @@ from worldplan.provenance import plain, provenance
 ARM = LatentSpace("circle", "line")
 SCENE = Nuisances(stock=0.0, hidden=1.0)  # the easy scene, as in `Scale` "cpu": one look, no target
 LOOK: dict[str, Any] = {"profile": "fast", "target": "hidden"}
-STEP_SECONDS = 0.02
-OBJECTIVES = ("excitation", "lejepa")
-
-
-@dataclass(frozen=True)
-class MotionScale:
-    """Sizes of the experiment.
-
-    Args:
-        minutes: minutes of motion of the dose-response curve.
-        amounts: minutes of random torques of the curve over amounts.
-        noises: deviations of the noise on SAC's actions, of 1.
-        length: control steps in an episode.
-        seeds: encoders for each condition.
-        steps: training steps of every encoder, at most: excitation stops when J falls.
-        net: training options; objective, epochs and seed are set for each encoder.
-        window: of excitation, steps.
-        stride: of LeJEPA's pairs, steps.
-        poses: to judge encoders on.
-        plans: pairs of start and goal.
-        fit_episodes: training episodes that the dynamics are fitted to.
-        least: share that ends a run of excitation with an error.
-    """
-
-    minutes: float
-    amounts: tuple[float, ...]
-    noises: tuple[float, ...]
-    length: int
-    seeds: int
-    steps: int
-    net: PretrainConfig
-    window: int = 48
-    stride: int = 16
-    poses: int = 2000
-    plans: int = 300
-    fit_episodes: int = 75
-    least: float = 0.2
-
-    def episodes(self, minutes: float) -> int:
-        """Episodes in so many minutes of motion."""
-        return max(1, round(minutes * 60 / (self.length * STEP_SECONDS)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {**asdict(self), "net": self.net.to_dict()}
-
-
-SCALES = {
-    "smoke": MotionScale(
-        minutes=0.4,
-        amounts=(0.2,),
-        noises=(0.0, 0.4),
-        length=60,
-        seeds=1,
-        steps=30,
-        net=PretrainConfig(width=2, hidden=16, batch=32, lr=1e-2, validation=64, device="cpu"),
-        window=16,
-        poses=100,
-        plans=10,
-        fit_episodes=8,
-        least=-100.0,
-    ),
-    "cpu": MotionScale(
-        minutes=12.0,
-        amounts=(1.5, 3.0, 6.0, 24.0),
-        noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
-        length=200,
-        seeds=3,
-        steps=900,
-        net=PretrainConfig(width=8, hidden=64, batch=128, half=True),
-    ),
-    "full": MotionScale(
-        minutes=12.0,
-        amounts=(1.5, 3.0, 6.0, 24.0),
-        noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
-        length=200,
-        seeds=3,
-        steps=4000,
-        net=PretrainConfig(width=32, batch=256),
-        plans=1000,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Motion:
-    """A source of training episodes, and the objective: SAC's policy with this `noise`, or random torques (None)."""
-
-    objective: str
-    noise: float | None
-    minutes: float
-
-    @property
-    def dataset(self) -> str:
-        """Name of its episodes."""
-        return f"{self.source}-{self.minutes:g}min"
-
-    @property
-    def source(self) -> str:
-        """Who acts."""
-        return "random" if self.noise is None else f"sac-{self.noise:g}"
-
-    @property
-    def name(self) -> str:
-        """Name of the condition's folder."""
-        return f"{self.objective}-{self.dataset}"
-
-
-def motions(scale: MotionScale) -> list[Motion]:
-    """The rows: for each objective the doses at equal data, random torques last; then the amounts, ascending."""
-    doses = [Motion(o, noise, scale.minutes) for o in OBJECTIVES for noise in (*scale.noises, None)]
-    return doses + [Motion("excitation", None, minutes) for minutes in sorted(scale.amounts)]
 
 
 @dataclass(frozen=True)
@@ -290,7 +178,9 @@ class Judge:
         limits = np.array([np.pi, WRIST_LIMIT])
         self.uniform = rng.uniform(-limits, limits, (scale.poses, 2))
         self.normal = rng.standard_normal((2 * scale.poses, 2))
-        self.frames = [_draw(angles, None) for angles in (self.uniform, self.normal)]
+        self.frames = [
+            _draw(angles, target_spheres(len(angles), seed, "hidden")) for angles in (self.uniform, self.normal)
+        ]
         self.tasks = sample_tasks(scale.plans, seed + 100, "reset")
         world = {**LOOK, "success": "tip"}
         self._baselines: dict[str, ControlResult] = evaluate_baselines(self.tasks, seed + 100, **world)
@@ -309,7 +199,8 @@ class Judge:
         fitted = fit_agent(encoder, recorded(folder, self.scale.fit_episodes), FitConfig(**LOOK))
         spheres = target_spheres(self.scale.plans, self.seed, "hidden")
         run = rollout_goals(fitted.agent, self.tasks, spheres, _draw)
-        return plain(summarise(name, measure([run]), self._baselines[REFERENCE]))  # type: ignore[no-any-return]
+        found: dict[str, Any] = plain(summarise(name, measure([run]), self._baselines[REFERENCE]))
+        return found
 
     def baselines(self) -> tuple[dict[str, Any], ...]:
         """Random torques and standing still."""
@@ -317,6 +208,6 @@ class Judge:
         return tuple(plain(summarise(name, self._baselines[name], reference)) for name in (RANDOM, STILL))
 
 
-def _draw(angles: Floats, targets: Floats | None) -> Frames:
-    """Frames of the easy scene, without a target."""
-    return render_frames(angles, target_spheres(len(angles), 0, "hidden"), "fast")
+def _draw(angles: Floats, targets: Floats) -> Frames:
+    """Frames of the easy scene."""
+    return render_frames(angles, targets, LOOK["profile"])

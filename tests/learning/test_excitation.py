@@ -15,7 +15,6 @@ from worldplan.data.windows import Windows
 from worldplan.envs.datasets.episodes import record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, UnknownName
-from worldplan.learning import excitation_run as run_module
 from worldplan.learning.encoder import load_encoder
 from worldplan.learning.excitation import Excitation, covariances, explained, predicted, shares_of
 from worldplan.learning.excitation_run import ExcitationRun
@@ -239,7 +238,15 @@ def test_sigreg_of_increments_is_small_for_the_truth_and_large_for_copies(weight
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"window": 1}, {"slices": 0}, {"weight": 1.5}, {"weight": float("nan")}, {"space": ("torus",)}]
+    "wrong",
+    [
+        {"first_windows": -1},
+        {"window": 1},
+        {"slices": 0},
+        {"weight": 1.5},
+        {"weight": float("nan")},
+        {"space": ("torus",)},
+    ],
 )
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(InvalidInput):
@@ -354,17 +361,18 @@ def test_a_run_ends_with_the_weights_that_were_best_on_held_out_episodes(data):
     assert all(torch.equal(run._best[k], weights[1][k]) for k in weights[1])
 
 
-def test_a_run_begins_with_few_episodes_and_takes_in_the_others(data, monkeypatch):
+def test_a_run_begins_with_few_episodes_and_takes_in_the_others(data):
     config = PretrainConfig(objective=Excitation(16), width=2, hidden=16, batch=32, validation=64, device="cpu")
     run = ExcitationRun(data, config)
     batch = np.random.default_rng(0).permutation(run.train)[:200]
     few = 3 * len(run.train) // len(np.unique(data._rows[run.train, :2], axis=0))  # windows of three episodes
-    monkeypatch.setattr(run_module, "FEW", few)
+    run.objective = replace(run.objective, first_windows=few)
     episodes = [len(np.unique(data._rows[run.among(batch, share), :2], axis=0)) for share in (0.0, 0.5, 1.0)]
     assert episodes[0] == 3 < episodes[1] < episodes[2]
     np.testing.assert_array_equal(run.among(batch, 1.0), batch)
-    monkeypatch.setattr(run_module, "FEW", 10**6)  # all there are
-    np.testing.assert_array_equal(run.among(batch, 0.0), batch)
+    for every in (0, 10**6):  # all there are
+        run.objective = replace(run.objective, first_windows=every)
+        np.testing.assert_array_equal(run.among(batch, 0.0), batch)
 
 
 def test_shuffled_actions_and_little_data_end_in_an_error_that_says_what_to_do(data, tmp_path):

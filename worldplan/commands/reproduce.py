@@ -53,7 +53,7 @@ class Reproduce(Verb):
         return 0 if all(row.done == list(row.results) for row in report.rows) else 1
 
     def _trajectories(self, out: Path, how: dict[str, Any]) -> int:
-        from worldplan.eval.reproduce.motion import table, write_trajectories
+        from worldplan.eval.reproduce.curves import table, write_trajectories
         from worldplan.eval.reproduce.trajectories import reproduce_trajectories
 
         report = reproduce_trajectories(out, self.scale, **how)

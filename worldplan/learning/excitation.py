@@ -43,6 +43,7 @@ class Excitation:
         against: what stands against collapse, `whitening` or `sigreg`.
         weight: sigreg: lambda in [0, 1].
         slices: sigreg: random directions per step.
+        first_windows: windows of the first fifth of a run, those of its first episodes; 0 for all.
         least: share of a coordinate's displacement that the actions must explain on held-out episodes; a run that finds
             less ends with an error.
 
@@ -56,6 +57,7 @@ class Excitation:
     against: Anticollapse = "whitening"
     weight: float = 0.02
     slices: int = 256
+    first_windows: int = 2000
     least: float = 0.2
 
     name: ClassVar[str] = "excitation"
@@ -67,6 +69,8 @@ class Excitation:
         if self.space:
             LatentSpace(*self.space)
         check_choice("against", self.against, Anticollapse)
+        if self.first_windows < 0:
+            raise InvalidInput(f"first_windows must be at least 0 (all), got {self.first_windows}")
         if self.window < 2 or self.slices < 1 or not (0.0 <= self.weight <= 1.0 and self.least < 1.0):
             raise InvalidInput(f"need window >= 2, slices >= 1, weight in [0, 1] and least < 1, got {self}")
 

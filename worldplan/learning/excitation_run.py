@@ -23,7 +23,6 @@ MEMORY = 0.3  # share that training explains more than held-out episodes: the fr
 PATIENCE = 6  # validations without a better J after which a run that has found all coordinates stops
 EVERY = 100  # steps between validations
 RAMP = 0.2, 0.5  # shares of the run between which the other windows and symmetries come in
-FEW = 2000  # windows of the first part: so few are learned by heart, which is where the weakest coordinate starts from
 
 
 class ExcitationRun(Run):
@@ -73,8 +72,8 @@ class ExcitationRun(Run):
         return {**terms, "loss": terms["loss"] + PULL * pull, "pull": pull}
 
     def among(self, batch: NDArray[np.intp], share: float) -> NDArray[np.intp]:
-        """These windows; or in their place those of the first episodes, `FEW` for a share of 0, all for 1."""
-        few = min(FEW, len(self.train))
+        """These windows; or in their place those of the first episodes, `first_windows` for a share of 0, all for 1."""
+        few = min(self.objective.first_windows or len(self.train), len(self.train))
         count = round(few + share * (len(self.train) - few))
         return np.asarray(self._by_episode[np.searchsorted(self._by_episode, batch) % count])
 

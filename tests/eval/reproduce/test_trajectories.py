@@ -2,16 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from worldplan.commands.reproduce import Reproduce
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.windows import Windows
-from worldplan.errors import BadFile, EncoderCollapsed, UnknownName
+from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, UnknownName
 from worldplan.eval.reproduce import trajectories as module
-from worldplan.eval.reproduce.motion import COLUMNS, draw, table, write_trajectories
-from worldplan.eval.reproduce.trajectories import SCALES, Motion, motions, reproduce_trajectories
+from worldplan.eval.reproduce.curves import COLUMNS, draw, table, write_trajectories
+from worldplan.eval.reproduce.motion import SCALES, Motion, motions
+from worldplan.eval.reproduce.trajectories import reproduce_trajectories
 
 SMOKE = SCALES["smoke"]
 NAMES = [
@@ -99,6 +101,12 @@ def test_table_picture_and_command_say_the_same(made, tmp_path, capsys):
     assert [path.name for path in written] == ["trajectories.json", "trajectories.md", "trajectories.png"]
     assert Reproduce(experiment="trajectories", scale="smoke", out=out, json=True).run("worldplan") == 0
     assert json.loads(capsys.readouterr().out)["rows"] == json.loads(written[0].read_text())["rows"]
+
+
+@pytest.mark.parametrize("wrong", [{"minutes": 0.0}, {"amounts": (3.0, -1.0)}, {"noises": ()}, {"seeds": 0}])
+def test_sizes_out_of_range_are_refused(wrong):
+    with pytest.raises(InvalidInput):
+        replace(SMOKE, **wrong)
 
 
 def test_the_rows_are_those_that_the_curves_need():
