@@ -88,8 +88,7 @@ def draw(report: MotionReport) -> bytes:
     tidy(panels[3], title="goals reached, random torques", xlabel="minutes of motion")
     for axes in (panels[0], panels[2], panels[3]):
         axes.set_ylim(-0.05, 1.05)
-    panels[1].margins(y=0.1)
-    panels[1].set_ylim(bottom=0.0)
+    panels[1].set_ylim(0.0, 1.1 * panels[1].dataLim.ymax)
     panels[0].plot([], [], "x", color="0.3", ms=7, label="refused, or nothing found")
     panels[0].legend(fontsize=8, frameon=False)
     return png(figure)
