@@ -136,13 +136,15 @@ class PlanningAgent:
             raise InvalidInput(f"got {len(frames)} observations for the state of {len(before.mean)}")
         if before is None or len(before.mean) != len(frames):
             turns, goal = self._choose(frames, goals)
+            shown = goals.copy()  # callers may draw the next goals into the same array
             fallbacks = np.zeros(len(frames), dtype=np.int64)
             mean = self.controller.start(encode(self.encoder, turn(frames, turns)))
         else:
-            turns, goal, fallbacks = before.turns, before.goal, np.where(fresh, 0, before.fallbacks)
-            moved = fresh | _differ(before.shown, goals)
+            turns, goal, shown = before.turns, before.goal, before.shown
+            fallbacks = np.where(fresh, 0, before.fallbacks)
+            moved = fresh | _differ(shown, goals)
             if moved.any():
-                turns, goal = turns.copy(), goal.copy()
+                turns, goal, shown = turns.copy(), goal.copy(), goals.copy()
                 turns[moved], goal[moved] = self._choose(frames[moved], goals[moved])
             latents = encode(self.encoder, turn(frames, turns))
             mean = self.controller.observe(before.mean, before.action, latents)
@@ -153,8 +155,7 @@ class PlanningAgent:
                 mean[fresh] = self.controller.start(latents[fresh])
         actions, failed = self.controller.act(mean, goal)
         applied = actions.astype(np.float32)
-        # A copy of the goals: callers may draw the next ones into the same array.
-        after = AgentState(mean, applied.astype(np.float64), turns, goal, fallbacks + failed, goals.copy())
+        after = AgentState(mean, applied.astype(np.float64), turns, goal, fallbacks + failed, shown)
         return (applied[0] if single else applied), after
 
     def _choose(self, frames: NDArray[np.uint8], goals: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:

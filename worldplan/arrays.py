@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -11,6 +13,7 @@ Floats = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 
 ROUNDING = 1e-9  # relative size up to which a difference between matrix entries counts as rounding
+_FEW = 32
 
 
 def finite_array(name: str, value: ArrayLike) -> Floats:
@@ -21,10 +24,19 @@ def finite_array(name: str, value: ArrayLike) -> Floats:
         raise InvalidInput(f"{name} is not an array of numbers: {error}") from error
     if array.dtype.kind not in "fiu":
         raise InvalidInput(f"{name} must hold real numbers, got dtype {array.dtype}")
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
+    array = array.astype(np.float64, copy=False)  # `np.array` has copied
+    if not _all_finite(array):
         raise InvalidInput(f"{name} has entries that are not finite")
     return array
+
+
+def _all_finite(array: Floats) -> bool:
+    """Whether every entry is finite.
+
+    In the few numbers of a control step, a loop in Python takes a tenth of the time of two calls of NumPy.
+    """
+    few = array.size <= _FEW
+    return all(map(math.isfinite, array.ravel().tolist())) if few else bool(np.isfinite(array).all())
 
 
 def finite_vectors(name: str, value: ArrayLike, length: int) -> Floats:

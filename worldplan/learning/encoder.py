@@ -30,6 +30,7 @@ CARDS = Cards(
     "fetch or train it again",
 )
 known_encoders = CARDS.known
+_INTEGER = (int, np.integer)
 _BATCH = 256  # frames a forward pass: bounds memory
 
 
@@ -73,11 +74,14 @@ class PixelEncoder:
         """
         frames = check_frames(frames)
         single = frames.ndim == 3
-        batch = torch.from_numpy(np.require(frames[None] if single else frames, requirements=["C", "W"]))
-        with torch.inference_mode():
-            few = len(batch) <= _BATCH  # as in control, where every microsecond counts
-            parts = [self._network(to_input(part)) for part in ([batch] if few else batch.split(_BATCH))]
-            latents: Floats = (parts[0] if few else torch.cat(parts)).numpy().astype(np.float64)
+        frames = frames[None] if single else frames
+        flags = frames.flags  # torch takes neither negative strides nor read-only memory
+        batch = torch.from_numpy(frames if flags.c_contiguous and flags.writeable else frames.copy(order="C"))
+        # One frame, as in control, is neither split nor joined. No weight asks for a gradient, so none is recorded; to
+        # enter `inference_mode` would take longer than the whole filter.
+        few = len(batch) <= _BATCH
+        parts = [self._network(to_input(part)) for part in ([batch] if few else batch.split(_BATCH))]
+        latents: Floats = (parts[0] if few else torch.cat(parts)).numpy().astype(np.float64)
         return latents[0] if single else latents
 
     def save(self, folder: Path | str) -> str:
@@ -116,7 +120,7 @@ def encode(encoder: Encoder, frames: Frames, *, twice: bool = False) -> Floats:
         InvalidInput: no encoder, latents that are not (T, latent_dim) or not finite, or a second answer that differs.
     """
     n = getattr(encoder, "latent_dim", None)
-    if not callable(encoder) or isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+    if not callable(encoder) or isinstance(n, bool) or not isinstance(n, _INTEGER) or n < 1:
         raise InvalidInput(f"an encoder is a callable with an integer latent_dim >= 1, got {encoder!r}")
     latents = finite_array("the encoder's output", encoder(frames))
     if latents.shape != (len(frames), n):

@@ -39,9 +39,15 @@ class StateEstimator:
         return state
 
     def update(self, state: Floats, action: Floats, latent: Floats) -> Floats:
-        """Next states (N, d) from the last states, the actions (N, m) applied since, and the new latents (N, n)."""
+        """Next states (N, d) from the last states, the actions (N, m) applied since, and the new latents (N, n).
+
+        Raises InvalidInput for latents of another shape, and for a state or a latent that is not finite.
+        """
         ahead = self.dynamics.step(state, action)
-        return np.asarray(ahead + self.space.difference(latent, ahead[:, : self.latent_dim]) @ self.gain.T)
+        shown = ahead[:, : self.latent_dim]
+        if np.shape(latent) != shown.shape:
+            raise InvalidInput(f"the states need latents {shown.shape}, got {np.shape(latent)}")
+        return np.asarray(ahead + self.space.wrap(latent - shown) @ self.gain.T)
 
 
 def build_estimator(dynamics: LinearDynamics, latent_dim: int, space: LatentSpace | None = None) -> StateEstimator:

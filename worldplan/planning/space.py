@@ -41,6 +41,7 @@ class LatentSpace:
         self.kinds = tuple(kinds)
         self.circles: NDArray[np.bool_] = np.array([kind == "circle" for kind in kinds])
         self._flat = not self.circles.any()
+        self._half = np.where(self.circles, np.pi, np.inf)
 
     @classmethod
     def lines(cls, count: int) -> LatentSpace:
@@ -68,9 +69,13 @@ class LatentSpace:
 
     def _wrap(self, latents: Floats) -> Floats:
         """`wrap` of latents that were checked, which are changed."""
-        if not self.flat:
+        if not self._inside(latents):
             latents[..., self.circles] = _wrapped(latents[..., self.circles])
         return latents
+
+    def _inside(self, latents: Floats) -> bool:
+        """Whether no circle has anything to wrap: in control, this is nearly always so."""
+        return bool(self._flat or (np.abs(latents) < self._half).all())
 
     def lift(self, goal: ArrayLike, near: ArrayLike) -> Floats:
         """The representative of a goal (..., n) that lies nearest to latents `near` (..., n), which need no wrapping.
@@ -80,7 +85,9 @@ class LatentSpace:
         goal, near = finite_vectors("a goal", goal, self.dim), finite_vectors("a latent", near, self.dim)
         if self.flat:
             return goal
-        return np.asarray(np.where(self.circles, near + self._wrap(goal - near), goal))
+        way = goal - near
+        lifted = goal if self._inside(way) else near + self._wrap(way)
+        return np.asarray(np.where(self.circles, lifted, goal))
 
     def unwrap(self, latents: ArrayLike) -> Floats:
         """Latents (T, n) of one episode as a path without jumps, from the first on.
