@@ -16,7 +16,7 @@ from worldplan.envs.datasets.episodes import record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, UnknownName
 from worldplan.learning.encoder import load_encoder
-from worldplan.learning.excitation import Excitation, covariances, explained, predicted, shares_of
+from worldplan.learning.excitation import Excitation, covariances, explained, predicted, shares_of, unexplained
 from worldplan.learning.excitation_run import ExcitationRun
 from worldplan.learning.network import ConvEncoder
 from worldplan.learning.pretraining import pretrain
@@ -79,7 +79,9 @@ def test_the_value_is_the_sum_of_squared_canonical_correlations(seed, n, p):
     np.testing.assert_allclose(explained(*covariances(tensor(moved), tensor(a))).numpy()[::-1], shares, atol=1e-6)
     terms = Excitation()(tensor(np.stack([np.zeros_like(moved), moved], axis=1)), None, tensor(a))
     assert float(terms["J"]) == pytest.approx(shares.sum(), abs=1e-6)
-    assert float(terms["loss"]) == pytest.approx(n - shares.sum(), abs=1e-6)
+    noise = p / 200
+    volume = -np.log(shares.astype(np.longdouble) + noise).sum() + n * np.log1p(noise)
+    assert float(terms["loss"]) == pytest.approx(float(volume / np.log1p(1 / noise)), abs=1e-4)
 
 
 @checked
@@ -108,6 +110,16 @@ def test_a_collapsed_batch_has_a_finite_loss_and_gradient():
     terms["loss"].backward()
     assert float(terms["loss"].detach()) == pytest.approx(2)
     assert torch.isfinite(views.grad).all()
+
+
+def test_the_loss_pulls_on_the_coordinate_that_is_explained_least():
+    """A gain of .01 in a share of .05 counts more than in one of .8; in J both count alike."""
+    shares = torch.tensor([0.05, 0.8], requires_grad=True)
+    losses = unexplained(shares, 0.05)
+    losses.sum().backward()
+    assert shares.grad[0] < 8 * shares.grad[1] < 0
+    ends = unexplained(torch.tensor([0.0, 1.0]), 0.05)
+    np.testing.assert_allclose(ends, [1, 0], atol=1e-6)
 
 
 # --- the claim ------------------------------------------------------------------------------------------------------
@@ -231,7 +243,8 @@ def test_sigreg_of_increments_is_small_for_the_truth_and_large_for_copies(weight
     assert truth["loss"] == pytest.approx(weight * truth["sigreg"] + (1 - weight) * truth["error"])
     assert truth["sigreg"] < 3 < 100 < copies["sigreg"]
     np.testing.assert_allclose(terms(100 * white)["loss"], truth["loss"], rtol=1e-5)  # in units of their own deviation
-    assert truth["error"] == pytest.approx((2 - truth["J"]) / 2, abs=1e-3)
+    both = [unexplained(torch.tensor([truth[name]]), a.shape[1] / len(a)) for name in ("r2_1", "r2_2")]
+    assert truth["error"] == pytest.approx(float(sum(both)) / 2, abs=2e-3)
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------

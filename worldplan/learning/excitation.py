@@ -25,16 +25,23 @@ _JITTER = 1e-8  # of the mean variance of the displacements: keeps a collapsed b
 
 @dataclass(frozen=True)
 class Excitation:
-    """`n - J(h)`, `J = tr(S_hh^-1 S_ha S_aa^-1 S_ah)`: squared canonical correlations of displacement and actions.
+    """`-log det(C + e I)`, C the explained part of the whitened displacement: its eigenvalues are the shares explained.
 
     `dh = h(q') (-) h(q)` is the latent's displacement over a window, `a` the features of the actions (`Windows`), S
-    their covariances in the batch. `n - J` is the whitened error of the best linear prediction of dh from a: a joint
-    embedding with an action-conditioned predictor. J is free of scale, so nothing can collapse and no weight is tuned
-    (Hotelling 1936; with networks: Andrew et al. 2013). To first order in the displacement, J is largest iff
-    `h(q) = M q + b` with M invertible, whatever the law of q (docs/excitation.md; ours).
+    their covariances in the batch. The shares are the squared canonical correlations of dh and a, the eigenvalues of
+    `S_hh^-1 S_ha S_aa^-1 S_ah`, and `J` is their sum (Hotelling 1936; with networks: Andrew et al. 2013). A share is
+    what the best linear prediction of the next embedding from the actions gets right: a joint embedding whose predictor
+    knows the action. Shares have no scale, so nothing can collapse and no weight is tuned. To first order in the
+    displacement, all of them are largest iff `h(q) = M q + b` with M invertible, whatever the law of q
+    (docs/excitation.md; ours).
 
-    With `against="sigreg"` the error is that of displacements in units of their own deviations, and SIGReg of these
-    stands against collapse: `weight * sigreg + (1 - weight) * error`, LeJEPA given the actions.
+    The logarithm (D-optimality, Kiefer and Wolfowitz 1959) pulls most on the coordinate that is explained least. The
+    sum J leaves a coordinate that is not found yet where it is: the slope of a squared correlation at 0 is 0. The floor
+    e is the share `p / B` that noise explains of a batch of B by p features.
+
+    With `against="sigreg"` the same is taken of each coordinate's own share of explained displacement, and SIGReg of
+    the displacements, in units of their deviations, stands against collapse: `weight * sigreg + (1 - weight) * error`,
+    LeJEPA given the actions.
 
     Args:
         window: steps from the first frame to the second.
@@ -87,7 +94,8 @@ class Excitation:
         the controls explain linearly is taken from displacements and actions first: a drift that depends on the state
         would reward a bent latent (docs/excitation.md).
 
-        `loss` is to minimise. To log: `J`, and `r2_1` ... `r2_n`, the squared canonical correlations, descending.
+        `loss` is to minimise: n where nothing is explained, 0 where all is. To log: `J`, and `r2_1` ... `r2_n`, the
+        squared canonical correlations, descending.
 
         Raises:
             InvalidInput: no actions, or shapes that do not fit.
@@ -101,10 +109,11 @@ class Excitation:
         spread, part = covariances(moved, actions, controls)
         shares = explained(spread, part)
         terms = {"J": shares.sum(), **{f"r2_{k + 1}": share for k, share in enumerate(shares.flip(0))}}
+        noise = actions.shape[1] / len(actions)
         if self.against == "whitening":
-            return {"loss": moved.shape[1] - terms["J"], **terms}
+            return {"loss": unexplained(shares, noise).sum(), **terms}
         sizes = spread.diagonal() + _floor(spread)
-        error = (1.0 - part.diagonal() / sizes).mean()
+        error = unexplained(part.diagonal() / sizes, noise).mean()
         scaled = (moved - moved.mean(dim=0)) / sizes.sqrt().to(moved.dtype)
         gauss = sigreg(scaled, self.slices, generator)
         return {"loss": self.weight * gauss + (1.0 - self.weight) * error, "error": error, "sigreg": gauss, **terms}
@@ -143,6 +152,11 @@ def explained(spread: Tensor, part: Tensor) -> Tensor:
     half = torch.linalg.solve_triangular(root, part, upper=False)
     shares: Tensor = torch.linalg.eigvalsh(torch.linalg.solve_triangular(root, half.T, upper=False))
     return shares
+
+
+def unexplained(shares: Tensor, noise: float) -> Tensor:
+    """Shares (n,) as losses: 1 for a share of 0, 0 for one of 1, the logarithm of `share + noise` in between."""
+    return torch.log((1.0 + noise) / (shares + noise)) / math.log((1.0 + noise) / noise)
 
 
 def predicted(moved: Tensor, actions: Tensor, fitted: int | None = None) -> Tensor:
