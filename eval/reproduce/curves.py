@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from worldplan.data.files import atomic_write, write_json
-from worldplan.eval.reproduce.motion import OBJECTIVES, Motion, motions
+from worldplan.eval.reproduce.motion import OBJECTIVES, Motion, controls, motions
 from worldplan.eval.reproduce.trajectories import MotionReport, MotionResult
 from worldplan.eval.show.style import BLUE, ORANGE, png, tidy
 from worldplan.eval.show.table import Table
@@ -46,8 +46,28 @@ def table(report: MotionReport) -> Table:
         f"Same network and at most {scale.steps:,} steps of {scale.net.batch} for every row; dynamics are fitted to "
         "the same episodes. Noise: standard deviation of what is added to SAC's torques, of 1.",
     ]
-    reasons = {f"{row.motion.name}: {row.reason}" for row in report.rows if row.reason}
+    planted = [f"{row[0]} {row[1]}" for row in controls_table(report).rows]
+    notes.append(f"Negative controls that were reported as such, seeds: {', '.join(planted)}.")
+    reasons = {f"{row.motion.name}: {row.reason}" for row in report.rows if row.reason and not row.motion.fault}
     return Table(f"Encoders by excitation and amount of motion{warning}", COLUMNS, rows, notes + sorted(reasons))
+
+
+PLANTED = {
+    "": "SAC's policy without noise",
+    "shuffled": "actions of other windows",
+    "unplugged": "the wrist's motor unplugged",
+    "lines": "no circle in the space",
+}
+
+
+def controls_table(report: MotionReport) -> Table:
+    """One row for each negative control: in how many seeds it was reported, and as what."""
+    rows = []
+    for control in controls(report.scale):
+        told, found = report.reported(control), report.of(control)
+        what = dict.fromkeys(row.reason or "; ".join(row.faults) or f"J {row.J:.2f}" for row in found)
+        rows.append([PLANTED[control.fault], f"{sum(told)} of {len(told)}", "\n".join(what)])
+    return Table("Negative controls of excitation", ("planted", "reported, seeds", "what was said"), rows, [])
 
 
 def write_trajectories(report: MotionReport, out: Path | str) -> list[Path]:
@@ -57,7 +77,9 @@ def write_trajectories(report: MotionReport, out: Path | str) -> list[Path]:
     shown = table(report)
     source = f"Made by `{report.provenance['command']}`, seed {report.provenance['seed']}."
     told = [f"# {shown.title}", "", "![dose-response](trajectories.png)", "", shown.markdown(), ""]
-    text = "\n".join([*told, *(f"- {note}" for note in shown.notes), "", source, ""])
+    planted = controls_table(report)
+    notes = [*(f"- {note}" for note in shown.notes), "", f"## {planted.title}", "", planted.markdown(), ""]
+    text = "\n".join([*told, *notes, source, ""])
     for path, content in zip(paths[1:], (text.encode(), draw(report)), strict=True):
         with atomic_write(path) as stream:
             stream.write(content)

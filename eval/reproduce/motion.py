@@ -11,6 +11,7 @@ from worldplan.learning.training import PretrainConfig
 
 STEP_SECONDS = 0.02
 OBJECTIVES = ("excitation", "lejepa")
+FAULTS = ("shuffled", "unplugged", "lines")  # planted: what must be reported, beside a policy without noise
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ SCALES = {
         noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
         length=200,
         seeds=3,
-        steps=900,
+        steps=1500,
         net=PretrainConfig(width=8, hidden=64, batch=128, half=True),
     ),
     "full": MotionScale(
@@ -101,16 +102,21 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Motion:
-    """A source of training episodes, and the objective: SAC's policy with this `noise`, or random torques (None)."""
+    """A source of training episodes, and the objective: SAC's policy with this `noise`, or random torques (None).
+
+    `fault` is planted, for a negative control. `shuffled`: each window has the actions of another. `unplugged`: torques
+    are recorded for the wrist, but never reach it. `lines`: the encoder may not use a circle.
+    """
 
     objective: str
     noise: float | None
     minutes: float
+    fault: str = ""
 
     @property
     def dataset(self) -> str:
         """Name of its episodes."""
-        return f"{self.source}-{self.minutes:g}min"
+        return f"{self.source}-{'unplugged-' * (self.fault == 'unplugged')}{self.minutes:g}min"
 
     @property
     def source(self) -> str:
@@ -120,10 +126,17 @@ class Motion:
     @property
     def name(self) -> str:
         """Name of the condition's folder."""
-        return f"{self.objective}-{self.dataset}"
+        return "-".join(filter(None, (self.objective, self.fault, self.source, f"{self.minutes:g}min")))
 
 
 def motions(scale: MotionScale) -> list[Motion]:
     """The rows: for each objective the doses at equal data, random torques last; then the amounts, ascending."""
     doses = [Motion(o, noise, scale.minutes) for o in OBJECTIVES for noise in (*scale.noises, None)]
     return doses + [Motion("excitation", None, minutes) for minutes in sorted(scale.amounts)]
+
+
+def controls(scale: MotionScale) -> list[Motion]:
+    """The negative controls: a policy without noise, then the planted faults, on the longest motion of the doses."""
+    return [Motion("excitation", 0.0, scale.minutes)] + [
+        Motion("excitation", None, scale.minutes, fault) for fault in FAULTS
+    ]

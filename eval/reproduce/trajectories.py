@@ -6,6 +6,7 @@ Episodes are of SAC's policy with exploration noise of a known deviation, or of 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,19 +21,21 @@ from worldplan.arrays import Floats, Frames
 from worldplan.data.episodes import EpisodeDataset, StridedPairs
 from worldplan.data.files import read_json, write_json
 from worldplan.data.recipes import EpisodeConfig, Nuisances
+from worldplan.data.trajectories import Trajectories
 from worldplan.data.windows import Windows
-from worldplan.envs.datasets.episodes import interrupted, record_episodes
+from worldplan.envs.datasets.episodes import interrupted, record_episodes, save_episodes
 from worldplan.envs.datasets.frames import draw_frames
-from worldplan.envs.parallel import rollout_goals, target_spheres
+from worldplan.envs.parallel import rollout_goals, rollout_states, simulate, target_spheres
 from worldplan.envs.reacher import WRIST_LIMIT
 from worldplan.envs.rendering import render_frames
 from worldplan.envs.tasks import sample_tasks
 from worldplan.errors import BadFile, UnknownName, WorldplanError
 from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL
 from worldplan.eval.control.episodes import ControlResult, evaluate_baselines, measure, summarise
+from worldplan.eval.diagnose.excitation import excitation_report
 from worldplan.eval.identifiability.circles import affine_error
 from worldplan.eval.identifiability.regression import label_fit
-from worldplan.eval.reproduce.motion import SCALES, Motion, MotionScale, motions
+from worldplan.eval.reproduce.motion import SCALES, Motion, MotionScale, controls, motions
 from worldplan.eval.reproduce.stages import POLICY, settle
 from worldplan.learning.encoder import PixelEncoder, encode, load_encoder, space_of
 from worldplan.learning.excitation import Excitation
@@ -42,7 +45,8 @@ from worldplan.planning.space import LatentSpace
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, provenance
 
-ARM = LatentSpace("circle", "line")
+ARM, LINES = LatentSpace("circle", "line"), LatentSpace.lines(2)
+UNPLUGGED = {"planted": "no torque reaches the wrist"}
 SCENE = Nuisances(stock=0.0, hidden=1.0)  # the easy scene, as in `Scale` "cpu": one look, no target
 LOOK: dict[str, Any] = {"profile": "fast", "target": "hidden"}
 
@@ -55,6 +59,8 @@ class MotionResult:
         r2: of wrapped angles from latents, by joint, on poses N(0, 1): two estimates.
         error: root mean square error of the best affine map over uniform poses, radians, by joint.
         control: summary of episodes of the reset distribution.
+        J: of excitation, on held-out episodes: the sum of the coordinates' shares.
+        faults: what `worldplan diagnose` finds wrong with the episodes by this encoder; negative controls only.
     """
 
     motion: Motion
@@ -63,6 +69,8 @@ class MotionResult:
     r2: tuple[dict[str, Any], ...] = ()
     error: tuple[dict[str, Any], ...] = ()
     control: dict[str, Any] | None = None
+    J: float | None = None
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,32 @@ class MotionReport:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {**plain(self, digits=6), "scale": plain(self.scale.to_dict())}
+        told = {motion.name: self.reported(motion) for motion in controls(self.scale)}
+        return {**plain(self, digits=6), "scale": plain(self.scale.to_dict()), "reported": told}
 
     def of(self, motion: Motion) -> list[MotionResult]:
         """All seeds of a condition."""
         return [row for row in self.rows if row.motion == motion]
+
+    def reported(self, control: Motion) -> list[bool]:
+        """Whether the fault of a negative control was reported, by seed.
+
+        A policy without noise must be refused, and shuffled actions must end in an error. Where the wrist's motor is
+        unplugged, training must end in an error or the excitation report must name the motor. Without a circle,
+        training must end in an error or reach a lower J than with one.
+        """
+        with_circle = {row.seed: row.J for row in self.of(replace(control, fault=""))}
+        return [_reported(row, with_circle.get(row.seed)) for row in self.of(control)]
+
+
+def _reported(row: MotionResult, with_circle: float | None) -> bool:
+    if not row.motion.fault:
+        return row.reason.startswith("InvalidInput")
+    if row.reason:
+        return row.reason.startswith("EncoderCollapsed")
+    if row.motion.fault == "unplugged":
+        return any("Action 1 moves nothing" in fault for fault in row.faults)
+    return row.motion.fault == "lines" and with_circle is not None and row.J is not None and with_circle > row.J
 
 
 def reproduce_trajectories(
@@ -101,7 +130,8 @@ def reproduce_trajectories(
     sizes = SCALES[scale] if isinstance(scale, str) else scale
     settle(out, sizes, seed)
     judge = Judge(sizes, seed)
-    wanted = [(motion, k) for k in range(sizes.seeds) for motion in motions(sizes)]
+    conditions = list(dict.fromkeys([*motions(sizes), *controls(sizes)]))
+    wanted = [(motion, k) for k in range(sizes.seeds) for motion in conditions]
     rows = []
     for motion, k in progress(iter(wanted), len(wanted)):
         path = out / "results" / f"{motion.name}-s{k}.json"
@@ -111,8 +141,12 @@ def reproduce_trajectories(
             try:
                 folder = out / "encoders" / f"{motion.name}-s{k}"
                 encoder = _encoder(folder, data, motion, sizes, seed + k, command, watch)
-                result = replace(result, **judge.encoder(encoder))
-                result = replace(result, control=judge.agent(encoder, data.folder, motion.name))
+                result = replace(result, J=encoder.card["validation"].get("J"), **judge.encoder(encoder))
+                if motion.fault:
+                    found = excitation_report(data, motion.name, encoder, window=sizes.window, seed=seed)
+                    result = replace(result, faults=tuple(found.faults))
+                else:
+                    result = replace(result, control=judge.agent(encoder, data.folder, motion.name))
             except BadFile:
                 raise
             except WorldplanError as error:  # that nothing was learned is a result
@@ -127,8 +161,8 @@ def reproduce_trajectories(
 def _read(path: Path) -> MotionResult:
     found = read_json(path)
     try:
-        r2, error = tuple(found["r2"]), tuple(found["error"])
-        return MotionResult(**{**found, "motion": Motion(**found["motion"]), "r2": r2, "error": error})
+        lists = {name: tuple(found[name]) for name in ("r2", "error", "faults")}
+        return MotionResult(**{**found, **lists, "motion": Motion(**found["motion"])})
     except (KeyError, TypeError) as wrong:
         raise BadFile(path, "is no result of an encoder; delete it and start again") from wrong
 
@@ -136,14 +170,26 @@ def _read(path: Path) -> MotionResult:
 def _episodes(folder: Path, motion: Motion, scale: MotionScale, seed: int, processes: int) -> EpisodeDataset:
     """Record the episodes of a condition and draw their frames, or go on with that."""
     at = interrupted(folder)
-    if at in ("nothing", "episodes"):
+    count = scale.episodes(motion.minutes)
+    if at in ("nothing", "episodes") and motion.fault == "unplugged":
+        shutil.rmtree(folder, ignore_errors=True)  # of seconds of physics, none needs to be kept
+        save_episodes(_unplugged(count, scale.length, seed), folder, test_share=0.0, seed=seed, source=UNPLUGGED)
+    elif at in ("nothing", "episodes"):
         noise = motion.noise or 0.0
-        config = EpisodeConfig(scale.episodes(motion.minutes), scale.length, test_share=0.0, noise=noise)
+        config = EpisodeConfig(count, scale.length, test_share=0.0, noise=noise)
         policy, source = (None, None) if motion.noise is None else explorer(POLICY, config)
         record_episodes(policy, folder, config, seed=seed, source=source, resume=at == "episodes")
     if at == "frames" or not EpisodeDataset(folder).manifest["frames"]:
         draw_frames(folder, seed=seed, nuisances=SCENE, processes=processes, resume=at == "frames")
     return EpisodeDataset(folder)
+
+
+def _unplugged(count: int, steps: int, seed: int) -> Trajectories:
+    """Random torques of both joints as recorded, of which the wrist's never reach its motor."""
+    run = rollout_states(None, count, seed, steps=steps)
+    starts, told = np.stack([q[0] for q in run.info["qpos"]]), np.stack(run.actions)
+    qpos, qvel, _ = simulate(starts, steps, lambda t, *_: told[:, t] * [1.0, 0.0])
+    return replace(run, info={**run.info, "qpos": list(qpos), "qvel": list(qvel)})
 
 
 def _encoder(
@@ -153,8 +199,10 @@ def _encoder(
     views: StridedPairs
     if motion.objective == "excitation":
         views = Windows(data, scale.window)
-        symmetries = ("mirror", "turns")
-        objective: Any = Excitation(scale.window, ARM.kinds, symmetries=symmetries, least=scale.least)
+        if motion.fault == "shuffled":
+            views.features = np.random.default_rng([seed, 9]).permutation(views.features)
+        space, symmetries = LINES if motion.fault == "lines" else ARM, ("mirror", "turns")
+        objective: Any = Excitation(scale.window, space.kinds, symmetries=symmetries, least=scale.least)
     else:
         views, objective = StridedPairs(data, scale.stride), LeJEPA(slices=64)
     if not (folder / "encoder.json").exists():

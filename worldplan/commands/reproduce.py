@@ -22,9 +22,9 @@ class Reproduce(Verb):
     Args:
         experiment: published: the table and control-cost figure of the Reacher, beside what was published (writes
             reproduce.json, reproduce.md, control_cost.png). trajectories: LeJEPA and excitation by exploration noise
-            and minutes of motion (writes trajectories.json, .md, .png).
+            and minutes of motion, and negative controls (writes trajectories.json, .md, .png).
         scale: smoke takes seconds and its numbers mean nothing; cpu trains 27 small encoders, some 45 s each on two
-            idle cores, or 51 of trajectories, some 90 s each; full has the published sizes and wants a GPU.
+            idle cores, or 60 of trajectories, some 150 s each; full has the published sizes and wants a GPU.
         processes: renderer processes.
         threads: threads of torch on the CPU; by default torch's own choice.
         out: folder for data, encoders and results; by default runs/reproduce or runs/trajectories.

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from worldplan.commands.reproduce import Reproduce
@@ -11,9 +12,9 @@ from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.windows import Windows
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, UnknownName
 from worldplan.eval.reproduce import trajectories as module
-from worldplan.eval.reproduce.curves import COLUMNS, draw, table, write_trajectories
-from worldplan.eval.reproduce.motion import SCALES, Motion, motions
-from worldplan.eval.reproduce.trajectories import reproduce_trajectories
+from worldplan.eval.reproduce.curves import COLUMNS, controls_table, draw, table, write_trajectories
+from worldplan.eval.reproduce.motion import SCALES, Motion, controls, motions
+from worldplan.eval.reproduce.trajectories import MotionReport, MotionResult, reproduce_trajectories
 
 SMOKE = SCALES["smoke"]
 NAMES = [
@@ -25,6 +26,7 @@ NAMES = [
     "lejepa-random-0.4min",
     "excitation-random-0.2min",
 ]
+PLANTED = [f"excitation-{fault}-random-0.4min" for fault in ("shuffled", "unplugged", "lines")]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +38,16 @@ def made(tmp_path_factory):
 
 def test_every_condition_is_judged_and_a_deterministic_policy_is_refused(made):
     _, report = made
-    assert [row.motion.name for row in report.rows] == NAMES
+    assert [row.motion.name for row in report.rows] == NAMES + PLANTED
     refused, *others = report.rows
     assert "deterministic policy" in refused.reason and refused.control is None
     for row in others:
         assert len(row.r2) == len(row.error) == 2 and not row.reason
-        assert row.control["episodes"] == SMOKE.plans
+        assert (row.J is not None) == (row.motion.objective == "excitation")
+        if row.motion.fault:
+            assert row.control is None
+        else:
+            assert row.control["episodes"] == SMOKE.plans
     assert [row["name"] for row in report.baselines] == ["random torques", "standing still"]
 
 
@@ -53,6 +59,41 @@ def test_both_objectives_see_the_same_episodes_and_those_hold_the_noise_asked_fo
     assert len(noise.load("train", frames=False)) == SMOKE.episodes(0.4) == 20
     plain = EpisodeDataset(out / "data/random-0.4min")
     assert plain.expected(plain.shards[0]) is None
+
+
+def test_faults_are_planted_in_the_data_and_nowhere_else(made):
+    """Both sets of episodes hold the same torques; where the motor is unplugged, the wrist hardly moves."""
+    out, _ = made
+    plain, unplugged = (EpisodeDataset(out / "data" / name) for name in ("random-0.4min", "random-unplugged-0.4min"))
+    moved = []
+    for data in (plain, unplugged):
+        run = data.load()
+        assert np.std(run.actions, axis=(0, 1)).min() > 0.5
+        moved.append(np.ptp(run.info["qpos"], axis=1).mean(axis=0))
+    assert moved[1][1] < 0.4 * moved[0][1] and moved[1][0] > 0.7 * moved[0][0]
+    cards = [json.loads((out / "encoders" / f"{name}-s0/encoder.json").read_text()) for name in (NAMES[2], PLANTED[2])]
+    assert [card["network"].get("space") for card in cards] == [["circle", "line"], None]
+    assert cards[0]["data"] == cards[1]["data"]
+
+
+def test_what_counts_as_reported():
+    """Each control can fail: what is trained without a word is not reported."""
+    policy, shuffled, unplugged, lines = controls(SMOKE)
+    plain = MotionResult(replace(lines, fault=""), 3, J=1.5)
+
+    def reported(motion, **found):
+        rows = (plain, MotionResult(motion, 3, **found))
+        return MotionReport("own", SMOKE, {}, rows, ()).reported(motion)
+
+    collapsed = "EncoderCollapsed: fewer coordinates"
+    assert reported(policy, reason="InvalidInput: a deterministic policy") == [True]
+    for motion in (shuffled, unplugged, lines):
+        assert reported(motion, reason=collapsed) == [True]
+    assert reported(unplugged, J=1.2, faults=("Action 1 moves nothing that the latent shows",)) == [True]
+    assert reported(lines, J=1.4) == [True]
+    trained = [(policy, {}), (policy, {"reason": collapsed}), (shuffled, {"J": 0.1}), (unplugged, {"J": 1.2})]
+    for motion, found in [*trained, (lines, {"J": 1.5}), (lines, {})]:
+        assert reported(motion, **found) == [False]
 
 
 def test_finished_parts_are_kept_and_a_missing_one_comes_back_the_same(made, tmp_path, monkeypatch):
@@ -76,7 +117,7 @@ def test_a_run_that_finds_nothing_is_a_row_with_its_reason(made, tmp_path, monke
 
     monkeypatch.setattr(module, "pretrain", collapse)
     report = reproduce_trajectories(out, "smoke")
-    assert report.rows[-1].reason == "EncoderCollapsed: found nothing"
+    assert report.rows[len(NAMES) - 1].reason == "EncoderCollapsed: found nothing"
     assert any("found nothing" in note for note in table(report).notes)
     assert draw(report)[:4] == b"\x89PNG"
 
@@ -98,6 +139,8 @@ def test_table_picture_and_command_say_the_same(made, tmp_path, capsys):
     assert len(shown.rows) == len(NAMES) + 2 and all(len(row) == len(COLUMNS) for row in shown.rows)
     assert "refused" in shown.rows[0]
     written = write_trajectories(report, tmp_path)
+    assert [row[1][-2:] for row in controls_table(report).rows] == [" 1"] * 4
+    assert "## Negative controls" in written[1].read_text()
     assert [path.name for path in written] == ["trajectories.json", "trajectories.md", "trajectories.png"]
     assert Reproduce(experiment="trajectories", scale="smoke", out=out, json=True).run("worldplan") == 0
     assert json.loads(capsys.readouterr().out)["rows"] == json.loads(written[0].read_text())["rows"]
@@ -112,7 +155,7 @@ def test_sizes_out_of_range_are_refused(wrong):
 def test_the_rows_are_those_that_the_curves_need():
     scale = SCALES["cpu"]
     rows = motions(scale)
-    assert len(rows) * scale.seeds == 54
+    assert len({*rows, *controls(scale)}) * scale.seeds == 63
     assert {m.noise for m in rows if m.objective == "lejepa"} == {0.0, 0.05, 0.1, 0.2, 0.4, 1.0, None}
     assert [m.minutes for m in rows if m not in rows[:14]] == [1.5, 3.0, 6.0, 24.0]
     assert Motion("excitation", None, 12.0) in rows and scale.episodes(12.0) == 180
