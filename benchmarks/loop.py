@@ -1,6 +1,6 @@
 """The numbers of the loop, from goal image to goal: prints a table and writes it with JSON beside it.
 
-python benchmarks/loop.py --agent reacher --pairs 300 --out benchmarks/results
+python benchmarks/loop.py --agents reacher reacher-lejepa --pairs 300 --out benchmarks/results
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import tyro
@@ -21,11 +21,12 @@ from worldplan.agents import load_agent
 from worldplan.data.files import atomic_write, write_json
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
-from worldplan.envs.tasks import sample_tasks
-from worldplan.eval.control.baselines import StandStill, TrueStateLQR
-from worldplan.eval.control.episodes import ControlSummary, evaluate_control, summarise
+from worldplan.envs.tasks import Distribution, sample_tasks
+from worldplan.eval.control.baselines import REFERENCE
+from worldplan.eval.control.episodes import ControlSummary, evaluate_baselines, evaluate_control, summarise
 from worldplan.eval.control.timing import StepTime, time_steps
 from worldplan.eval.identifiability.identify import identify
+from worldplan.learning.encoder import space_of
 from worldplan.provenance import processor
 
 
@@ -33,10 +34,10 @@ from worldplan.provenance import processor
 class Options:
     """What to measure."""
 
-    agent: str = "reacher"
-    """A shipped agent or a folder."""
+    agents: tuple[str, ...] = ("reacher", "reacher-lejepa")
+    """Shipped agents or folders."""
     planners: tuple[str, ...] = ("lqr", "mpc")
-    """The first one runs on both distributions, the others on the normal one."""
+    """The first one runs with every agent on every distribution, the others with the first agent on the normal one."""
     pairs: int = 300
     """Paired episodes per distribution."""
     seed: int = 2000
@@ -52,36 +53,37 @@ def main(options: Options) -> None:
     started = os.getloadavg()
     world = {"profile": options.profile, "target": options.target}
     rows: list[ControlSummary] = []
-    for distribution in ("normal", "reset"):
+    for distribution in get_args(Distribution):
         pairs = sample_tasks(options.pairs, options.seed, distribution)
-        reference = evaluate_control(TrueStateLQR(), pairs, options.seed, true_state=True)
-        planners = options.planners if distribution == "normal" else options.planners[:1]
-        agents = {f"pixels, {p}": load_agent(options.agent, planner=p) for p in planners}
-        for name, agent in agents.items():
-            bar = partial(_bar, f"{distribution}, {name}")
-            result = evaluate_control(agent, pairs, options.seed, progress=bar, **world)
-            rows.append(summarise(f"{distribution}: {name}", result, reference))
-        for name, agent in {
-            "true state, clipped LQR": TrueStateLQR(),
-            "random torques": None,
-            "still": StandStill(),
-        }.items():
-            blind = (
-                reference
-                if isinstance(agent, TrueStateLQR)
-                else evaluate_control(agent, pairs, options.seed, pixels=False)
-            )
-            rows.append(summarise(f"{distribution}: {name}", blind, reference))
-    encoder = load_agent(options.agent).encoder
-    times = {p: step_time(options.agent, p) for p in options.planners}
+        judged = {"success": "qpos"} if distribution == "ahead" else {}
+        blind = evaluate_baselines(pairs, options.seed, **judged)
+        first = options.planners[:1]
+        for agent in options.agents:
+            every = agent == options.agents[0] and distribution == "normal"
+            for planner in options.planners if every else first:
+                name = f"{distribution}: {agent}, {planner}"
+                found = evaluate_control(
+                    load_agent(agent, planner=planner),
+                    pairs,
+                    options.seed,
+                    progress=partial(_bar, name),
+                    **world,
+                    **judged,
+                )
+                rows.append(summarise(name, found, blind[REFERENCE]))
+        rows += [summarise(f"{distribution}: {name}", found, blind[REFERENCE]) for name, found in blind.items()]
+    times = {f"{agent}, {p}": step_time(agent, p) for agent in options.agents for p in options.planners}
+    flat = [agent for agent in options.agents if space_of(load_agent(agent).encoder).flat]
     report = {
         "version": __version__,
-        "agent": options.agent,
         "machine": {"processor": processor(), "cores": os.cpu_count(), "load": [started, os.getloadavg()]},
         "options": {**asdict(options), "out": str(options.out)},
         "control": [row.to_dict() for row in rows],
-        "r2_normal_0.7": identify(encoder, count=2000, resamples=100).labels["unwrapped"].to_dict(),
-        "step": {p: asdict(t) | {"ratio": t.ratio} for p, t in times.items()},
+        "r2_normal_0.7": {
+            agent: identify(load_agent(agent).encoder, count=2000, resamples=100).labels["unwrapped"].to_dict()
+            for agent in flat  # R2 of a circle depends on where it is cut
+        },
+        "step": {name: asdict(t) | {"ratio": t.ratio} for name, t in times.items()},
     }
     text = table(report, rows)
     print(text)
@@ -100,25 +102,28 @@ def step_time(agent_name: str, planner: str) -> StepTime:
 def table(report: dict[str, Any], rows: list[ControlSummary]) -> str:
     """The report as Markdown."""
     lines = [
-        "| distribution: agent | episodes | reach | tip error, mm, median | mean | cost ratio, median | mean | p95 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| distribution: controller | episodes | reached | reached by step 50 | tip error, mm, median | p95 "
+        "| cost ratio, median | mean | p95 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         millimetres = [
             f"{1e3 * e.value:.3g} [{1e3 * e.low:.3g}, {1e3 * e.high:.3g}]"
-            for e in (row.tip_error_median, row.tip_error_mean)
+            for e in (row.tip_error_median, row.tip_error_p95)
+            if e is not None
         ]
-        cells = [row.reach, *millimetres, row.cost_ratio_median, row.cost_ratio_mean, row.cost_ratio_p95]
+        costs = [row.cost_ratio_median, row.cost_ratio_mean, row.cost_ratio_p95]
+        cells = [row.reach, row.reach_within, *millimetres, *costs]
         lines.append(f"| {row.name} | {row.episodes} | " + " | ".join(str(c) for c in cells) + " |")
-    r2 = report["r2_normal_0.7"]
-    joints = " / ".join(f"{r['value']:.4f}" for r in r2["per_joint"])
     lines += ["", "| measure | value |", "|---|---|"]
-    forward = f"{r2['latent_to_state']['value']:.4f} (per joint {joints})"
-    lines += [f"| R2(h -> z), angles N(0, .7^2), stock frames | {forward} |"]
-    lines += [f"| R2(z -> h), the same | {r2['state_to_latent']['value']:.4f} |"]
-    for planner, t in report["step"].items():
+    for agent, r2 in report["r2_normal_0.7"].items():
+        joints = " / ".join(f"{r['value']:.4f}" for r in r2["per_joint"])
+        forward = f"{r2['latent_to_state']['value']:.4f} (per joint {joints})"
+        lines += [f"| {agent}: R2(h -> z), angles N(0, .7^2), stock frames | {forward} |"]
+        lines += [f"| {agent}: R2(z -> h), the same | {r2['state_to_latent']['value']:.4f} |"]
+    for name, t in report["step"].items():
         cells = f"{t['predict_ms']:.2f} ms / {t['forward_ms']:.2f} ms = {t['ratio']:.2f} |"
-        lines.append(f"| control step without rendering, {planner}, over the bare forward pass | {cells}")
+        lines.append(f"| {name}: control step without rendering, over the bare forward pass | {cells}")
     machine = report["machine"]
     load = ", ".join(f"{v[0]:.1f}" for v in machine["load"])
     lines += [

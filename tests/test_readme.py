@@ -150,7 +150,7 @@ def reached(label: str, name: str) -> str:
 def quotes() -> list[str]:
     """Passages that the README must hold, written from the results."""
     loop, compare, theorem4 = results("loop"), results("compare"), results("theorem4")
-    r2, rank = loop["r2_normal_0.7"], compare["correlation"]["spearman"]
+    r2, rank = loop["r2_normal_0.7"]["reacher-lejepa"], compare["correlation"]["spearman"]
     nulls = [row["null"] for row in compare["rows"] if row.get("null")]
     null = max(nulls, key=lambda test: test["rate"]["value"])
     rate = null["rate"]
@@ -159,17 +159,19 @@ def quotes() -> list[str]:
     mistakes = [level for level in verified["controls"] if level["expected"] == "rejected"]
     pixels = [level["torque_gap"] for level in learned["pixels"] if level["expected"] == "accepted"]
     proof = learned["learned"]["certificate"]
-    fitted = json.loads((REPO / "worldplan/zoo/agents/reacher/fit.json").read_text())
+    fitted = json.loads((REPO / "worldplan/zoo/agents/reacher-lejepa/fit.json").read_text())
     count = {5: "five"}[len({level["name"] for level in mistakes})]
     return [
         f"Each row holds {loop['options']['pairs']} pairs of start and goal",
-        reached("LQR from pixels, angles N(0, 1)", "normal: pixels, lqr"),
-        reached("MPC from pixels, angles N(0, 1)", "normal: pixels, mpc"),
-        reached("LQR from pixels, dm_control's reset distribution", "reset: pixels, lqr"),
-        reached("random torques, angles N(0, 1)", "normal: random torques"),
-        reached("standing still, angles N(0, 1)", "normal: still"),
-        f"the joint angles from the latent with R2 = {bare(r2['latent_to_state'], 3)}, "
-        f"and the latent from the angles with R2 = {bare(r2['state_to_latent'], 3)}.",
+        reached("`reacher`, dm_control's reset distribution", "reset: reacher, lqr"),
+        reached("`reacher`, angles N(0, 1)", "normal: reacher, lqr"),
+        reached("`reacher` with MPC, angles N(0, 1)", "normal: reacher, mpc"),
+        reached("`reacher-lejepa`, dm_control's reset distribution", "reset: reacher-lejepa, lqr"),
+        reached("`reacher-lejepa`, angles N(0, 1)", "normal: reacher-lejepa, lqr"),
+        reached("random torques, dm_control's reset distribution", "reset: random torques"),
+        reached("standing still, dm_control's reset distribution", "reset: standing still"),
+        f"the joint angles from the latent with R2 = {bare(r2['latent_to_state']['value'], 3)}, "
+        f"and the latent from the angles with R2 = {bare(r2['state_to_latent']['value'], 3)}.",
         f"Every encoder ran the same {compare['config']['episodes']} episodes",
         f"rank correlation is {bare(rank['value'])} [{bare(rank['low'])}, {bare(rank['high'])}] over "
         f"{compare['correlation']['n']} encoders",
@@ -183,7 +185,6 @@ def quotes() -> list[str]:
         f"its plans cost at most {proof['bound'] / proof['value']:.1%} more",
         f"The measured loss is {bare(100 * proof['measured']['value'] / proof['value'], 1)}%.",
         f"from {fitted['environment_steps']:,} steps of random torques",
-        f"the same {fitted['environment_steps']:,} random steps",
     ]
 
 

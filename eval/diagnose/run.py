@@ -11,9 +11,9 @@ import numpy as np
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import write_json
 from worldplan.errors import InvalidInput
-from worldplan.eval.diagnose.excitation import ExcitationReport, excitation_report
 from worldplan.eval.diagnose.figure import figure
 from worldplan.eval.diagnose.normality import TrajectoryDiagnostics, diagnose, ou_episodes
+from worldplan.eval.identifiability.excitation import ExcitationReport, excitation_report
 from worldplan.eval.show.table import Table
 from worldplan.learning.encoder import Encoder
 

@@ -23,6 +23,8 @@ COLUMNS = (
     "objective",
     "who acts",
     "minutes",
+    "explained of\ntrue angles",
+    "trained,\nseeds",
     "R2 on N(0, 1)\nshoulder / wrist",
     "error all round, rad\nshoulder / wrist",
     "goals reached",
@@ -43,6 +45,8 @@ def table(report: MotionReport) -> Table:
         "at the last of 100 steps.",
         "R2: wrapped angles from latents, linear. Error: best affine map of the latent space over uniform poses, root "
         "mean square.",
+        "Explained: shares of displacement that the actions explain on held-out episodes, by direction, in the windows "
+        f"of excitation ({scale.window} steps, {scale.policy_window} where SAC acts), were the latent the true angles.",
         f"Same network and at most {scale.steps:,} steps of {scale.net.batch} for every row; dynamics are fitted to "
         "the same episodes. Noise: standard deviation of what is added to SAC's torques, of 1.",
     ]
@@ -150,13 +154,13 @@ def _line(motion: Motion, found: list[MotionResult]) -> list[str]:
     who = "random" if motion.noise is None else f"SAC, noise {motion.noise:g}"
     head = [NAMES[motion.objective], who, f"{motion.minutes:g}"]
     seen = [row for row in found if row.r2]
+    truths = [row.truth for row in found if row.truth]
+    told = " / ".join(f"{np.median(shares):.2f}" for shares in zip(*truths, strict=True)) if truths else NONE
+    head += [told, f"{len(seen)} of {len(found)}"]
     if not seen:
-        return [*head, "refused", *[NONE] * (len(COLUMNS) - len(head) - 1)]
+        return [*head, *[NONE] * (len(COLUMNS) - len(head))]
     pairs = [" / ".join(_cell([float(p[j]["value"]) for p in parts]) for j in range(2)) for parts in _parts(seen)]
-    controls = [row.control for row in seen if row.control]
-    if len(controls) < len(seen):
-        pairs[0] += f" ({len(seen) - len(controls)} without agent)"
-    return [*head, *pairs, *_controls(controls)]
+    return [*head, *pairs, *_controls([row.control for row in seen if row.control])]
 
 
 def _parts(seen: list[MotionResult]) -> tuple[list[Any], list[Any]]:

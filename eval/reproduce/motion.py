@@ -26,7 +26,9 @@ class MotionScale:
         seeds: encoders for each condition.
         steps: training steps of every encoder, at most: excitation stops when J falls.
         net: training options; objective, epochs and seed are set for each encoder.
-        window: of excitation, steps.
+        window: of excitation on random torques, steps.
+        policy_window: of excitation where a policy acts, steps. Its drift grows with the window and its noise with the
+            root of that: in long windows, noise explains little even of the true angles.
         stride: of LeJEPA's pairs, steps.
         poses: to judge encoders on.
         plans: pairs of start and goal.
@@ -42,6 +44,7 @@ class MotionScale:
     steps: int
     net: PretrainConfig
     window: int = 48
+    policy_window: int = 16
     stride: int = 16
     poses: int = 2000
     plans: int = 300
@@ -84,7 +87,7 @@ SCALES = {
         noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
         length=200,
         seeds=3,
-        steps=1500,
+        steps=1200,
         net=PretrainConfig(width=8, hidden=64, batch=128, half=True),
     ),
     "full": MotionScale(
@@ -117,6 +120,10 @@ class Motion:
     def dataset(self) -> str:
         """Name of its episodes."""
         return f"{self.source}-{'unplugged-' * (self.fault == 'unplugged')}{self.minutes:g}min"
+
+    def window(self, scale: MotionScale) -> int:
+        """Steps of a window of excitation."""
+        return scale.window if self.noise is None else scale.policy_window
 
     @property
     def source(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from worldplan.agents.config import FitConfig
 from worldplan.agents.exploration import explorer
@@ -32,13 +33,13 @@ from worldplan.envs.tasks import sample_tasks
 from worldplan.errors import BadFile, UnknownName, WorldplanError
 from worldplan.eval.control.baselines import RANDOM, REFERENCE, STILL
 from worldplan.eval.control.episodes import ControlResult, evaluate_baselines, measure, summarise
-from worldplan.eval.diagnose.excitation import excitation_report
 from worldplan.eval.identifiability.circles import affine_error
+from worldplan.eval.identifiability.excitation import excitation_report
 from worldplan.eval.identifiability.regression import label_fit
 from worldplan.eval.reproduce.motion import SCALES, Motion, MotionScale, controls, motions
 from worldplan.eval.reproduce.stages import POLICY, settle
 from worldplan.learning.encoder import PixelEncoder, encode, load_encoder, space_of
-from worldplan.learning.excitation import Excitation
+from worldplan.learning.excitation import Excitation, predicted, shares_of
 from worldplan.learning.objectives import LeJEPA
 from worldplan.learning.pretraining import pretrain
 from worldplan.planning.space import LatentSpace
@@ -60,6 +61,7 @@ class MotionResult:
         error: root mean square error of the best affine map over uniform poses, radians, by joint.
         control: summary of episodes of the reset distribution.
         J: of excitation, on held-out episodes: the sum of the coordinates' shares.
+        truth: what J would be made of if the latent were the true angles: their shares, descending. Judges use it only.
         faults: what `worldplan diagnose` finds wrong with the episodes by this encoder; negative controls only.
     """
 
@@ -70,6 +72,7 @@ class MotionResult:
     error: tuple[dict[str, Any], ...] = ()
     control: dict[str, Any] | None = None
     J: float | None = None
+    truth: tuple[float, ...] = ()
     faults: tuple[str, ...] = ()
 
 
@@ -140,7 +143,10 @@ def reproduce_trajectories(
             result = MotionResult(motion, seed + k)
             try:
                 folder = out / "encoders" / f"{motion.name}-s{k}"
-                encoder = _encoder(folder, data, motion, sizes, seed + k, command, watch)
+                views, objective = _views(data, motion, sizes, seed)
+                if isinstance(views, Windows):
+                    result = replace(result, truth=_truth(views, data, sizes, seed + k))
+                encoder = _encoder(folder, views, objective, sizes, seed + k, command, watch)
                 result = replace(result, J=encoder.card["validation"].get("J"), **judge.encoder(encoder))
                 if motion.fault:
                     found = excitation_report(data, motion.name, encoder, window=sizes.window, seed=seed)
@@ -161,7 +167,7 @@ def reproduce_trajectories(
 def _read(path: Path) -> MotionResult:
     found = read_json(path)
     try:
-        lists = {name: tuple(found[name]) for name in ("r2", "error", "faults")}
+        lists = {name: tuple(found[name]) for name in ("r2", "error", "truth", "faults")}
         return MotionResult(**{**found, **lists, "motion": Motion(**found["motion"])})
     except (KeyError, TypeError) as wrong:
         raise BadFile(path, "is no result of an encoder; delete it and start again") from wrong
@@ -192,19 +198,38 @@ def _unplugged(count: int, steps: int, seed: int) -> Trajectories:
     return replace(run, info={**run.info, "qpos": list(qpos), "qvel": list(qvel)})
 
 
+def _views(data: EpisodeDataset, motion: Motion, scale: MotionScale, seed: int) -> tuple[StridedPairs, Any]:
+    """What the objective sees, and the objective. Raises InvalidInput where it refuses the data."""
+    if motion.objective == "lejepa":
+        return StridedPairs(data, scale.stride), LeJEPA(slices=64)
+    views, space = Windows(data, motion.window(scale)), LINES if motion.fault == "lines" else ARM
+    if motion.fault == "shuffled":
+        views.features = np.random.default_rng([seed, 9]).permutation(views.features)
+    symmetries = ("mirror", "turns")
+    return views, Excitation(views.window, space.kinds, symmetries=symmetries, least=scale.least)
+
+
+def _truth(views: Windows, data: EpisodeDataset, scale: MotionScale, seed: int) -> tuple[float, ...]:
+    """Shares of the true angles' displacements that the actions explain on the episodes that training holds out."""
+    paths = data.load("train").info["qpos"]
+    before = np.cumsum([0, *(shard["episodes"] for shard in data.shards)])
+    held_out, kept = views.split(scale.net.validation, np.random.default_rng([seed, 0]))
+    index = np.concatenate([kept, held_out])
+    shard, episode, step = views.places[index].T
+    pairs = zip(before[shard] + episode, step, strict=True)
+    moved = torch.from_numpy(np.stack([paths[k][t + views.window] - paths[k][t] for k, t in pairs]))
+    actions = torch.from_numpy(views.features[index])
+    if views.controls is not None:
+        known = torch.from_numpy(views.controls[index])
+        moved, actions = (x - predicted(x, known, fitted=len(kept)) for x in (moved, actions))
+    guess = predicted(moved, actions, fitted=len(kept))
+    return tuple(shares_of(moved[len(kept) :], guess[len(kept) :]).flip(0).tolist())
+
+
 def _encoder(
-    folder: Path, data: EpisodeDataset, motion: Motion, scale: MotionScale, seed: int, command: str, watch: Any
+    folder: Path, views: StridedPairs, objective: Any, scale: MotionScale, seed: int, command: str, watch: Any
 ) -> PixelEncoder:
-    """Train an encoder, or load it. Raises EncoderCollapsed, or InvalidInput where the objective refuses the data."""
-    views: StridedPairs
-    if motion.objective == "excitation":
-        views = Windows(data, scale.window)
-        if motion.fault == "shuffled":
-            views.features = np.random.default_rng([seed, 9]).permutation(views.features)
-        space, symmetries = LINES if motion.fault == "lines" else ARM, ("mirror", "turns")
-        objective: Any = Excitation(scale.window, space.kinds, symmetries=symmetries, least=scale.least)
-    else:
-        views, objective = StridedPairs(data, scale.stride), LeJEPA(slices=64)
+    """Train an encoder, or load it. Raises EncoderCollapsed."""
     if not (folder / "encoder.json").exists():
         config = replace(scale.net, objective=objective, seed=seed)
         kept = views.split(config.validation, np.random.default_rng([seed, 0]))[1]

@@ -43,20 +43,26 @@ REACHABLE = np.array([np.inf, WRIST_LIMIT])
 
 @dataclass(eq=False)
 class MappedEncoder:
-    """The encoder `M f`."""
+    """The encoder `M f`, turned on its circles by `offset` (n,) if that is given."""
 
     encoder: Encoder
     M: Floats
+    offset: Floats | None = None
 
     def __post_init__(self) -> None:
         self.latent_dim = len(self.M)
-        space = getattr(self.encoder, "space", None)
-        same = space is not None and space.dim == self.latent_dim
-        self.space = space if same else LatentSpace.lines(self.latent_dim)
+        known = getattr(self.encoder, "space", None)
+        own = known if isinstance(known, LatentSpace) and known.dim == self.latent_dim else None
+        self.space: LatentSpace = own or LatentSpace.lines(self.latent_dim)
 
     def __call__(self, frames: Frames) -> Floats:
         """Latents (T, n) of frames (T, 64, 64, 3)."""
-        return np.asarray(self.encoder(frames), dtype=np.float64) @ self.M.T
+        return self.mapped(np.asarray(self.encoder(frames), dtype=np.float64))
+
+    def mapped(self, latents: Floats) -> Floats:
+        """Latents (T, n) of the encoder f as those of this one."""
+        found = latents @ self.M.T
+        return found if self.offset is None else self.space.wrap(found + self.offset)
 
 
 def radians_per_unit(encoder: Encoder, data: Trajectories) -> float:
@@ -135,7 +141,7 @@ def torque_episodes(seed: int, profile: str, config: PixelConfig) -> Trajectorie
 def pixel_levels(
     encoder: Encoder, seed: int = 0, profile: str = "dmc", config: PixelConfig | None = None
 ) -> tuple[PixelLevel, ...]:
-    """Compare the encoder f with `Q f` (Q random) and with a shear of f.
+    """Compare the encoder f with `Q f` (Q random; circles are turned too) and with a shear of f.
 
     Dynamics, noise, filter, charts and planner are fitted to each map of the same random-torque frames. Torques are
     compared in float64, on the frames and actions of f's closed loops. Costs of f and `Q f` are compared in closed
@@ -160,12 +166,16 @@ def pixel_levels(
         raise EncoderCollapsed(f"a latent of the encoder is constant over {data.steps} frames (spread {spread})")
     n, rng = latents[0].shape[1], np.random.default_rng([seed, 2000])
     shear = (np.eye(n) + SHEAR * np.eye(n, k=1)) if n > 1 else (1 + SHEAR) * np.eye(1)
-    maps = {"f": np.eye(n), "Q f": random_symmetry(space_of(encoder), rng), "shear of f": shear}
+    space = space_of(encoder)
+    maps = {"f": np.eye(n), "Q f": random_symmetry(space, rng), "shear of f": shear}
+    # Where zero lies on a circle is free too. On lines the fit takes any offset up, which says nothing about plans.
+    turned = None if space.flat else np.where(space.circles, rng.uniform(-np.pi, np.pi, n), 0.0)
+    mapped = {name: MappedEncoder(encoder, M, turned if name == "Q f" else None) for name, M in maps.items()}
     weight = CONTROL_WEIGHT / radians_per_unit(encoder, data) ** 2  # whatever the units, torques are worth the same
     turnable = np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames])
     pipelines = {
-        name: _Pipeline(MappedEncoder(encoder, M), [h @ M.T for h in latents], data.actions, weight, turnable)
-        for name, M in maps.items()
+        name: _Pipeline(image, [image.mapped(h) for h in latents], data.actions, weight, turnable)
+        for name, image in mapped.items()
     }
     costs, shown = {}, list[dict[str, Frames]]()
     for name in ("f", "Q f"):

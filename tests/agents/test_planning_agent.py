@@ -410,7 +410,8 @@ def test_dynamics_without_noise_and_planner_options_are_saved(tmp_path):
 
 def test_a_shipped_name():
     assert "reacher" in known_agents()
-    assert load_agent("reacher").encoder.name == "reacher"
+    assert load_agent("reacher").encoder.name == "reacher-excitation"
+    assert load_agent("reacher-lejepa").encoder.name == "reacher"
     with pytest.raises(UnknownName, match=r"unknown agent .* 'yours'; known: .*reacher"):
         load_agent("yours")
 

@@ -108,7 +108,7 @@ def test_bad_charts_are_refused(shift):
 def test_across_the_seam_the_agent_goes_the_short_way_and_without_charts_it_does_not():
     pairs = Tasks(np.array([[2.9, 0.5], [-2.8, -0.7]]), np.array([[-2.7, 0.9], [2.9, -0.2]]))
     reference = evaluate_control(TrueStateLQR(), pairs, true_state=True)
-    agent = load_agent("reacher")
+    agent = load_agent("reacher-lejepa")
     assert agent.charts is not None
     result = summarise("charts", evaluate_control(agent, pairs), reference)
     assert result.reach.value == 1 and result.cost_ratio_mean.value < 1.5
@@ -117,7 +117,7 @@ def test_across_the_seam_the_agent_goes_the_short_way_and_without_charts_it_does
 
 
 def test_a_goal_that_changes_may_change_the_chart_and_keeps_the_velocity(encoder):
-    agent = load_agent("reacher")
+    agent = load_agent("reacher-lejepa")
     near, far = render_frames(np.array([[0.2, 0.3], [2.6, 0.3]]))
     frames = render_frames(np.array([[0.0, 0.5], [0.05, 0.5], [0.1, 0.5], [1.6, 0.5]]))
     state = None
@@ -132,7 +132,7 @@ def test_a_goal_that_changes_may_change_the_chart_and_keeps_the_velocity(encoder
 
 
 def test_charts_travel_with_the_agent(tmp_path):
-    agent = load_agent("reacher")
+    agent = load_agent("reacher-lejepa")
     again = load_agent(agent.save(tmp_path), planner="mpc")
     assert again.charts is not None
     np.testing.assert_array_equal(again.charts.shift, agent.charts.shift)

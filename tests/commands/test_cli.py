@@ -18,6 +18,7 @@ from worldplan.agents import load_agent
 from worldplan.agents.config import FitConfig, SACConfig
 from worldplan.commands.base import config_of
 from worldplan.commands.collect import CollectGennorm, CollectOU, CollectRandom
+from worldplan.commands.plan import find_agent
 from worldplan.data.pairs import PairDataset, load_labels
 from worldplan.data.recipes import EpisodeOptions, Nuisances
 from worldplan.doctor import Finding
@@ -241,6 +242,15 @@ def test_plan_with_an_encoder_fits_an_agent_first(home, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["agent"]["planner"] == "lqr"
     assert run("plan", "--encoder", home / "agent", *small, "--planner", "mpc", "--out", tmp_path / "found") == 0
     assert json.loads(capsys.readouterr().out)["agent"]["planner"] == "mpc"
+
+
+@pytest.mark.parametrize(("encoder", "agent"), [("reacher", "reacher-lejepa"), ("reacher-excitation", "reacher")])
+def test_a_shipped_encoder_has_the_agent_that_was_fitted_to_it(encoder, agent, monkeypatch):
+    """By what the agent's card says, not by name: nothing is fitted."""
+    monkeypatch.setattr("worldplan.commands.fit.fit_encoder", None)
+    found = find_agent(None, encoder, "mpc", FitConfig())
+    assert found.encoder.name == encoder and found.planner == "mpc"
+    assert found.to_dict() == load_agent(agent, "mpc").to_dict()
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 from worldplan.__main__ import main
 from worldplan.agents.planning_agent import load_agent
+from worldplan.learning.candidates import Candidate, simplest
 from worldplan.learning.encoder import load_encoder
 from worldplan.planning.space import LatentSpace
 
@@ -68,8 +69,8 @@ def test_auto_prints_the_candidates_takes_the_best_and_goes_on(data, tmp_path, c
     assert len(found) == 4 and f"Chosen: {told['chosen']}" in shown
     card = load_encoder(out).card
     window = max(found[:2], key=lambda c: c["J"])["window"]
-    best = max((c for c in found if c["window"] == window), key=lambda c: c["J"])
-    assert card["data"]["window"] == window and card["config"]["objective"]["space"] == best["space"]
+    best = simplest([Candidate(tuple(c["space"]), window, c["J"], ()) for c in found if c["window"] == window])
+    assert card["data"]["window"] == window and card["config"]["objective"]["space"] == list(best.space)
     before = (out / "candidates" / f"circle-line-{window}" / "encoder.safetensors").stat().st_mtime_ns
 
     for name in ("encoder.json", "encoder.safetensors", "log.jsonl"):  # as if it had stopped at a candidate
@@ -81,6 +82,22 @@ def test_auto_prints_the_candidates_takes_the_best_and_goes_on(data, tmp_path, c
     (out / "encoder.json").unlink()
     assert run("pretrain", data, *options, "--resume", "--seed", 3) == 2
     assert "candidate of other options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "mixed", "circles", "taken"),
+    [
+        (1.2, 1.8, 1.83, "mixed"),  # a joint with a stop: a circle tells it as well, by chance a little better
+        (1.81, 1.8, 1.83, "lines"),
+        (1.2, 1.5, 1.8, "circles"),  # two joints that turn all round: lines pay for the jump
+        (1.8, 1.2, 1.1, "lines"),
+    ],
+)
+def test_of_spaces_that_tie_the_simplest_is_taken(lines, mixed, circles, taken):
+    spaces = {"lines": ("line", "line"), "mixed": ("circle", "line"), "circles": ("circle", "circle")}
+    values = {"lines": lines, "mixed": mixed, "circles": circles}
+    found = [Candidate(space, 48, values[name], ()) for name, space in spaces.items()]
+    assert simplest(found).space == simplest(found[::-1]).space == spaces[taken]
 
 
 @pytest.mark.parametrize(

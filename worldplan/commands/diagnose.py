@@ -33,8 +33,8 @@ class Diagnose(Verb):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.eval.diagnose.excitation import excitation_table
         from worldplan.eval.diagnose.run import diagnose_datasets, diagnosis_table
+        from worldplan.eval.identifiability.excitation import excitation_table
         from worldplan.learning.encoder import load_encoder
 
         encoder = None if self.encoder is None else load_encoder(self.encoder)

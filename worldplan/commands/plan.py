@@ -23,7 +23,7 @@ class Plan(Verb, PlanConfig):
     Args:
         agent: a shipped name, or a folder that `worldplan fit` wrote; `reacher` by default.
         encoder: in place of --agent: a name or folder of an encoder; dynamics are fitted to it first, unless an agent
-            of that name or in that folder is there.
+            that was fitted to it ships, or is in that folder.
         planner: lqr, mpc, cem or mppi; by default as the agent was saved.
         threads: threads of torch on the CPU; more than one slow single frames down.
         video: kind of film; mp4 needs the `video` extra.
@@ -61,7 +61,7 @@ def find_agent(
     Without either name it is `reacher`. `planner` takes the place of the saved one, and `config` is that of the fit.
     Raises InvalidInput for both names.
     """
-    from worldplan.agents.planning_agent import PlanningAgent, known_agents, load_agent
+    from worldplan.agents.planning_agent import CARDS, PlanningAgent, known_agents, load_agent
     from worldplan.commands.fit import fit_encoder
     from worldplan.errors import InvalidInput
 
@@ -71,8 +71,9 @@ def find_agent(
         raise InvalidInput(
             f"got both agent {str(agent)!r} and encoder {str(encoder)!r}; an agent has its own: name one"
         )
-    if str(encoder) in known_agents() or (Path(encoder) / "agent.json").is_file():
-        return load_agent(encoder, planner)
+    shipped = [name for name in known_agents() if CARDS.read(CARDS.find(name))["encoder"] == str(encoder)]
+    if shipped or (Path(encoder) / "agent.json").is_file():
+        return load_agent(shipped[0] if shipped else encoder, planner)
     fitted = fit_encoder(encoder, config).agent
     if planner in (None, fitted.planner):
         return fitted

@@ -149,6 +149,11 @@ class StridedPairs:
         """Number of pairs."""
         return len(self._rows)
 
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """(N, 3): shard, episode in it, and step of the first frame of each pair."""
+        return self._rows
+
     def __getitem__(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Frames (len(index), 2, 64, 64, 3) of the pairs `index`."""
         out = np.empty((len(index), 2, 64, 64, 3), dtype=np.uint8)

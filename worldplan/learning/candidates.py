@@ -21,6 +21,7 @@ from worldplan.planning.space import KINDS
 from worldplan.provenance import plain
 
 WINDOWS = (8, 16, 32, 48)  # steps: candidates for `auto`
+TIE = 0.05  # of J: two runs of the same candidate differ by as much
 SHORT = 0.5  # epochs of a candidate, of those asked for
 FOLDER, FILE = "candidates", "candidates.json"  # beside the encoder
 
@@ -62,8 +63,9 @@ def choose(
     """The configuration with the best of these windows, and then the best of these spaces at that window.
 
     Each candidate has a run of half the epochs, in `folder`/candidates; those that are there are not run again. The
-    best has the greatest J on held-out episodes: true states take no part. Windows are compared in the configuration's
-    own space, or where spaces are to be chosen too, in that with one circle, which no joint contradicts.
+    best has the greatest J on held-out episodes: true states take no part. Of spaces that tie, the one with the most
+    lines is taken: a circle tells a joint with a stop as well as a line does. Windows are compared in the own space of
+    the configuration, or where spaces are to be chosen too, in that with one circle, which no joint contradicts.
 
     Args:
         data: episodes with actions and frames.
@@ -96,9 +98,15 @@ def choose(
         known = {c.space: c for c in tried if c.window == window}
         found = [known.get(s) or _tried(data, config, s, window, where, progress) for s in spaces]
         tried += [c for c in found if c not in tried]
-        config = _with(config, max(found, key=lambda c: c.J).space, window)
+        config = _with(config, simplest(found).space, window)
     write_json(Path(folder) / FILE, {"chosen": name_of(config), "candidates": [c.to_dict() for c in tried]})
     return config, tried
+
+
+def simplest(found: Sequence[Candidate]) -> Candidate:
+    """The candidate with the most lines among those whose J is the best or ties with it; of these the best."""
+    best = max(c.J for c in found)
+    return min((c for c in found if best - TIE <= c.J), key=lambda c: (c.space.count("circle"), -c.J))
 
 
 def _tried(

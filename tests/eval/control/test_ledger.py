@@ -113,7 +113,7 @@ def test_several_episodes_are_the_sum_and_the_optimum_pays_its_value():
 
 
 def test_it_closes_in_mujoco_from_pixels():
-    agent = load_agent("reacher")
+    agent = load_agent("reacher-lejepa")
     lqr = solve_lqr(agent.dynamics, agent.cost)
     pairs = sample_tasks(2, seed=1)
     run = rollout(ReacherGoal(profile="fast"), agent, 2, seed=1, steps=30, options=pairs.options())

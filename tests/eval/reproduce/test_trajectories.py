@@ -43,7 +43,7 @@ def test_every_condition_is_judged_and_a_deterministic_policy_is_refused(made):
     assert "deterministic policy" in refused.reason and refused.control is None
     for row in others:
         assert len(row.r2) == len(row.error) == 2 and not row.reason
-        assert (row.J is not None) == (row.motion.objective == "excitation")
+        assert (row.J is not None) == bool(row.truth) == (row.motion.objective == "excitation")
         if row.motion.fault:
             assert row.control is None
         else:
@@ -74,6 +74,14 @@ def test_faults_are_planted_in_the_data_and_nowhere_else(made):
     cards = [json.loads((out / "encoders" / f"{name}-s0/encoder.json").read_text()) for name in (NAMES[2], PLANTED[2])]
     assert [card["network"].get("space") for card in cards] == [["circle", "line"], None]
     assert cards[0]["data"] == cards[1]["data"]
+
+
+def test_the_shares_of_the_true_angles_are_those_of_the_data(made):
+    """Random torques explain both joints, shuffled ones none; where no motor is, one direction is left."""
+    found = {row.motion.name: row.truth for row in made[1].rows}
+    assert min(found[NAMES[2]]) > 0.7
+    assert max(found[PLANTED[0]]) < 0.3 and found[PLANTED[1]][1] < found[NAMES[2]][1]
+    assert found[PLANTED[2]] == found[NAMES[2]]
 
 
 def test_what_counts_as_reported():
@@ -137,7 +145,7 @@ def test_table_picture_and_command_say_the_same(made, tmp_path, capsys):
     out, report = made
     shown = table(report)
     assert len(shown.rows) == len(NAMES) + 2 and all(len(row) == len(COLUMNS) for row in shown.rows)
-    assert "refused" in shown.rows[0]
+    assert "0 of 1" in shown.rows[0] and "1 of 1" in shown.rows[1]
     written = write_trajectories(report, tmp_path)
     assert [row[1][-2:] for row in controls_table(report).rows] == [" 1"] * 4
     assert "## Negative controls" in written[1].read_text()

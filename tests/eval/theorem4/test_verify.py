@@ -339,6 +339,15 @@ def test_the_pipeline_of_the_shipped_encoder_turns_with_it_and_is_sheared_with_i
     }
 
 
+def test_where_zero_lies_on_a_circle_changes_no_torque(monkeypatch):
+    encoder = wp.load_encoder("reacher-excitation")
+    levels = {level.name: level for level in pixel_exact.pixel_levels(encoder, **SHORT)}
+    assert all(level.passed for level in levels.values()), levels
+    # A fit that takes the circle for a line sees a jump where the latent is cut, and that has moved.
+    monkeypatch.setattr(pixel_exact, "fit_dynamics", lambda latents, actions, space: wp.fit_dynamics(latents, actions))
+    assert not {level.name: level for level in pixel_exact.pixel_levels(encoder, **SHORT)}["Q f, LQR"].passed
+
+
 def test_the_units_of_a_latent_do_not_hide_a_shear():
     encoder = wp.load_encoder("reacher")
     gaps = []

@@ -14,7 +14,7 @@ from worldplan.envs.datasets.episodes import record_episodes, save_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.envs.parallel import rollout_states, simulate
 from worldplan.errors import InvalidInput
-from worldplan.eval.diagnose.excitation import excitation_report, independence_test
+from worldplan.eval.identifiability.excitation import excitation_report, independence_test
 
 EPISODES, STEPS = 32, 60
 
