@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from worldplan.checks import positive_int
@@ -90,17 +90,8 @@ SCALES = {
         steps=1200,
         net=PretrainConfig(width=8, hidden=64, batch=128, half=True),
     ),
-    "full": MotionScale(
-        minutes=12.0,
-        amounts=(1.5, 3.0, 6.0, 24.0),
-        noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
-        length=200,
-        seeds=3,
-        steps=4000,
-        net=PretrainConfig(width=32, batch=256),
-        plans=1000,
-    ),
 }
+SCALES["full"] = replace(SCALES["cpu"], steps=4000, net=PretrainConfig(width=32, batch=256), plans=1000)
 
 
 @dataclass(frozen=True)

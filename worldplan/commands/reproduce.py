@@ -24,7 +24,7 @@ class Reproduce(Verb):
             reproduce.json, reproduce.md, control_cost.png). trajectories: LeJEPA and excitation by exploration noise
             and minutes of motion, and negative controls (writes trajectories.json, .md, .png).
         scale: smoke takes seconds and its numbers mean nothing; cpu trains 27 small encoders, some 45 s each on two
-            idle cores, or 60 of trajectories, some three minutes each; full has the published sizes and wants a GPU.
+            idle cores, or 60 of trajectories, some four minutes each; full has the published sizes and wants a GPU.
         processes: renderer processes.
         threads: threads of torch on the CPU; by default torch's own choice.
         out: folder for data, encoders and results; by default runs/reproduce or runs/trajectories.

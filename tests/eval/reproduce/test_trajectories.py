@@ -99,6 +99,9 @@ def test_what_counts_as_reported():
         assert reported(motion, reason=collapsed) == [True]
     assert reported(unplugged, J=1.2, faults=("Action 1 moves nothing that the latent shows",)) == [True]
     assert reported(lines, J=1.4) == [True]
+    for motion in (shuffled, unplugged, lines):  # nothing is found without the fault either: it may have another cause
+        alone = (MotionResult(motion, 3, reason=collapsed),)
+        assert MotionReport("own", SMOKE, {}, alone, ()).reported(motion) == [False]
     trained = [(policy, {}), (policy, {"reason": collapsed}), (shuffled, {"J": 0.1}), (unplugged, {"J": 1.2})]
     for motion, found in [*trained, (lines, {"J": 1.5}), (lines, {})]:
         assert reported(motion, **found) == [False]
