@@ -21,7 +21,7 @@ from worldplan.planning.space import KINDS
 from worldplan.provenance import plain
 
 WINDOWS = (8, 16, 32, 48)  # steps: candidates for `auto`
-TIE = 0.05  # of J: lines alone, where a joint turns all round, once found .77 of 2 in place of 1.8
+TIE = 0.05  # of J; a choice, not measured
 SHORT = 0.5  # epochs of a candidate, of those asked for
 FOLDER, FILE = "candidates", "candidates.json"  # beside the encoder
 
