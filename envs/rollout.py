@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -48,10 +48,12 @@ def rollout(
 
     Returns:
         Trajectories: T + 1 frames, the entry `observation` of dictionary observations, and T actions as applied
-            (clipped to the action space). `info` has the numeric entries that are there at every step, (T + 1, ...).
+            (clipped to the action space). `info` has the numeric entries that are there at every step with one shape,
+            (T + 1, ...).
 
     Raises:
-        InvalidInput: no episode asked for, another number of options, or an action space that is no (bounded) `Box`.
+        InvalidInput: no episode asked for, another number of options, an action space that is no (bounded) `Box`, or
+            observations that are neither one array nor a dictionary with the entry `observation`.
     """
     space = env.action_space
     if not isinstance(space, Box) or (agent is None and not space.is_bounded()):
@@ -84,11 +86,16 @@ def rollout(
             rewards.append(float(reward))
             done = terminated or truncated or len(actions) == steps
         recorded.append((np.stack(frames), np.stack(actions), np.array(rewards)))
-        numeric = [name for name in facts[0] if all(_numeric(f.get(name)) for f in facts)]
-        infos.append({name: np.stack([np.asarray(f[name]) for f in facts]) for name in numeric})
+        steady = [name for name in facts[0] if _steady([f.get(name) for f in facts])]
+        infos.append({name: np.stack([np.asarray(f[name]) for f in facts]) for name in steady})
     info = {name: [i[name] for i in infos] for name in infos[0] if all(name in i for i in infos)}
     columns = [list(column) for column in zip(*recorded, strict=True)]
     return Trajectories(columns[0], columns[1], columns[2], info)
+
+
+def _steady(values: list[Any]) -> bool:
+    """Whether these are numbers, or arrays of numbers, of one shape; lists of contacts grow and shrink."""
+    return all(map(_numeric, values)) and len({np.shape(value) for value in values}) == 1
 
 
 def _numeric(value: Any) -> bool:
@@ -96,5 +103,12 @@ def _numeric(value: Any) -> bool:
 
 
 def _frame(observation: Any) -> NDArray[Any]:
-    # A copy: environments may reuse their buffers.
-    return np.array(observation["observation"] if isinstance(observation, dict) else observation)
+    """A copy, since environments may reuse their buffers."""
+    if not isinstance(observation, Mapping):
+        return np.array(observation)
+    if "observation" not in observation:
+        raise InvalidInput(
+            f"a dictionary of observations needs the entry 'observation', got {sorted(map(str, observation))}; wrap "
+            "the environment (gymnasium.wrappers.FlattenObservation, or AddRenderObservation for frames)"
+        )
+    return np.array(observation["observation"])

@@ -55,6 +55,52 @@ def test_episodes_are_recorded_whole():
     assert set(data.info) == {"count", "even"}  # neither words nor what is missing at the start
 
 
+class Told(Counter):
+    """Tells `tell(step)` as the entry `x`."""
+
+    def __init__(self, tell):
+        super().__init__()
+        self.tell = tell
+
+    def reset(self, **kwargs):
+        observation, info = super().reset(**kwargs)
+        return observation, {**info, "x": self.tell(0)}
+
+    def step(self, action):
+        observation, reward, done, cut, info = super().step(action)
+        return observation, reward, done, cut, {**info, "x": self.tell(info["count"])}
+
+
+@pytest.mark.parametrize(
+    ("tell", "kept"),
+    [
+        (lambda k: np.zeros(k % 3), False),  # contacts
+        (lambda k: 0.0 if k == 0 else np.zeros(2), False),
+        (lambda k: None if k == 0 else 1.0, False),
+        (lambda k: [1.0, 2.0], False),
+        (lambda k: np.zeros((2, 1)), True),
+        (lambda k: k if k % 2 else float(k), True),
+    ],
+)
+def test_entries_that_change_their_shape_are_left_out(tell, kept):
+    data = rollout(Told(tell), None, 2)
+    assert ("x" in data.info) is kept
+    assert {"count", "even"} <= set(data.info)
+
+
+class Parts(Counter):
+    """Observations as dm_control has them by Gymnasium: parts with names of their own."""
+
+    def reset(self, **kwargs):
+        observation, info = super().reset(**kwargs)
+        return {"position": observation, "velocity": observation}, info
+
+
+def test_parts_without_a_main_observation_are_refused_by_name():
+    with pytest.raises(InvalidInput, match=r"'observation', got \['position', 'velocity'\]; wrap"):
+        rollout(Parts(), None, 1)
+
+
 def test_the_agent_meets_the_environment_as_sb3_would():
     agent = Constant([0.5, 2.5])
     rollout(Counter(), agent, 2)

@@ -147,6 +147,35 @@ def test_bad_frames_are_refused_with_a_hint(encoder, bad, says):
             call(bad)
 
 
+@pytest.mark.parametrize(
+    "given", [lambda f: f.astype(np.float32) / 255, lambda f: f.astype(np.int16), lambda f: f.astype(float)]
+)
+def test_the_advice_on_frames_of_another_type_gives_back_the_frame(given):
+    frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    with pytest.raises(InvalidInput) as refused:
+        check_frames(given(frame))
+    advice = str(refused.value).split("convert with ")[-1]
+    followed = {
+        ".astype(np.uint8)": lambda f: f.astype(np.uint8),
+        "(255 * f).round().astype(np.uint8)": lambda f: (255 * f).round().astype(np.uint8),
+    }[advice](given(frame))
+    np.testing.assert_array_equal(followed, frame)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (np.linspace(-2.0, 2.0, GOOD.size).reshape(GOOD.shape), "undo the normalisation"),
+        (np.full(GOOD.shape, 256), r"scale them to 0\.\.255"),
+        (np.full(GOOD.shape, -1), r"scale them to 0\.\.255"),
+        (np.full(GOOD.shape, np.inf), "infinity"),
+    ],
+)
+def test_frames_that_no_cast_mends_get_other_advice(bad, says):
+    with pytest.raises(InvalidInput, match=says):
+        check_frames(bad)
+
+
 def test_good_frames_pass_unchanged():
     assert check_frames(GOOD) is GOOD
     assert check_frames(GOOD[0]).shape == (64, 64, 3)

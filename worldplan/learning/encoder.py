@@ -99,13 +99,29 @@ def check_frames(frames: Any) -> NDArray[np.uint8]:
     if array.size == 0:
         raise InvalidInput("got an empty batch of frames; pass at least one")
     if array.dtype != np.uint8:
-        hint = "; it holds NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
-        raise InvalidInput(f"frames must be uint8 in 0..255, got {array.dtype}{hint}; convert with .astype(np.uint8)")
+        raise InvalidInput(f"frames must be uint8 in 0..255, got {_described(array)}")
     if shape[-3:] == (3, 64, 64):
         raise InvalidInput(f"frames must be channels last (..., 64, 64, 3), got {shape}; use np.moveaxis(f, -3, -1)")
     if array.ndim not in (3, 4) or shape[-3:] != FRAME:
         raise InvalidInput(f"frames must be (T, 64, 64, 3) or (64, 64, 3), got {shape}; resize to 64 x 64 RGB")
     return array
+
+
+def _described(array: NDArray[Any]) -> str:
+    """What frames of another type hold, and how to make uint8 in 0..255 of them."""
+    if array.dtype.kind not in "biuf":
+        return f"{array.dtype}; pass numbers"
+    if not np.isfinite(array).all():
+        return f"{array.dtype} that holds NaN or infinity; find out where they come from"
+    low, high = float(array.min()), float(array.max())
+    told = f"{array.dtype} from {low:.3g} to {high:.3g}"
+    if array.dtype.kind == "f" and low < 0.0:
+        return f"{told}; undo the normalisation, (f * std + mean) * 255, and then convert with .astype(np.uint8)"
+    if low < 0.0 or high > 255.0:
+        return f"{told}; scale them to 0..255 first"
+    if high <= 1.0:  # a cast alone makes black frames of them
+        return f"{told}; convert with (255 * f).round().astype(np.uint8)"
+    return f"{told}; convert with .astype(np.uint8)"
 
 
 def encode(encoder: Encoder, frames: Frames, *, twice: bool = False) -> Floats:
