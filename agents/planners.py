@@ -38,36 +38,46 @@ Planner = Callable[..., Policy]
 """Maps a `Setting` and options to a policy."""
 
 
-def clipped_lqr(setting: Setting) -> Policy:
+@dataclass(frozen=True)
+class ClippedLQR:
     """`u = clip(-K (x - x_goal), low, high)`."""
-    gain = setting.lqr.gain
 
-    def act(states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    setting: Setting
+
+    def __call__(self, states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Actions, and no row that fell back."""
+        setting, gain = self.setting, self.setting.lqr.gain
         actions = goals @ gain[:, : goals.shape[1]].T - states @ gain.T
         return actions.clip(setting.low, setting.high), np.zeros(len(states), dtype=bool)
 
-    return act
 
-
-def receding(setting: Setting, solve: Callable[[MPCSolver, Floats, Floats], Plan], horizon: int = 20) -> Policy:
-    """Plan `horizon` steps anew at every step and take the first action.
+@dataclass(frozen=True)
+class Receding:
+    """Plan anew at every step and take the first action.
 
     `solve` maps the built problem, a state and a goal to a plan. Nothing is carried from step to step: a row's action
     depends only on its own estimate and goal.
     """
-    solver = build_mpc(MPCProblem(setting.dynamics, setting.cost, horizon, setting.low, setting.high))
-    backup = clipped_lqr(setting)
 
-    def act(states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        actions, failed = backup(states, goals)
+    solver: MPCSolver
+    solve: Callable[[MPCSolver, Floats, Floats], Plan]
+    backup: ClippedLQR
+
+    def __call__(self, states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Actions, and the rows whose planner failed."""
+        actions, failed = self.backup(states, goals)
         for i, (state, goal) in enumerate(zip(states, goals, strict=True)):
             try:
-                actions[i] = solve(solver, state, goal).actions[0]
+                actions[i] = self.solve(self.solver, state, goal).actions[0]
             except SolverFailed:  # counted in the agent's state
                 failed[i] = True
         return actions, failed
 
-    return act
+
+def receding(setting: Setting, solve: Callable[[MPCSolver, Floats, Floats], Plan], horizon: int = 20) -> Policy:
+    """`Receding` over `horizon` steps."""
+    problem = MPCProblem(setting.dynamics, setting.cost, horizon, setting.low, setting.high)
+    return Receding(build_mpc(problem), solve, ClippedLQR(setting))
 
 
 def _mpc(setting: Setting, horizon: int = 20) -> Policy:
@@ -83,4 +93,4 @@ def _mppi(setting: Setting, horizon: int = 20, seed: int = 0, **options: Any) ->
     return receding(setting, partial(solve_mppi, config=MPPIConfig(**options), rng=checked_seed(seed)), horizon)
 
 
-PLANNERS: dict[str, Planner] = {"lqr": clipped_lqr, "mpc": _mpc, "cem": _cem, "mppi": _mppi}
+PLANNERS: dict[str, Planner] = {"lqr": ClippedLQR, "mpc": _mpc, "cem": _cem, "mppi": _mppi}

@@ -1,7 +1,11 @@
 """The agent behind `predict`: its bookkeeping, its symmetry on real frames, its files, and SB3's loop around it."""
 
 import json
+import multiprocessing
+import pickle
 import shutil
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from copy import deepcopy
 from functools import partial
 
 import gymnasium as gym
@@ -396,6 +400,37 @@ def test_a_saved_agent_acts_the_same_to_the_byte(saved):
     assert sorted(p.name for p in saved.rglob("*")) == ["agent.json", "encoder", "encoder.json", "encoder.safetensors"]
 
 
+# --- copies, threads, processes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planner", ["lqr", "mpc", "cem", "mppi"])
+def test_copies_of_an_agent_act_the_same_and_share_no_workspace(planner):
+    agent = PlanningAgent(small_encoder(), joints(), COST, planner)
+    before = play(agent).tobytes()
+    for other in (deepcopy(agent), pickle.loads(pickle.dumps(agent))):
+        assert play(other).tobytes() == before
+        if planner != "lqr":
+            mine, others = (a.controller._policy.solver for a in (agent, other))
+            assert mine is not others and mine._workspace is not others._workspace
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_an_agent_travels_to_other_processes(method):
+    agent, observation = PlanningAgent(small_encoder(), joints(), COST, "mpc"), real_episode()[0]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        action, state = pool.submit(agent.predict, observation).result(timeout=120)
+    here = agent.predict(observation)
+    assert action.tobytes() == here[0].tobytes() and state.mean.tobytes() == here[1].mean.tobytes()
+
+
+@pytest.mark.parametrize("planner", ["lqr", "mpc"])
+def test_threads_may_share_an_agent(planner):
+    agent = PlanningAgent(small_encoder(), joints(), COST, planner)
+    before = play(agent).tobytes()
+    with ThreadPoolExecutor(8) as pool:
+        assert {actions.tobytes() for actions in pool.map(play, [agent] * 16)} == {before}
+
+
 def test_dynamics_without_noise_and_planner_options_are_saved(tmp_path):
     agent = PlanningAgent(small_encoder(), joints(noise=False), COST, "mpc", action_low=-0.5, horizon=7)
     folder = agent.save(tmp_path)
@@ -505,7 +540,7 @@ FRAME = to_frames([0.0, 0.0])[0]
         ({"observation": FRAME}, "dictionary"),
         ({"observation": FRAME.astype(np.float32), "desired_goal": FRAME}, "frames must be uint8"),
         ({"observation": FRAME, "desired_goal": FRAME.astype(float)}, "frames must be uint8"),
-        ({"observation": FRAME, "desired_goal": np.full((64, 64, 3), np.nan)}, "it holds NaN"),
+        ({"observation": FRAME, "desired_goal": np.full((64, 64, 3), np.nan)}, "holds NaN"),
         ({"observation": np.moveaxis(FRAME, -1, 0), "desired_goal": FRAME}, "channels last"),
         ({"observation": FRAME[:32], "desired_goal": FRAME}, "resize"),
         ({"observation": FRAME, "desired_goal": FRAME[:32]}, "resize"),

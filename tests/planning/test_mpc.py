@@ -2,8 +2,10 @@ import copy
 import dataclasses
 import gc
 import pickle
+import threading
 import warnings
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import cvxpy as cp
@@ -301,6 +303,28 @@ def test_osqp_giving_up_is_an_error_that_leaves_nothing_behind(monkeypatch):
     np.testing.assert_allclose(after.actions, before.actions, atol=1e-9)
 
 
+def test_threads_may_share_a_solver():
+    """With one workspace for all, iterates mix, and OSQP's memory is corrupted."""
+    solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2), 30, -0.05, 0.05).solver
+    solver = dataclasses.replace(solver, qp=SlowToStart(solver.qp.H))  # every plan needs OSQP
+    states = np.random.default_rng(0).standard_normal((24, 4)) * [2, 2, 0.3, 0.3]
+    alone = [solve_mpc(solver, x, [0, 0], warm_start=False).actions for x in states]
+    all_there = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        programs = list(pool.map(lambda _: (all_there.wait(60), id(solver.program))[1], range(8)))
+        together = list(pool.map(lambda x: solve_mpc(solver, x, [0, 0], warm_start=False).actions, states))
+    assert len({*programs, id(solver.program)}) == 9
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_copies_of_a_solver_share_no_workspace():
+    solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
+    plan = solve_mpc(solver, [1, -1, 0, 0], [0, 0])
+    for other in (copy.deepcopy(solver), copy.copy(solver), pickle.loads(pickle.dumps(solver))):
+        assert other._workspace is not solver._workspace and other.program is not solver.program
+        np.testing.assert_array_equal(solve_mpc(other, [1, -1, 0, 0], [0, 0]).actions, plan.actions)
+
+
 def test_iterates_that_were_poisoned_are_not_started_from():
     solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
     q = solver.linear_term([1, -1, 0, 0], [0, 0])
@@ -319,9 +343,9 @@ class Asked:
     def __getattr__(self, name):
         return getattr(self.program, name)
 
-    def solve(self, **settings):
+    def get_problem_data(self, *args, **options):
         self.times += 1
-        return self.program.solve(**settings)
+        return self.program.get_problem_data(*args, **options)
 
 
 class SlowToStart(BoxQP):
@@ -335,13 +359,13 @@ class SlowToStart(BoxQP):
 def test_the_active_set_alone_gives_most_plans_and_the_program_gives_the_others():
     """Both ways end at the same plan; the closed loop of a Reacher does not wait for OSQP."""
     solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
-    asked = Asked(solver.program)
-    solver = dataclasses.replace(solver, program=asked)
+    asked = solver._workspace.program = Asked(solver.program)
     states = np.random.default_rng(0).standard_normal((20, 4))
     quick = [solve_mpc(solver, x, [0, 0]).actions for x in states]
     assert asked.times <= 2
     asked.times = 0
     slow = dataclasses.replace(solver, qp=SlowToStart(solver.qp.H))
+    slow._workspace.program = asked
     for x, actions in zip(states, quick, strict=True):
         np.testing.assert_allclose(solve_mpc(slow, x, [0, 0]).actions, actions, atol=1e-8)
     assert asked.times == 20
@@ -375,10 +399,17 @@ class Claims:
     status = "optimal"
 
     def __init__(self, answer):
-        self.param_dict, self.var_dict = {"q": SimpleNamespace()}, {"u": SimpleNamespace(value=answer)}
+        self.param_dict, self.var_dict = {"q": SimpleNamespace()}, {"u": SimpleNamespace(id=0)}
+        self.solution = SimpleNamespace(status="optimal", primal_vars={0: answer})
 
-    def solve(self, **settings):
+    def get_problem_data(self, solver):
+        return {}, self, []
+
+    def solve_via_data(self, *args):
         pass
+
+    def invert(self, found, inverse):
+        return self.solution
 
 
 def test_a_solver_that_lies_is_found_out():
@@ -386,7 +417,8 @@ def test_a_solver_that_lies_is_found_out():
     right = solve_mpc(solver, [1, -1, 0, 0], [0, 0])
 
     def plan(answer):
-        told = dataclasses.replace(solver, qp=Idle(solver.qp.H), program=Claims(answer))
+        told = dataclasses.replace(solver, qp=Idle(solver.qp.H))
+        told._workspace.program = Claims(answer)
         return solve_mpc(told, [1, -1, 0, 0], [0, 0])
 
     for answer in (np.zeros(40), np.ones(40), -right.actions.ravel(), right.actions.ravel() * 0.99):

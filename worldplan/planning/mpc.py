@@ -7,7 +7,7 @@ an error.
 
 from __future__ import annotations
 
-import warnings
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -152,6 +152,17 @@ class Plan:
         return np.concatenate([self.actions[1:], self.actions[-1:]])
 
 
+_COMPILING = threading.Lock()  # CVXPY numbers variables by a counter that threads share
+
+
+class _Workspace(threading.local):
+    """What OSQP keeps from solve to solve, one for each thread: a C object that two threads would corrupt."""
+
+    def __init__(self) -> None:
+        self.program: cp.Problem | None = None
+        self.restart = False  # after a failure, do not start from OSQP's iterates
+
+
 @dataclass(eq=False)
 class MPCSolver:
     """A built `MPCProblem`: minimise `u' H u + 2 q' u` over the box, `q = F_error (x - x_goal) + F_drift drift`.
@@ -163,8 +174,9 @@ class MPCSolver:
         qp: box QP of H (N m, N m), symmetric positive definite.
         F_error: (N m, d).
         F_drift: (N m, d).
-        program: CVXPY problem in `u` with the one parameter `q`. H and q are divided by the largest eigenvalue of H, so
-            that OSQP's absolute tolerances are in action units.
+
+    Threads may share it: each compiles a program of its own when it first needs one. Copies and pickles leave programs
+    behind.
     """
 
     problem: MPCProblem
@@ -172,8 +184,36 @@ class MPCSolver:
     qp: BoxQP
     F_error: Floats
     F_drift: Floats
-    program: cp.Problem
-    _restart: bool = field(default=False, repr=False)  # after a failure, do not start from OSQP's iterates
+    _workspace: _Workspace = field(default_factory=_Workspace, init=False, repr=False)
+
+    @property
+    def program(self) -> cp.Problem:
+        """This thread's CVXPY problem in `u`, with the one parameter `q`.
+
+        H and q are divided by the largest eigenvalue of H, so that OSQP's absolute tolerances are in action units.
+        """
+        if self._workspace.program is None:
+            with _COMPILING:
+                self._workspace.program = self._compiled()
+        return self._workspace.program
+
+    def _compiled(self) -> cp.Problem:
+        size, N = len(self.qp.H), self.problem.horizon
+        u, q = cp.Variable(size, name="u"), cp.Parameter(size, name="q")
+        low, high = (np.tile(limit, N) for limit in self.problem.limits)
+        below, above = np.flatnonzero(np.isfinite(low)), np.flatnonzero(np.isfinite(high))
+        limits = [u[below] >= low[below]] * bool(below.size) + [u[above] <= high[above]] * bool(above.size)
+        objective = cp.Minimize(cp.quad_form(u, cp.psd_wrap(self.qp.H / self.qp.scale)) + 2 * (q @ u))
+        program = cp.Problem(objective, limits)
+        q.value = np.zeros(size)
+        program.get_problem_data(cp.OSQP)  # compiles; later calls find the result
+        return program
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_workspace"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _workspace=_Workspace())
 
     def linear_term(self, state: ArrayLike, goal: ArrayLike) -> Floats:
         """`q` (N m,) for a state (d,) and a goal (n,) or (d,).
@@ -253,13 +293,7 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
         raise SolverFailed(
             "the condensed problem is not definite in float64; shorten the horizon, or rescale R", problem, "singular"
         ) from error
-
-    u, q = cp.Variable(N * m, name="u"), cp.Parameter(N * m, name="q")
-    low, high = (np.tile(limit, N) for limit in problem.limits)
-    below, above = np.flatnonzero(np.isfinite(low)), np.flatnonzero(np.isfinite(high))
-    limits = [u[below] >= low[below]] * bool(below.size) + [u[above] <= high[above]] * bool(above.size)
-    program = cp.Problem(cp.Minimize(cp.quad_form(u, cp.psd_wrap(H / qp.scale)) + 2 * (q @ u)), limits)
-    return MPCSolver(problem, P_f, qp, F_error, F_drift, program)
+    return MPCSolver(problem, P_f, qp, F_error, F_drift)
 
 
 def solve_mpc(
@@ -315,21 +349,24 @@ def solve_mpc(
 
 
 def _solve_program(solver: MPCSolver, q: Floats, warm_start: bool) -> tuple[Floats, str]:
-    solver.program.param_dict["q"].value = q / solver.qp.scale
-    u = solver.program.var_dict["u"]
-    warm_start, solver._restart = warm_start and not solver._restart, True
+    program, own = solver.program, solver._workspace
+    program.param_dict["q"].value = q / solver.qp.scale
+    warm_start, own.restart = warm_start and not own.restart, True
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an inexact solution is an error below, not a warning
-            solver.program.solve(solver=cp.OSQP, warm_start=warm_start, **OSQP_SETTINGS)
+        # `Problem.solve` in its parts. As a whole it warns of an inexact solution, which is an error below, and
+        # warnings cannot be silenced for one thread.
+        data, chain, inverse = program.get_problem_data(cp.OSQP)
+        found = chain.solve_via_data(program, data, warm_start, False, dict(OSQP_SETTINGS))
+        solution = chain.invert(found, inverse)
     except cp.SolverError as error:
         raise SolverFailed(f"OSQP failed: {error}", solver.problem, "solver_error") from error
-    status = str(solver.program.status)
-    if status != cp.OPTIMAL or u.value is None or not np.isfinite(u.value).all():
+    status = str(solution.status)
+    u = (solution.primal_vars or {}).get(program.var_dict["u"].id)
+    if status != cp.OPTIMAL or u is None or not np.isfinite(u).all():
         raise SolverFailed(
             f"OSQP did not solve the problem (status {status}); shorten the horizon, or rescale R",
             solver.problem,
             status,
         )
-    solver._restart = False
-    return np.array(u.value, dtype=np.float64), status
+    own.restart = False
+    return np.array(u, dtype=np.float64), status
