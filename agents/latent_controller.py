@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from worldplan.agents.planners import PLANNERS, Planner, Setting
-from worldplan.arrays import Floats
+from worldplan.agents.planners import PLANNERS, SOLVER_ERRORS, ClippedLQR, Planner, Setting, warn_of_fallback
+from worldplan.arrays import Floats, action_limits, all_finite
 from worldplan.checks import check_name
 from worldplan.errors import InvalidInput
 from worldplan.planning.cost import QuadraticCost
@@ -29,8 +29,8 @@ class LatentController:
         cost: cost on the same states.
         latent_dim: n.
         planner: pi: a name in `PLANNERS`, or your own `Planner`.
-        low: lowest action.
-        high: highest action.
+        low: lowest action, a number or (m,).
+        high: highest action, a number or (m,).
         space: space of the latents; None for lines.
         **options: options of the planner.
 
@@ -47,14 +47,15 @@ class LatentController:
         latent_dim: int,
         planner: str | Planner = "lqr",
         *,
-        low: float = -1.0,
-        high: float = 1.0,
+        low: ArrayLike = -1.0,
+        high: ArrayLike = 1.0,
         space: LatentSpace | None = None,
         **options: Any,
     ) -> None:
         if isinstance(planner, str):
             check_name("planner", planner, PLANNERS)
-        if not low < high:
+        self._low, self._high = action_limits(low, high, dynamics.action_dim)
+        if not (self._low < self._high).all():
             raise InvalidInput(f"action_low must lie below action_high, got {low} and {high}")
         if cost.latent_dim not in (None, latent_dim):
             raise InvalidInput(f"the cost is for latents of {cost.latent_dim}, the encoder gives {latent_dim}")
@@ -64,7 +65,8 @@ class LatentController:
         self.lqr = solve_lqr(dynamics, cost)
         make = PLANNERS[planner] if isinstance(planner, str) else planner
         try:
-            self._policy = make(Setting(dynamics, cost, self.lqr, low, high), **options)
+            setting = Setting(dynamics, cost, self.lqr, self._low, self._high)
+            self._policy, self._backup = make(setting, **options), ClippedLQR(setting)
         except TypeError as error:
             raise InvalidInput(f"planner {planner!r}: {error}") from error
 
@@ -77,8 +79,33 @@ class LatentController:
         return self.estimator.update(means, actions, latents)
 
     def act(self, means: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        """Actions (N, m) for estimates (N, d) and goals (N, n), and the rows that fell back to clipped LQR."""
-        return self._policy(means, self.space.lift(goals, means[:, : self.space.dim]))
+        """Actions (N, m) for estimates (N, d) and goals (N, n), and the rows that fell back to clipped LQR.
+
+        Actions are finite and within the limits, whatever the planner does: where it raises an error of a solver, or
+        gives no action, clipped LQR acts, with a warning `PlannerFellBack`.
+
+        Raises:
+            InvalidInput: an estimate or goal that is not finite or so large that not even LQR has an action for it.
+        """
+        nearest = self.space.lift(goals, means[:, : self.space.dim])
+        try:
+            actions, failed = self._policy(means, nearest)
+            actions, failed = np.asarray(actions, dtype=np.float64), np.asarray(failed, dtype=bool)
+            reason: Any = f"it gave {actions.shape}, not {(len(means), len(self._low))}"
+            lost = actions.shape != (len(means), len(self._low)) or failed.shape != (len(means),)
+        except SOLVER_ERRORS as error:
+            reason, lost = error, True
+        if lost:
+            warn_of_fallback(reason)
+            actions, failed = self._backup(means, nearest)[0], np.ones(len(means), dtype=bool)
+        elif not all_finite(actions):
+            warn_of_fallback("its actions are not finite")
+            bad = np.flatnonzero(~np.isfinite(actions).all(axis=1))
+            actions, failed = actions.copy(), failed.copy()
+            actions[bad], failed[bad] = self._backup(means[bad], nearest[bad])[0], True
+        if not all_finite(actions):
+            raise InvalidInput("the state estimate or the goal is not finite, or so large that no action follows")
+        return actions.clip(self._low, self._high), failed
 
     def replay(self, latents: Floats, goals: Floats, actions: Floats) -> Floats:
         """The actions (E, T, m) that it would have taken in episodes that others controlled.

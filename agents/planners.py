@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import Floats
 from worldplan.checks import checked_seed
-from worldplan.errors import SolverFailed
+from worldplan.errors import PlannerFellBack, SolverFailed, WorldplanError
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import LQRSolution
 from worldplan.planning.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve_mpc
 from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
+
+SOLVER_ERRORS = (WorldplanError, ArithmeticError, RuntimeError, ValueError, MemoryError)  # LinAlgError is a ValueError
+"""What a solver may raise on a problem that it cannot solve. After any of these, clipped LQR acts."""
 
 Policy = Callable[[Floats, Floats], tuple[Floats, NDArray[np.bool_]]]
 """Maps states (N, d) and goals (N, n) to actions (N, m) and the rows that fell back to clipped LQR."""
@@ -25,13 +29,13 @@ Policy = Callable[[Floats, Floats], tuple[Floats, NDArray[np.bool_]]]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a planner is built for: dynamics, cost, their infinite-horizon LQR, lowest and highest action."""
+    """What a planner is built for: dynamics, cost, their infinite-horizon LQR, lowest and highest actions (m,)."""
 
     dynamics: LinearDynamics
     cost: QuadraticCost
     lqr: LQRSolution
-    low: float
-    high: float
+    low: Floats
+    high: Floats
 
 
 Planner = Callable[..., Policy]
@@ -69,9 +73,17 @@ class Receding:
         for i, (state, goal) in enumerate(zip(states, goals, strict=True)):
             try:
                 actions[i] = self.solve(self.solver, state, goal).actions[0]
-            except SolverFailed:  # counted in the agent's state
+            except SOLVER_ERRORS as error:
+                warn_of_fallback(error)
                 failed[i] = True
         return actions, failed
+
+
+def warn_of_fallback(reason: object) -> None:
+    """Say why clipped LQR acts: Python shows each text once, so it holds no numbers that change from step to step."""
+    told = reason.status if isinstance(reason, SolverFailed) else reason
+    told = f"{type(reason).__name__}: {told}" if isinstance(reason, Exception) else told
+    warnings.warn(f"the planner failed, and clipped LQR acts in its place ({told})", PlannerFellBack, stacklevel=2)
 
 
 def receding(setting: Setting, solve: Callable[[MPCSolver, Floats, Floats], Plan], horizon: int = 20) -> Policy:

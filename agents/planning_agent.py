@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from worldplan.agents.latent_controller import LatentController
 from worldplan.agents.planners import Planner
@@ -66,8 +66,8 @@ class PlanningAgent:
         dynamics: dynamics on (n,) or (2 n,) states.
         cost: cost on the same states.
         planner: a name in `PLANNERS`, or your own `Planner`; only an agent with a name can be saved.
-        action_low: lowest action.
-        action_high: highest action.
+        action_low: lowest action, a number or (m,).
+        action_high: highest action, a number or (m,).
         charts: plan each episode in the quarter turn of the image in which start and goal lie nearest the centre; None
             for scenes without that symmetry. Goals that are given as latents are upright.
         **options: options of the planner. `mpc`: `horizon`; `cem` and `mppi`: `horizon`, `seed`, and the fields of
@@ -87,8 +87,8 @@ class PlanningAgent:
         cost: QuadraticCost,
         planner: str | Planner = "lqr",
         *,
-        action_low: float = -1.0,
-        action_high: float = 1.0,
+        action_low: ArrayLike = -1.0,
+        action_high: ArrayLike = 1.0,
         charts: QuarterTurns | None = None,
         **options: Any,
     ) -> None:
@@ -98,7 +98,8 @@ class PlanningAgent:
             raise InvalidInput(
                 f"the charts are of latents of {len(charts.shift)}, the encoder gives {encoder.latent_dim}"
             )
-        self.options = {"action_low": action_low, "action_high": action_high, **options}
+        limits = {"action_low": np.asarray(action_low).tolist(), "action_high": np.asarray(action_high).tolist()}
+        self.options = {**limits, **options}
         self.controller = LatentController(
             dynamics,
             cost,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from worldplan.agents.actor import ActorPolicy, flat_box
 from worldplan.agents.config import SACConfig
-from worldplan.data.files import read_json
+from worldplan.data.files import read_json, to_json
 from worldplan.errors import BadFile
 from worldplan.learning.checkpoints import PROGRESS, load_state, read_checkpoint, state_tensors, write_checkpoint
 
@@ -141,7 +141,7 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         config = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
-        return json.loads(json.dumps({"config": config, "environment": self.environment}))  # type: ignore[no-any-return]
+        return json.loads(to_json({"config": config, "environment": self.environment}))  # type: ignore[no-any-return]
 
     def restore(self) -> list[Row]:
         """Load the folder's checkpoint and return the learning curve up to it."""
@@ -199,12 +199,20 @@ def actor_tensors(model: Any) -> dict[str, NDArray[np.float32]]:
 
 
 def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    """Name and options of an environment, as JSON values."""
+    """Name and options of an environment, as JSON values; code and objects among them by name."""
     spec = env.spec
     if spec is None:
         return {"id": type(env).__name__}
     limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
-    return {"id": spec.id, **spec.kwargs, **limit}
+    options = {str(key): _named(value) for key, value in spec.kwargs.items()}
+    return {"id": spec.id, **options, **limit}
+
+
+def _named(value: Any) -> Any:
+    try:
+        return json.loads(to_json(value))
+    except (TypeError, ValueError):
+        return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _summary(returns: NDArray[np.float64]) -> Row:

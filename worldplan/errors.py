@@ -80,5 +80,9 @@ class MissingExtra(WorldplanError):
         return type(self), self._arguments
 
 
+class PlannerFellBack(RuntimeWarning):
+    """A planner failed at a step or gave no action, and clipped LQR acted; the agent's state counts such steps."""
+
+
 class FingerprintMismatch(UserWarning):
     """Frames were rendered by another renderer than the one that an encoder or dataset was made with."""

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import pickle
 import shutil
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from copy import deepcopy
 from functools import partial
@@ -19,7 +20,7 @@ from worldplan.data.files import read_json, write_json
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import sample_tasks
-from worldplan.errors import BadFile, InvalidInput, NotStabilizable, SolverFailed, UnknownName
+from worldplan.errors import BadFile, InvalidInput, NotStabilizable, PlannerFellBack, SolverFailed, UnknownName
 from worldplan.eval.control.baselines import true_dynamics
 from worldplan.learning.encoder import PixelEncoder
 from worldplan.learning.network import ConvEncoder
@@ -247,13 +248,78 @@ def test_a_failing_solver_falls_back_to_lqr_and_is_counted():
         return solve_mpc(solver, state, goal)
 
     agent = agent_on_angles(partial(receding, solve=fails_at_the_second))
-    actions, state = agent.predict(observe(poses[0], goals))
+    with pytest.warns(PlannerFellBack, match="SolverFailed"):
+        actions, state = agent.predict(observe(poses[0], goals))
     assert state[4].tolist() == [0, 1, 0]
     assert np.array_equal(actions[1], agent_on_angles("lqr").predict(observe(poses[0], goals))[0][1])
-    _, state = agent.predict(observe(poses[1], goals), state)
-    assert state[4].tolist() == [0, 2, 0]
-    _, state = agent.predict(observe(poses[2], goals), state, np.array([True, True, False]))
-    assert state[4].tolist() == [0, 1, 0]
+    with pytest.warns(PlannerFellBack):
+        _, state = agent.predict(observe(poses[1], goals), state)
+        assert state[4].tolist() == [0, 2, 0]
+        _, state = agent.predict(observe(poses[2], goals), state, np.array([True, True, False]))
+        assert state[4].tolist() == [0, 1, 0]
+
+
+def raises(error):
+    def act(states, goals):
+        raise error
+
+    return act
+
+
+def gives(*rows):
+    return lambda states, goals: (np.array(rows), np.zeros(len(rows), dtype=bool))
+
+
+@pytest.mark.parametrize(
+    ("policy", "rows", "reason"),
+    [
+        (raises(np.linalg.LinAlgError("singular")), [0, 1], "LinAlgError: singular"),
+        (raises(MemoryError()), [0, 1], "MemoryError"),
+        (raises(RuntimeError("no")), [0, 1], "RuntimeError: no"),
+        (raises(ZeroDivisionError("no")), [0, 1], "ZeroDivisionError"),
+        (raises(SolverFailed("no", status="user_limit")), [0, 1], "SolverFailed: user_limit"),
+        (gives([np.nan, 0.0], [0.1, 0.2]), [0], "not finite"),
+        (gives([0.1, 0.2], [0.0, np.inf]), [1], "not finite"),
+        (gives([0.1, 0.2]), [0, 1], r"gave \(1, 2\), not \(2, 2\)"),
+        (gives([0.1], [0.2]), [0, 1], r"gave \(2, 1\)"),
+    ],
+)
+def test_whatever_a_planner_does_the_torques_are_sane(policy, rows, reason):
+    poses, goals = walk(2)
+    agent, observation = agent_on_angles(lambda setting: policy), observe(poses[0], goals)
+    with pytest.warns(PlannerFellBack, match=reason):
+        actions, state = agent.predict(observation)
+    assert np.flatnonzero(state.fallbacks).tolist() == rows
+    np.testing.assert_array_equal(actions[rows], agent_on_angles().predict(observation)[0][rows])
+    assert np.isfinite(actions).all() and (np.abs(actions) <= 1).all()
+
+
+def test_torques_beyond_the_limits_are_clipped():
+    poses, goals = walk(2)
+    agent = agent_on_angles(
+        lambda setting: gives([7.0, -0.1], [-9.0, 0.2]), action_low=[-0.5, -1], action_high=[1, 0.1]
+    )
+    actions, state = agent.predict(observe(poses[0], goals))
+    assert actions == pytest.approx(np.array([[1.0, -0.1], [-0.5, 0.1]])) and not state.fallbacks.any()
+
+
+@pytest.mark.parametrize("planner", ["lqr", "mpc", "cem", "mppi"])
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e308])
+def test_a_poisoned_state_never_becomes_a_torque(planner, poison):
+    poses, goals = walk(2)
+    agent = agent_on_angles(planner)
+    _, state = agent.predict(observe(poses[0], goals))
+    for name in ("mean", "action", "goal"):
+        bad = getattr(state, name).copy()
+        bad[1, 0] = poison
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's of what overflows, and that LQR acts
+            try:
+                actions, _ = agent.predict(observe(poses[1], goals), state._replace(**{name: bad}))
+            except InvalidInput as error:
+                assert "finite" in str(error) or "large" in str(error)
+            else:
+                assert np.isfinite(actions).all() and (np.abs(actions) <= 1).all()
 
 
 def test_a_cost_that_declares_no_blocks_is_read_alike():
@@ -587,7 +653,9 @@ def test_a_state_or_start_that_does_not_fit():
     [
         ({"planner": "guess"}, UnknownName, r"planner 'guess'; known: .*lqr"),
         ({"action_low": 1.0}, InvalidInput, "below action_high"),
-        ({"action_low": np.nan}, InvalidInput, "below action_high"),
+        ({"action_low": np.nan}, InvalidInput, "action_low is NaN"),
+        ({"action_low": [-1.0, 2.0]}, InvalidInput, "above action_high"),
+        ({"action_low": [-1.0] * 3}, InvalidInput, r"a number or \(2,\)"),
         ({"horizon": 5}, InvalidInput, "planner 'lqr'.*horizon"),
         ({"planner": "mpc", "horizon": 0}, InvalidInput, "horizon"),
         ({"cost": QuadraticCost.goal_reaching(3)}, InvalidInput, "cost"),

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError
 
-from worldplan.arrays import Floats, finite_array, semidefinite
+from worldplan.arrays import Floats, action_limits, finite_array, semidefinite
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning.boxqp import BoxQP
@@ -73,11 +73,9 @@ class MPCProblem:
     def __post_init__(self) -> None:
         check_sizes(self.dynamics, self.cost)
         object.__setattr__(self, "horizon", positive_int("horizon", self.horizon))
-        for name in ("action_low", "action_high"):
-            object.__setattr__(self, name, self._limit(name, getattr(self, name)))
-        low, high = self.limits
-        if (low > high).any() or np.isposinf(low).any() or np.isneginf(high).any():
-            raise InvalidInput(f"action_low must not lie above action_high, got {low} and {high}")
+        low, high = action_limits(self.action_low, self.action_high, self.dynamics.action_dim)
+        object.__setattr__(self, "action_low", low)
+        object.__setattr__(self, "action_high", high)
         if isinstance(self.terminal, str):
             if self.terminal not in ("lqr", "stage"):
                 raise InvalidInput(f"terminal must be 'lqr', 'stage' or a matrix, got {self.terminal!r}")
@@ -86,16 +84,6 @@ class MPCProblem:
             if matrix.shape != self.cost.W.shape:
                 raise InvalidInput(f"terminal must have shape {self.cost.W.shape}, got {matrix.shape}")
             object.__setattr__(self, "terminal", matrix)
-
-    def _limit(self, name: str, value: ArrayLike) -> Floats:
-        try:
-            limit = np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), (self.dynamics.action_dim,)))
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"{name} must be a number or ({self.dynamics.action_dim},): {error}") from error
-        if np.isnan(limit).any():
-            raise InvalidInput(f"{name} is NaN")
-        limit.flags.writeable = False
-        return limit
 
     @property
     def limits(self) -> tuple[Floats, Floats]:
