@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file, save_file
 from stable_baselines3 import PPO, SAC
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,7 +21,7 @@ from worldplan.__main__ import main
 from worldplan.agents.actor import ActorPolicy, known_policies, load_policy
 from worldplan.agents.config import SACConfig
 from worldplan.agents.sac import load_sb3_zip, train_sac
-from worldplan.agents.sac_run import Run, actor_tensors, episode_returns
+from worldplan.agents.sac_run import Run, _describe, actor_tensors, episode_returns
 from worldplan.data.files import read_json, sha256, write_json
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 
@@ -378,6 +379,21 @@ def test_a_seed_fixes_drawn_actions(uninterrupted):
 def test_bad_observations_are_refused(uninterrupted, observation, error):
     with pytest.raises(InvalidInput, match=error):
         load_policy(uninterrupted).predict(observation)
+
+
+def test_options_of_an_environment_that_are_no_json_are_told_by_name():
+    """Before the first step, not when all is trained; and alike in every run, so that a run can go on."""
+    env = Point()
+    options = {
+        "reward": np.tanh,
+        "cost": Point.step,
+        "weights": np.ones(2),
+        "rng": np.random.default_rng(0),
+        "n": np.int64(2),
+    }
+    env.spec = EnvSpec("Mine-v0", kwargs=options, max_episode_steps=5)
+    told = {"reward": "tanh", "cost": "Point.step", "weights": [1.0, 1.0], "rng": "Generator", "n": 2}
+    assert _describe(env) == {"id": "Mine-v0", **told, "max_episode_steps": 5}
 
 
 def test_environments_with_other_spaces_are_refused(uninterrupted):

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,8 +55,24 @@ def test_json_round_trip(tmp_path_factory, value):
 
 def test_what_json_cannot_hold_is_refused_and_not_written(tmp_path):
     with pytest.raises(TypeError):
-        write_json(tmp_path / "value.json", {"value": np.zeros(2)})
+        write_json(tmp_path / "value.json", {"value": write_json})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "back"),
+    [
+        (np.int64(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),
+        (np.arange(3), [0, 1, 2]),
+        (np.zeros((1, 2)), [[0.0, 0.0]]),
+        (Path("a") / "b", "a/b"),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(tmp_path, given, back):
+    write_json(tmp_path / "value.json", {"value": given, "more": [given]})
+    assert read_json(tmp_path / "value.json") == {"value": back, "more": [back]}
 
 
 def test_sha256_is_the_standard_one(tmp_path):

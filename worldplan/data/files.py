@@ -56,10 +56,27 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def to_json(value: Any, **options: Any) -> str:
+    """A value as JSON text; NumPy's numbers and arrays as numbers and lists, paths as text.
+
+    `options` are those of `json.dumps`. Raises TypeError for what JSON does not hold.
+    """
+    return json.dumps(value, default=_known_to_json, **options)
+
+
+def _known_to_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} ({type(value).__name__}) has no JSON form")
+
+
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON atomically, keys in their given order."""
+    """Write JSON atomically, keys in their given order; values as in `to_json`."""
+    text = to_json(value, indent=2) + "\n"
     with atomic_write(path) as stream:
-        stream.write((json.dumps(value, indent=2) + "\n").encode())
+        stream.write(text.encode())
 
 
 def read_json(path: Path | str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.data.files import atomic_write, read_json, sha256, to_json, write_json
 from worldplan.errors import BadFile
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
@@ -52,7 +52,7 @@ class ShardWriter:
         resume: bool = False,
         onto: list[Shard] | None = None,
     ) -> None:
-        self.folder, self.recipe, self.form = Path(folder), json.loads(json.dumps(recipe)), form
+        self.folder, self.recipe, self.form = Path(folder), json.loads(to_json(recipe)), form
         self.shards: list[Shard] = [dict(s) for s in onto or ()]
         self.done = 0
         path = self.folder / UNFINISHED
@@ -124,4 +124,4 @@ def check_file(folder: Path, entry: Mapping[str, str]) -> None:
 
 def digest(body: Mapping[str, Any]) -> str:
     """SHA-256 of a JSON object."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(body, sort_keys=True).encode()).hexdigest()
