@@ -83,11 +83,11 @@ SCALES = {
     ),
     "cpu": MotionScale(
         minutes=12.0,
-        amounts=(1.5, 3.0, 6.0, 24.0),
-        noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
+        amounts=(3.0, 6.0, 24.0),
+        noises=(0.0, 0.1, 0.4, 1.0),
         length=200,
         seeds=3,
-        steps=1200,
+        steps=1500,
         net=PretrainConfig(width=8, hidden=64, batch=128, half=True),
     ),
 }

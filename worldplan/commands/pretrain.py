@@ -34,7 +34,7 @@ class Pretrain(Verb, TrainingOptions):
             opposite actions), turns (quarter turns, with the same actions); mirror,turns for an arm seen from above.
         against: excitation: what stands against collapse of the displacements, whitening (the default) or sigreg.
         first_windows: excitation: windows of the first fifth of a run, in which the weakest coordinate is found; 0 for
-            all, by default 2000.
+            all, by default 30000.
         least: excitation: share of each coordinate's displacement that the actions must explain on held-out episodes,
             or the run ends with an error; by default .2.
         weight: in [0, 1], weight of the term against collapse, the rest is alignment's; by default .02 (lejepa,

@@ -64,7 +64,7 @@ class Excitation:
     against: Anticollapse = "whitening"
     weight: float = 0.02
     slices: int = 256
-    first_windows: int = 2000
+    first_windows: int = 30_000
     least: float = 0.2
 
     name: ClassVar[str] = "excitation"
