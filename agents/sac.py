@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from worldplan.agents.actor import CARDS, ActorPolicy, load_policy
+from worldplan.agents.actor import CARDS, ActorPolicy, flat_box, load_policy
 from worldplan.agents.config import SACConfig
 from worldplan.agents.sac_run import Row, Run, actor_tensors
 from worldplan.data.files import atomic_write
@@ -25,6 +25,7 @@ from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.checkpoints import PROGRESS, check_start, delete_checkpoint
 
 _CURVE = "learning_curve.jsonl"
+AGREEMENT = 1e-4  # of the actions' range: float32 through a few layers, and the slope of tanh
 
 
 def train_sac(
@@ -91,8 +92,11 @@ def load_sb3_zip(path: Path | str, *, trust: bool = False) -> ActorPolicy:
         path: the zip.
         trust: such a zip holds pickles, which can run any code: pass True only for one that you made or trust as much.
 
+    What `ActorPolicy` computes is held against SB3's own `predict` on random observations. So no policy is played as
+    another one: one with its own features or activations, or with state-dependent exploration, is refused.
+
     Raises:
-        InvalidInput: `trust` is not True, or the policy takes images or dictionaries.
+        InvalidInput: `trust` is not True, the policy takes images or dictionaries, or `ActorPolicy` cannot play it.
         BadFile: no such file, or no SAC of SB3.
     """
     if trust is not True:
@@ -100,14 +104,31 @@ def load_sb3_zip(path: Path | str, *, trust: bool = False) -> ActorPolicy:
     if not Path(path).is_file():
         raise BadFile(path, "no such file")
     from stable_baselines3 import SAC
+    from stable_baselines3.common.torch_layers import FlattenExtractor
 
     try:
         model = SAC.load(path, device="cpu")
-        spaces = model.observation_space, model.action_space
-        tensors = actor_tensors(model)
+        spaces, actor = (model.observation_space, model.action_space), model.actor
+        layers = {type(layer) for layer in actor.latent_pi}
     except Exception as error:  # SB3 raises many unrelated types over a foreign zip
         raise BadFile(path, f"holds no SAC of Stable-Baselines3 ({error})") from error
-    return ActorPolicy(tensors, *spaces, {"source": "Stable-Baselines3 zip"})
+    flat_box(spaces[0])
+    odd = {type(actor.features_extractor).__name__: type(actor.features_extractor) is not FlattenExtractor}
+    odd |= {kind.__name__: kind not in (torch.nn.Linear, torch.nn.ReLU) for kind in layers}
+    odd |= {"use_sde": bool(model.use_sde)}
+    if any(odd.values()):
+        raise InvalidInput(
+            f"{path}: only SAC actors of linear layers and ReLU can be played, this one has "
+            f"{', '.join(name for name, is_odd in odd.items() if is_odd)}; use SB3's own model as the agent"
+        )
+    policy = ActorPolicy(actor_tensors(model), *spaces, {"source": "Stable-Baselines3 zip"})
+    space = policy.observation_space
+    seen = np.random.default_rng(0).standard_normal((64, *space.shape)).clip(space.low, space.high).astype(np.float32)
+    span = (policy.action_space.high - policy.action_space.low).max()
+    gap = float(np.abs(policy.predict(seen)[0] - model.predict(seen, deterministic=True)[0]).max() / span)
+    if not gap <= AGREEMENT:
+        raise InvalidInput(f"{path}: this policy acts otherwise than `ActorPolicy` would ({gap:.2g} of its range)")
+    return policy
 
 
 def _good_enough(curve: list[Row], config: SACConfig) -> bool:

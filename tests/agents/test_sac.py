@@ -14,8 +14,10 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file, save_file
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import worldplan.agents.sac
 import worldplan.envs  # registers the environments
 from worldplan.__main__ import main
 from worldplan.agents.actor import ActorPolicy, known_policies, load_policy
@@ -511,6 +513,41 @@ def test_sb3_zips_load_behind_trust_only(model, tmp_path):
         with pytest.raises(InvalidInput, match="trust=True"):
             load_sb3_zip(path, trust=trust)
     assert not sprung.exists()
+
+
+class Times10(BaseFeaturesExtractor):
+    """Features of its own, which no weight shows."""
+
+    def __init__(self, space):
+        super().__init__(space, 2)
+
+    def forward(self, x):
+        return 10 * x
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"policy_kwargs": {"activation_fn": torch.nn.Tanh}}, "Tanh"),
+        ({"policy_kwargs": {"activation_fn": torch.nn.LeakyReLU}}, "LeakyReLU"),
+        ({"policy_kwargs": {"features_extractor_class": Times10}}, "Times10"),
+        ({"use_sde": True}, "use_sde"),
+    ],
+)
+def test_actors_that_would_be_played_as_others_are_refused(options, named, tmp_path):
+    SAC("MlpPolicy", Point(), device="cpu", seed=0, buffer_size=10, **options).save(tmp_path / "model.zip")
+    with pytest.raises(InvalidInput, match=f"this one has {named}; use SB3's own"):
+        load_sb3_zip(tmp_path / "model.zip", trust=True)
+
+
+def test_an_actor_that_acts_otherwise_is_refused(model, tmp_path, monkeypatch):
+    """Whatever the reason: here, one bias that the reading lost."""
+    model.save(tmp_path / "model.zip")
+    read = worldplan.agents.sac.actor_tensors
+    lost = lambda model: {k: 0 * v + 0.1 if k == "mean.bias" else v for k, v in read(model).items()}  # noqa: E731
+    monkeypatch.setattr(worldplan.agents.sac, "actor_tensors", lost)
+    with pytest.raises(InvalidInput, match="acts otherwise"):
+        load_sb3_zip(tmp_path / "model.zip", trust=True)
 
 
 def test_foreign_zips_are_refused(tmp_path):
