@@ -56,7 +56,7 @@ class LatentController:
             check_name("planner", planner, PLANNERS)
         self._low, self._high = action_limits(low, high, dynamics.action_dim)
         if not (self._low < self._high).all():
-            raise InvalidInput(f"action_low must lie below action_high, got {low} and {high}")
+            raise InvalidInput(f"action_low must lie below action_high, got {low!r} and {high!r}")
         if cost.latent_dim not in (None, latent_dim):
             raise InvalidInput(f"the cost is for latents of {cost.latent_dim}, the encoder gives {latent_dim}")
         self.dynamics, self.cost = dynamics, cost

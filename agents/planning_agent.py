@@ -14,7 +14,7 @@ from worldplan.agents.planners import Planner
 from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
 from worldplan.arrays import Floats, finite_array
 from worldplan.data.cards import ZOO, Cards
-from worldplan.data.files import write_json
+from worldplan.data.files import inside, write_json
 from worldplan.data.trajectories import Starts, State
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.encoder import (
@@ -230,6 +230,12 @@ def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((shown != goals).reshape(len(goals), -1).any(axis=1))
 
 
+def _shipped(path: Path, name: str) -> str:
+    if name not in known_encoders():
+        raise BadFile(path, f"needs the encoder {name!r}, which stands neither beside it nor in worldplan")
+    return name
+
+
 def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> PlanningAgent:
     """Load an agent that ships with worldplan, or one from a folder.
 
@@ -245,8 +251,8 @@ def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> 
     folder = CARDS.find(name)
     path, saved = folder / CARDS.card, CARDS.read(folder)
     try:
-        inside = folder / str(saved["encoder"])
-        encoder = load_encoder(inside if inside.is_dir() else str(saved["encoder"]))
+        own = inside(folder, saved["encoder"])
+        encoder = load_encoder(own if own.is_dir() else _shipped(path, saved["encoder"]))
         if encoder.card["sha256"] != saved["encoder_sha256"]:
             raise BadFile(path, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`")
         dynamics, cost = LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"])

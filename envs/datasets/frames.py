@@ -56,7 +56,7 @@ def draw_frames(
     children = np.random.SeedSequence(seed).spawn(len(data.shards))
     batches, shapes = [], []
     for shard, child in list(zip(data.shards, children, strict=True))[writer.done :]:
-        qpos, target = (np.load(data.folder / shard[name]["file"], allow_pickle=False) for name in ("qpos", "target"))
+        qpos, target = data.poses(shard)
         shapes.append((*qpos.shape[:2], 64, 64, 3))
         count = qpos.shape[0] * qpos.shape[1]
         if look == "varied":

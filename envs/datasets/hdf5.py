@@ -19,6 +19,7 @@ from worldplan.errors import BadFile, InvalidInput
 Arrays = dict[str, NDArray[Any]]  # one episode: `observations`, `actions`, `rewards` if any, `infos/<name>`
 
 _FORMAT = "worldplan trajectories 1"
+_DEFLATE = 1032  # bytes that gzip can make of one
 _NUMBERS = "biuf"  # NumPy's kinds: booleans, integers, floats; up to 64 bits, since wider floats are not portable
 # What h5py and Minari raise on files that are damaged or not what they seem; InvalidInput is a ValueError.
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
@@ -72,6 +73,7 @@ def import_hdf5(path: Path | str) -> tuple[Trajectories, dict[str, Any]]:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != _FORMAT:
                 raise BadFile(path, f"is HDF5, but not in the layout {_FORMAT!r} that export_hdf5 writes")
+            check_contained(file)
             provenance = json.loads(file.attrs["provenance"])
             episodes = [_read_group(file[f"episode_{k}"]) for k in range(int(file.attrs["episodes"]))]
         return join_episodes(episodes), provenance
@@ -116,13 +118,41 @@ def json_text(provenance: Mapping[str, Any] | None) -> str:
         raise InvalidInput(f"provenance must be what JSON can hold: {error}") from error
 
 
+def check_contained(group: Any, seen: set[int] | None = None) -> None:
+    """Walk a group of an open HDF5 file before anything in it is read.
+
+    Raises InvalidInput for links (they may lead to other files), for arrays that are kept in other files, and for
+    arrays whose size the bytes that are stored cannot hold.
+    """
+    import h5py
+
+    seen = set() if seen is None else seen
+    for name in group:
+        where = f"{group.name.rstrip('/')}/{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise InvalidInput(f"{where} is a link; needed is what it leads to")
+        item = group[name]
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen:
+            continue
+        seen.add(address)
+        if isinstance(item, h5py.Group):
+            check_contained(item, seen)
+        elif isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise InvalidInput(f"{where} is kept in another file")
+            stored = item.id.get_storage_size()
+            if item.dtype.kind in _NUMBERS and item.nbytes > _DEFLATE * stored:
+                raise InvalidInput(f"{where} says {item.nbytes:,} bytes, which the {stored:,} stored cannot hold")
+
+
 def _read_group(group: Any) -> Arrays:
-    """The arrays of an episode's group, read only after a check that they are numbers kept in this file."""
+    """The arrays of an episode's group, read only after a check that they are numbers."""
     items = {name: group[name] for name in ("observations", "actions", "rewards") if name in group}
     items |= {f"infos/{name}": item for name, item in group.get("infos", {}).items()}
     for name, item in items.items():
-        if item.dtype.kind not in _NUMBERS or item.external or item.is_virtual:
-            raise InvalidInput(f"{group.name}/{name} is {item.dtype}, or kept in another file; needed are numbers")
+        if item.dtype.kind not in _NUMBERS:
+            raise InvalidInput(f"{group.name}/{name} is {item.dtype}; needed are numbers")
     return {name: item[()] for name, item in items.items()}
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from worldplan.data.files import read_json
+from worldplan.data.files import inside, read_json
 from worldplan.data.trajectories import Trajectories
-from worldplan.envs.datasets.hdf5 import UNREADABLE, flat_episodes, join_episodes, json_text
+from worldplan.envs.datasets.hdf5 import UNREADABLE, check_contained, flat_episodes, join_episodes, json_text
 from worldplan.errors import BadFile, InvalidInput
 
 _COLUMNS = ("observations", "actions")
@@ -125,6 +125,7 @@ def import_minari(dataset_id: str) -> Trajectories:
         InvalidInput: a malformed id.
         BadFile: no such dataset, damaged, not HDF5, not Box spaces, or infos that are not T + 1 rows of numbers.
     """
+    import h5py
     from minari import load_dataset
 
     path = _minari_folder(dataset_id) / "data"
@@ -135,6 +136,8 @@ def import_minari(dataset_id: str) -> Trajectories:
     if not {"observation_space", "action_space"} <= metadata.keys() or metadata.get("data_format") != "hdf5":
         raise BadFile(path, "needs observation_space, action_space and data_format 'hdf5' in its metadata.json")
     try:
+        with h5py.File(inside(path, "main_data.hdf5"), "r") as file:
+            check_contained(file)
         dataset = load_dataset(dataset_id)
         for name, space in zip(_COLUMNS, (dataset.observation_space, dataset.action_space), strict=True):
             if not isinstance(space, spaces.Box):

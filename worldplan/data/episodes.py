@@ -36,7 +36,9 @@ class EpisodeDataset:
         if self.manifest.get("kind") != "episodes":
             raise BadFile(self.folder, "holds pairs, not episodes; collect with `worldplan collect sac|random|mixture`")
         self.shards: list[dict[str, Any]] = self.manifest["shards"]
-        self.runs: list[dict[str, Any]] = self.manifest["runs"]
+        self.runs: list[dict[str, Any]] = self.manifest.get("runs", [])
+        if not all(map(_whole, self.shards)):
+            raise BadFile(self.folder, "has a shard whose episodes, steps and split do not fit; collect it again")
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -77,6 +79,13 @@ class EpisodeDataset:
         shape = (shard["episodes"], shard["steps"] + 1, 64, 64, 3)
         array: NDArray[np.uint8] = self._array(shard, "frames", shape, np.uint8)
         return array
+
+    def poses(self, shard: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Joint angles (B, T + 1, 2) and targets (B, 3) of a shard, memory-mapped."""
+        count, steps = shard["episodes"], shard["steps"]
+        shapes = {"qpos": (count, steps + 1, 2), "target": (count, 3)}
+        qpos, target = (self._array(shard, name, shape, np.float64) for name, shape in shapes.items())
+        return qpos, target
 
     def actions(self, shard: dict[str, Any]) -> NDArray[np.float64]:
         """Actions (B, T, 2) of a shard, memory-mapped."""
@@ -182,6 +191,13 @@ class StridedPairs:
             )
         outside = np.isin(owner, order[:apart])
         return rng.permutation(np.flatnonzero(outside))[:held_out], rng.permutation(np.flatnonzero(~outside))
+
+
+def _whole(shard: dict[str, Any]) -> bool:
+    """Whether a shard tells how many episodes it has, how long they are, and which are for testing."""
+    count, steps, test = (shard.get(name) for name in ("episodes", "steps", "test"))
+    numbers = all(isinstance(x, int) and not isinstance(x, bool) and x >= 1 for x in (count, steps))
+    return numbers and isinstance(test, list) and len(test) == count and all(isinstance(x, bool) for x in test)
 
 
 def _members(shard: dict[str, Any], split: str | None) -> NDArray[np.intp]:

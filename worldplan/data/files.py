@@ -50,6 +50,24 @@ def _unwritten(path: Path, error: OSError) -> OSError:
     return told
 
 
+def inside(folder: Path | str, name: object, suffix: str = "") -> Path:
+    """The path of a plain name in a folder: the one way from a name in a file that we read to a path.
+
+    Raises:
+        BadFile: the name is no text, is empty, hidden, or has parts; it does not end with `suffix`; or it is a link
+            that leads out of the folder.
+    """
+    folder = Path(folder)
+    plain = isinstance(name, str) and 0 < len(name) <= 255 and not name.startswith(".") and not set(name) & set("/\\\0")
+    if not plain or not str(name).endswith(suffix):
+        what = f"a plain name of a file *{suffix} in it" if suffix else "a plain name in it"
+        raise BadFile(folder, f"names {str(name)[:100]!r}, which is not {what}; use it only if you know who made it")
+    path = folder / str(name)
+    if path.is_symlink() and path.resolve().parent != folder.resolve():
+        raise BadFile(path, "is a link out of its folder; put the file itself there")
+    return path
+
+
 def sha256(path: Path | str) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as stream:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from worldplan.data.files import atomic_write, read_json, sha256, to_json, write_json
+from worldplan.data.files import atomic_write, inside, read_json, sha256, to_json, write_json
 from worldplan.errors import BadFile
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
@@ -66,7 +66,7 @@ class ShardWriter:
             saved = read_json(path)
             if saved.get("recipe") != self.recipe:
                 raise BadFile(path, "belongs to other options or another seed; resume with those, or delete the folder")
-            self.shards, self.done = saved["shards"], saved["done"]
+            self.shards, self.done = _checked(path, saved.get("shards")), saved["done"]
 
     def add(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any] | None = None) -> None:
         """Write one more shard: arrays become files, facts go into the manifest."""
@@ -98,9 +98,20 @@ def read_manifest(folder: Path, form: int) -> tuple[dict[str, Any], str]:
     recorded = manifest.pop("sha256", None)
     if manifest.get("format") != form or recorded != digest(manifest):
         raise BadFile(folder / MANIFEST, "was altered or is of another format; collect the dataset again")
-    if not manifest["shards"]:
+    if not _checked(folder / MANIFEST, manifest.get("shards")):
         raise BadFile(folder, "holds no shard")
     return manifest, str(recorded)
+
+
+def _checked(path: Path, shards: Any) -> list[Shard]:
+    """The shards of a manifest. Raises BadFile if they are no objects, or name anything but a file beside it."""
+    if not isinstance(shards, list) or not all(isinstance(shard, dict) for shard in shards):
+        raise BadFile(path, "holds no list of shards; collect the dataset again")
+    for entry in (value for shard in shards for value in shard.values() if isinstance(value, dict)):
+        if not isinstance(entry.get("sha256"), str):
+            raise BadFile(path, "has a file without a SHA-256; collect the dataset again")
+        inside(path.parent, entry.get("file"), ".npy")
+    return shards
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:

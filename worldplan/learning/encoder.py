@@ -174,9 +174,17 @@ def load_encoder(name: str | Path) -> PixelEncoder:
     card = CARDS.read(folder)
     weights, path = CARDS.read_weights(folder, card), folder / CARDS.weights
     try:
+        tensors = load(weights)
+        largest = max((size for value in tensors.values() for size in value.shape), default=0)
+        if any(isinstance(size, int) and size > largest for size in card["network"].values()):
+            raise InvalidInput(f"they do not fit {card['network']}")
+        with torch.device("meta"):  # sizes in a card are a claim: no memory before the weights confirm it
+            claimed = {name: value.shape for name, value in ConvEncoder(**card["network"]).state_dict().items()}
+        if claimed != {name: value.shape for name, value in tensors.items()}:
+            raise InvalidInput(f"they do not fit {card['network']}")
         network = ConvEncoder(**card["network"])
-        network.load_state_dict(load(weights))
-    except (SafetensorError, KeyError, TypeError, RuntimeError, InvalidInput) as error:
+        network.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError, InvalidInput) as error:
         raise BadFile(path, f"holds no weights of this network ({error}); train the encoder again") from error
     if not all(bool(v.isfinite().all()) for v in network.state_dict().values()):
         raise BadFile(path, "holds weights that are not finite; train the encoder again")
