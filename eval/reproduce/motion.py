@@ -83,8 +83,8 @@ SCALES = {
     ),
     "cpu": MotionScale(
         minutes=12.0,
-        amounts=(3.0, 6.0, 24.0),
-        noises=(0.0, 0.1, 0.4, 1.0),
+        amounts=(1.5, 3.0, 6.0, 24.0),
+        noises=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0),
         length=200,
         seeds=3,
         steps=1500,

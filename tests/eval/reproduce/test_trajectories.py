@@ -166,7 +166,7 @@ def test_sizes_out_of_range_are_refused(wrong):
 def test_the_rows_are_those_that_the_curves_need():
     scale = SCALES["cpu"]
     rows = motions(scale)
-    assert len({*rows, *controls(scale)}) * scale.seeds == 48
-    assert {m.noise for m in rows if m.objective == "lejepa"} == {0.0, 0.1, 0.4, 1.0, None}
-    assert [m.minutes for m in rows if m not in rows[:10]] == [3.0, 6.0, 24.0]
+    assert len({*rows, *controls(scale)}) * scale.seeds == 63
+    assert {m.noise for m in rows if m.objective == "lejepa"} == {0.0, 0.05, 0.1, 0.2, 0.4, 1.0, None}
+    assert [m.minutes for m in rows if m not in rows[:14]] == [1.5, 3.0, 6.0, 24.0]
     assert Motion("excitation", None, 12.0) in rows and scale.episodes(12.0) == 180
