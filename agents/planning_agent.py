@@ -13,11 +13,13 @@ from worldplan.agents.latent_controller import LatentController
 from worldplan.agents.planners import Planner
 from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
 from worldplan.arrays import Floats, finite_array
+from worldplan.checks import check_name
 from worldplan.data.cards import ZOO, Cards
 from worldplan.data.files import inside, write_json
 from worldplan.data.trajectories import Starts, State
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.encoder import (
+    CARDS as ENCODERS,
     Encoder,
     PixelEncoder,
     check_frames,
@@ -199,9 +201,8 @@ class PlanningAgent:
         if not isinstance(self.encoder, PixelEncoder):
             raise InvalidInput("only agents with a worldplan encoder (`load_encoder`) can be saved")
         name = self.encoder.name
-        if name in known_encoders():
-            digest = self.encoder.card["sha256"]
-        else:
+        digest = self.encoder.card.get("sha256")
+        if not (name in known_encoders() and ENCODERS.read(ENCODERS.find(name))["sha256"] == digest):
             name, digest = "encoder", self.encoder.save(folder / "encoder")
         write_json(folder / CARDS.card, {"encoder": name, "encoder_sha256": digest, **self.to_dict()})
         return folder
@@ -230,12 +231,6 @@ def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((shown != goals).reshape(len(goals), -1).any(axis=1))
 
 
-def _shipped(path: Path, name: str) -> str:
-    if name not in known_encoders():
-        raise BadFile(path, f"needs the encoder {name!r}, which stands neither beside it nor in worldplan")
-    return name
-
-
 def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> PlanningAgent:
     """Load an agent that ships with worldplan, or one from a folder.
 
@@ -252,7 +247,9 @@ def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> 
     path, saved = folder / CARDS.card, CARDS.read(folder)
     try:
         own = inside(folder, saved["encoder"])
-        encoder = load_encoder(own if own.is_dir() else _shipped(path, saved["encoder"]))
+        if not own.is_dir():
+            check_name("encoder", saved["encoder"], known_encoders())
+        encoder = load_encoder(own if own.is_dir() else saved["encoder"])
         if encoder.card["sha256"] != saved["encoder_sha256"]:
             raise BadFile(path, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`")
         dynamics, cost = LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"])

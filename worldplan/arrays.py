@@ -47,6 +47,15 @@ def finite_vectors(name: str, value: ArrayLike, length: int) -> Floats:
     return array
 
 
+def varies(rows: Floats) -> NDArray[np.bool_]:
+    """Which coordinates, along the last axis, differ between rows by more than rounding of their size.
+
+    A collapsed encoder seldom gives exactly one value: sums of other batches round otherwise.
+    """
+    axes = tuple(range(rows.ndim - 1))
+    return np.asarray(np.ptp(rows, axis=axes) > ROUNDING * np.abs(rows).max(axis=axes))
+
+
 def action_limits(low: ArrayLike, high: ArrayLike, m: int) -> tuple[Floats, Floats]:
     """Lowest and highest actions, read-only (m,) each, from numbers or (m,); they may be infinite.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldplan.arrays import finite_array
 from worldplan.checks import checked_seed
 from worldplan.data.episodes import FORMAT, STATES, EpisodeDataset
 from worldplan.data.files import read_json
@@ -127,7 +128,8 @@ def save_episodes(
         source: provenance.
 
     Raises:
-        InvalidInput: something is missing or has another shape, or a seed below 0.
+        InvalidInput: something is missing, has another shape or is not finite, the target moves within an episode, or
+            a seed below 0.
         BadFile: the folder holds a dataset.
     """
     seed = checked_seed(seed)
@@ -137,6 +139,12 @@ def save_episodes(
     widths = {name: data.info[name][0].shape[1:] for name in _WIDTHS}
     if widths != _WIDTHS or data.actions[0].shape[1:] != (2,):
         raise InvalidInput(f"these are no episodes of the Reacher: widths {widths}, actions {data.actions[0].shape}")
+    for name, rows in {"actions": data.actions, "rewards": data.rewards, **{n: data.info[n] for n in _WIDTHS}}.items():
+        for k, row in enumerate(rows):
+            finite_array(f"{name} of episode {k}", row)
+    moving = [k for k, rows in enumerate(data.info["target"]) if np.ptp(rows, axis=0).any()]
+    if moving:
+        raise InvalidInput(f"the target moves within the episodes {moving[:5]}; one place an episode is kept")
     run = {"seed": seed, "policy": None, "test_share": test_share, "imported": source}
     writer = ShardWriter(folder, {"save": run}, FORMAT)
     rng = np.random.default_rng(seed)

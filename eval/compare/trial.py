@@ -11,7 +11,7 @@ import numpy as np
 from worldplan.agents.config import FitConfig
 from worldplan.agents.fitting import FRAME_STRIDE, build_agent
 from worldplan.agents.planning_agent import PlanningAgent
-from worldplan.arrays import Floats, Frames
+from worldplan.arrays import Floats, Frames, varies
 from worldplan.data.trajectories import Trajectories
 from worldplan.envs.fingerprint import check_encoder
 from worldplan.envs.parallel import target_spheres
@@ -123,7 +123,7 @@ def fit_entrant(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> Fit
         encoder, latents = ReducedEncoder(encoder, reduction), [reduction(h) for h in latents]
     angles, frames = SCALE * shared.states.reshape(-1, JOINTS), shared.frames.reshape(-1, *shared.frames.shape[2:])
     judged = space_of(encoder).chart(encode(encoder, entrant.shown(frames, angles)))
-    if not spread(judged) > 0:
+    if not varies(judged).any():
         raise EncoderCollapsed(f"the encoder is constant on {len(judged)} frames of the Gaussian world")
     scale = spread(angles) / spread(judged)  # radians per latent unit
     agent = build_agent(

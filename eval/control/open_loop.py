@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from worldplan.arrays import Floats, Frames, finite_array, finite_vectors
+from worldplan.arrays import Floats, Frames, finite_array, finite_vectors, varies
 from worldplan.checks import positive_int
 from worldplan.envs.rendering import render_frames, sample_targets
 from worldplan.envs.tasks import NORMAL_CLIP, sample_tasks
@@ -231,7 +231,7 @@ class Scene:
         encode(encoder, self.frames[-1][:_TRIED], twice=True)
         starts, goals, library = (np.asarray(encoder(batch)) for batch in self.frames)
         latent = Query(starts, goals, library, space_of(encoder))
-        if np.ptp(latent.library, axis=0).max() == 0:
+        if not varies(latent.library).any():
             raise EncoderCollapsed("the encoder gives the same latent for every frame; train it again")
         task = self.task
         named = task.rows(latent, str(getattr(encoder, "name", "encoder"))), task.floor()

@@ -15,7 +15,7 @@ from itertools import combinations_with_replacement, pairwise
 import numpy as np
 from scipy.special import eval_hermitenorm
 
-from worldplan.arrays import Floats
+from worldplan.arrays import Floats, varies
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
 from worldplan.eval.statistics.bootstrap import half_moments, interval, over_views
@@ -64,8 +64,8 @@ def hermite_energy(h: Floats, z: Floats, *, degrees: int = 3, resamples: int = 1
     sizes, (count, views, m) = [b.shape[-1] for b in basis], h.shape
     if count < 10 * (sum(sizes) + 1):
         raise InvalidInput(f"{count} rows are too few for {sum(sizes)} polynomials; take {10 * (sum(sizes) + 1)}")
-    varies = np.ptp(h, axis=(0, 1)) > 0
-    if not varies.any():
+    moving = varies(h)
+    if not moving.any():
         raise InvalidInput("the latent does not vary: it has no energy to share out")
     h = h - h.mean(axis=(0, 1))
     rows = np.concatenate([np.ones((count, views, 1)), *basis, h], axis=2)
@@ -75,7 +75,7 @@ def hermite_energy(h: Floats, z: Floats, *, degrees: int = 3, resamples: int = 1
     shares = energy.sum(axis=2) / energy.sum(axis=(1, 2))[:, None]
     estimates = [interval(float(column[0]), column[1:]) for column in shares.T]
     own = energy[0].sum(axis=0)
-    per_latent = np.divide(energy[0], own, out=np.full_like(energy[0], np.nan), where=varies).T
+    per_latent = np.divide(energy[0], own, out=np.full_like(energy[0], np.nan), where=moving).T
     return HermiteEnergy(tuple(estimates[:-1]), estimates[-1], per_latent)
 
 

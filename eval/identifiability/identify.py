@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldplan.arrays import Floats, Frames, finite_array
+from worldplan.arrays import Floats, Frames, finite_array, varies
 from worldplan.envs.rendering import render_frames, sample_targets
 from worldplan.envs.worlds import OUWorld
 from worldplan.errors import InvalidInput
@@ -85,7 +85,7 @@ def identify(
     z, frames = gaussian_views(count, scale=scale, rho=rho, seed=seed, profile=profile, draw=draw)
     h = encode(encoder, frames.reshape(-1, *frames.shape[2:]))
     h = space_of(encoder).chart(h).reshape(count, 2, -1)  # circles are cut opposite to the mean, where hardly a pose is
-    if matched and h.std() > 0:
+    if matched and varies(h).any():
         h = h * np.sqrt(z.var(axis=(0, 1)).sum() / h.var(axis=(0, 1)).sum())
     return identify_latents(h[:, 0], h[:, 1], z[:, 0], z[:, 1], scale=scale, rho=rho, resamples=resamples, seed=seed)
 
@@ -132,7 +132,7 @@ def identify_latents(
     count, _, n = states.shape
     if len(latents) != count:
         raise InvalidInput(f"got {len(latents)} pairs of latents for {count} pairs of states")
-    if not np.ptp(latents, axis=(0, 1)).any():
+    if not varies(latents).any():
         raise InvalidInput("the latents do not vary: the encoder gives the same for every frame")
     if count < 20 * (latents.shape[2] + n + 1):
         raise InvalidInput(f"{count} pairs are too few for {latents.shape[2]} latents of {n} states")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from worldplan.arrays import Floats, finite_array
+from worldplan.arrays import Floats, finite_array, varies
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.statistics.bootstrap import group_index, interval, resampled_sums
 from worldplan.eval.statistics.estimate import Estimate
@@ -87,8 +87,8 @@ def r2(
     """
     index = group_index(groups, len(y))
     centred, left = y - y.mean(axis=0), np.square(y - prediction)
-    rounding = (8 * np.finfo(np.float64).eps * np.abs(y).max(axis=0)) ** 2  # of the mean of a constant
-    if not (np.square(centred).mean(axis=0) > rounding).any():
+    moving = varies(y)
+    if not all(moving[k : k + (block or len(moving))].any() for k in range(0, len(moving), block or len(moving))):
         raise InvalidInput("a latent or a state is constant: R2 is not defined")
     terms = np.concatenate([np.ones((len(y), 1)), centred, np.square(centred), left], axis=1)
     # The first row is the sample itself. Sums of a resample are all that its R2 needs: nothing is fitted again.

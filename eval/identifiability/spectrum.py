@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import entr
 
-from worldplan.arrays import Floats
+from worldplan.arrays import Floats, varies
 from worldplan.errors import InvalidInput
 from worldplan.eval.statistics.bootstrap import half_moments, interval, over_views
 from worldplan.eval.statistics.estimate import Estimate
@@ -50,7 +50,7 @@ def spectrum(h: Floats, *, share: float = 0.01, resamples: int = 1000, seed: int
     if not 0 <= share < 1:
         raise InvalidInput(f"share must lie in [0, 1), got {share}")
     count, views, _ = h.shape
-    if not np.ptp(h, axis=(0, 1)).any():
+    if not varies(h).any():
         raise InvalidInput("the latent does not vary: it has no directions")
     rows = np.concatenate([np.ones((count, views, 1)), h - h.mean(axis=(0, 1))], axis=2)
     values = []

@@ -8,6 +8,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -22,7 +23,7 @@ from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import sample_tasks
 from worldplan.errors import BadFile, InvalidInput, NotStabilizable, PlannerFellBack, SolverFailed, UnknownName
 from worldplan.eval.control.baselines import true_dynamics
-from worldplan.learning.encoder import PixelEncoder
+from worldplan.learning.encoder import PixelEncoder, load_encoder
 from worldplan.learning.network import ConvEncoder
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics, fit_dynamics
@@ -495,6 +496,15 @@ def test_threads_may_share_an_agent(planner):
     before = play(agent).tobytes()
     with ThreadPoolExecutor(8) as pool:
         assert {actions.tobytes() for actions in pool.map(play, [agent] * 16)} == {before}
+
+
+def test_an_encoder_of_ones_own_under_a_shipped_name_is_saved_with_its_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small_encoder().save("reacher")
+    mine = load_encoder(Path("./reacher"))
+    assert mine.card["sha256"] != load_encoder("reacher").card["sha256"]
+    agent = PlanningAgent(mine, joints(), COST)
+    assert play(load_agent(agent.save(tmp_path / "agent"))).tobytes() == play(agent).tobytes()
 
 
 def test_dynamics_without_noise_and_planner_options_are_saved(tmp_path):

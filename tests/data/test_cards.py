@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,13 @@ def test_a_name_is_found_on_the_shelf_and_a_folder_where_it_is(cards, tmp_path):
         cards.find("yours")
     with pytest.raises(UnknownName, match="known: none"):
         replace(cards, shelf=tmp_path / "empty").find("mine")
+
+
+def test_a_path_is_a_folder_whatever_ships_under_its_name(cards, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert cards.find("mine") == tmp_path / "shelf" / "mine"
+    assert cards.find(Path("./mine")) == Path("mine") and cards.find("./mine") == Path("mine")
 
 
 def test_what_was_written_is_read(cards):

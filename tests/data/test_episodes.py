@@ -323,6 +323,16 @@ def test_what_is_no_reacher_episode_is_refused(tmp_path):
     wide = {**data.info, "qpos": [np.zeros((4, 3))]}
     with pytest.raises(InvalidInput, match="no episodes of the Reacher"):
         save_episodes(Trajectories(data.frames, data.actions, data.rewards, wide), tmp_path / "b", source={})
+    moving = {**data.info, "target": [data.info["target"][0] + np.linspace(0, 1e-3, 4)[:, None]]}
+    with pytest.raises(InvalidInput, match="target moves"):
+        save_episodes(Trajectories(data.frames, data.actions, data.rewards, moving), tmp_path / "c", source={})
+    for name, value in itertools.product(("qpos", "qvel", "target", "actions", "rewards"), (np.nan, np.inf)):
+        lists = {"actions": [a.copy() for a in data.actions], "rewards": [r.copy() for r in data.rewards]}
+        info = {key: [rows.copy() for rows in data.info[key]] for key in ("qpos", "qvel", "target")}
+        {**lists, **info}[name][0][1] = value
+        with pytest.raises(InvalidInput, match=f"{name} of episode 0"):
+            save_episodes(Trajectories(data.frames, **lists, info=info), tmp_path / "d", source={})
+    assert not list(tmp_path.iterdir())
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.worlds import OUWorld
-from worldplan.errors import BadFile
+from worldplan.errors import BadFile, UnknownName
 from worldplan.learning.encoder import load_encoder
 
 OUTSIDE = [
@@ -125,7 +125,7 @@ def test_an_agent_whose_encoder_is_elsewhere_is_refused(home, name, monkeypatch)
     write_json(
         home / "agent" / "agent.json", {**read_json(home / "agent" / "agent.json"), "encoder": name.format(home)}
     )
-    with pytest.raises(BadFile, match=r"plain name|neither beside it nor in worldplan"):
+    with pytest.raises((BadFile, UnknownName), match=r"plain name|unknown encoder"):
         load_agent(home / "agent")
 
 

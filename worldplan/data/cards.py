@@ -38,8 +38,11 @@ class Cards:
         return sorted(path.parent.name for path in self.shelf.glob(f"*/{self.card}"))
 
     def find(self, name: str | Path) -> Path:
-        """The folder of a shipped name, or `name` itself if it is a folder. Raises UnknownName if it is neither."""
-        folder = self.shelf / name if str(name) in self.known() else Path(name)
+        """The folder of a shipped name, or `name` itself if it is a folder. Raises UnknownName if it is neither.
+
+        A `Path` is always a folder, also one that is called like something that ships.
+        """
+        folder = self.shelf / name if isinstance(name, str) and name in self.known() else Path(name)
         if not folder.is_dir():
             raise UnknownName(f"{self.what} (a shipped name or a folder)", str(name), self.known())
         return folder

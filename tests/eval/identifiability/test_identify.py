@@ -167,6 +167,7 @@ def test_bad_latents(judge, states):
         (lambda z: z[:-1], "pairs of latents"),
         (lambda z: np.where(z > 2, np.nan, z), "not finite"),
         (lambda z: np.ones_like(z), "do not vary"),
+        (lambda z: 0.1 + 1e-11 * z, "do not vary"),
         (lambda z: np.tile(z, 25), "too few"),
     ]:
         with pytest.raises(InvalidInput, match=message):

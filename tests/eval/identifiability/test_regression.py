@@ -140,8 +140,13 @@ def test_r2_covers_the_truth_about_as_often_as_it_says():
 def test_a_constant_has_no_r2():
     with pytest.raises(InvalidInput, match="constant"):
         r2(np.full((9, 2), 0.1), np.zeros((9, 2)))
-    with pytest.raises(InvalidInput, match="constant"):
-        r2(np.column_stack([np.arange(9.0), np.zeros(9)]), np.zeros((9, 2)), block=1)
+    nearly = 0.1 + 1e-12 * np.random.default_rng(0).standard_normal((9, 2))  # as sums of other batches round
+    for constant in (nearly, nearly - 0.1 + 1e6):
+        with pytest.raises(InvalidInput, match="constant"):
+            r2(constant, constant.round(12))
+    for other in (np.zeros(9), nearly[:, 0]):
+        with pytest.raises(InvalidInput, match="constant"):
+            r2(np.column_stack([np.arange(9.0), other]), np.zeros((9, 2)), block=1)
     assert r2(np.column_stack([np.arange(9.0), np.zeros(9)]), np.zeros((9, 2))).total.value < 0
 
 
