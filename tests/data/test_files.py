@@ -90,6 +90,8 @@ def test_sha256_is_the_standard_one(tmp_path):
         (b"", "cannot be read as JSON"),
         (b"\x80\x04\x95", "cannot be read as JSON"),  # a pickle's first bytes
         (b"[1, 2]", "holds no JSON object"),
+        (b'{"a": ' * 100_000, "cannot be read as JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
     ],
 )
 def test_bad_json_is_a_bad_file(tmp_path, content, says):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Cards:
         A `Path` is always a folder, also one that is called like something that ships.
         """
         folder = self.shelf / name if isinstance(name, str) and name in self.known() else Path(name)
-        if not folder.is_dir():
+        if not str(name) or not os.path.isdir(folder):  # unlike `Path.is_dir`, also for names that are too long
             raise UnknownName(f"{self.what} (a shipped name or a folder)", str(name), self.known())
         return folder
 

@@ -104,7 +104,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadFile(path, "no such file") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BadFile(path, f"cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):
         raise BadFile(path, "holds no JSON object")
