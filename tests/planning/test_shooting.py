@@ -1,6 +1,7 @@
 """CEM and MPPI: their rules against naive ones, what is kept of a search, their noise, their bad input."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -267,3 +268,14 @@ def test_costs_that_overflow_are_an_error(solve, config):
     with pytest.raises(SolverFailed, match="overflow") as caught:
         solve(problem, START, GOAL, config=config(std=1e200))
     assert caught.value.problem is problem and caught.value.status == "overflow"
+
+
+@pytest.mark.parametrize("solve", [solve_mpc, solve_cem, solve_mppi])
+@pytest.mark.parametrize("size", [1e154, 1e160, 1e300])
+def test_no_infinite_cost_is_certified(solve, size):
+    dynamics = LinearDynamics([[1, 1], [0, 1]], [[0.5], [1]])
+    problem = MPCProblem(dynamics, QuadraticCost.goal_reaching(1), horizon=8)
+    assert math.isfinite(solve(problem, [1e150, 0], [0]).cost)
+    for state, goal in (([size, 0], [0]), ([0, 0], [size])):
+        with pytest.raises((InvalidInput, SolverFailed), match="overflow"):
+            solve(problem, state, goal)

@@ -140,6 +140,7 @@ class Plan:
         return np.concatenate([self.actions[1:], self.actions[-1:]])
 
 
+_OVERFLOW = "state or goal is so large that the problem overflows"
 _COMPILING = threading.Lock()  # CVXPY numbers variables by a counter that threads share
 
 
@@ -219,7 +220,7 @@ class MPCSolver:
             q = self.F_error @ (x - target) + self.F_drift @ drift
         # A value that is not finite would stay in OSQP's iterates for good.
         if not np.isfinite(q).all():
-            raise InvalidInput("state or goal is so large that the problem overflows")
+            raise InvalidInput(_OVERFLOW)
         return np.asarray(q)
 
     def roll_out(self, state: ArrayLike, goal: ArrayLike, actions: Floats) -> tuple[Floats, float]:
@@ -233,11 +234,17 @@ class MPCSolver:
         return np.array(states), float(stages.sum() + quadratic_form(errors[-1], self.terminal_weight))
 
     def judge(self, state: ArrayLike, goal: ArrayLike, q: Floats, u: Floats, status: str, tolerance: float) -> Plan:
-        """Roll out feasible stacked actions u (N m,) and certify them; q is the linear term."""
+        """Roll out feasible stacked actions u (N m,) and certify them; q is the linear term.
+
+        Raises InvalidInput if states, cost or bound overflow.
+        """
         actions = u.reshape(self.problem.horizon, -1)
         low, high = (np.tile(limit, self.problem.horizon) for limit in self.problem.limits)
-        gap, residual = self.qp.certificate(q, low, high, u)
-        states, cost = self.roll_out(state, goal, actions)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gap, residual = self.qp.certificate(q, low, high, u)
+            states, cost = self.roll_out(state, goal, actions)
+        if not (np.isfinite(cost) and np.isfinite(gap) and np.isfinite(states).all()):
+            raise InvalidInput(_OVERFLOW)  # nothing is certified of an infinite cost
         return Plan(actions, states, cost, status, gap, residual, float(np.sqrt(gap / self.qp.convexity)), tolerance)
 
 

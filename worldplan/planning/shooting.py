@@ -113,7 +113,9 @@ class MPPIConfig(ShootingConfig):
 
     def move(self, mean: Floats, std: Floats, candidates: Floats, costs: Floats) -> tuple[Floats, Floats]:
         """The weighted average, and a smaller deviation."""
-        weights = np.exp((costs.min() - costs) / (self.temperature * float(costs.std()) or 1.0))
+        size = float(np.abs(costs).max())
+        scaled = costs / size if size > 1e150 else costs  # whose squares would overflow
+        weights = np.exp((scaled.min() - scaled) / (self.temperature * float(scaled.std()) or 1.0))
         return weights @ candidates / weights.sum(), self.decay * std
 
 
