@@ -16,7 +16,7 @@ from worldplan.checks import checked_seed
 from worldplan.data.episodes import FORMAT, STATES, EpisodeDataset
 from worldplan.data.files import read_json
 from worldplan.data.recipes import EpisodeConfig
-from worldplan.data.shards import MANIFEST, UNFINISHED, ShardWriter
+from worldplan.data.shards import MANIFEST, UNFINISHED, ShardWriter, settle
 from worldplan.data.trajectories import Trajectories
 from worldplan.envs.parallel import rollout_states
 from worldplan.envs.rollout import Predictor
@@ -65,20 +65,24 @@ def record_episodes(
     """
     seed, config = checked_seed(seed), config or EpisodeConfig()
     run = run_record(config, policy, seed, source)
-    before = EpisodeDataset(folder) if append else None
+    settled = settle(folder)
+    before = EpisodeDataset(folder) if append or (resume and settled and (Path(folder) / MANIFEST).exists()) else None
     runs = before.runs if before else []
-    if any({k: v for k, v in r.items() if k != "command"} == run for r in runs):
+    made = [{k: v for k, v in r.items() if k != "command"} == run for r in runs]
+    if before and resume and settled and made[-1:] == [True]:
+        return before
+    if append and any(made):
         raise InvalidInput(f"{folder} already holds these very episodes; append with another --seed")
-    writer = ShardWriter(
-        folder, {"record": run, "after": runs}, FORMAT, resume=resume, onto=before.shards if before else None
-    )
+    recipe: dict[str, Any] = {"record": run, "after": runs if append else []}
+    onto = before.shards if before and append else None
     sizes = [min(SHARD, config.episodes - start) for start in range(0, config.episodes, SHARD)]
-    todo = list(zip(sizes, np.random.SeedSequence(seed).spawn(len(sizes)), strict=True))[writer.done :]
-    for size, child in progress(iter(todo), len(todo)):
-        data, random = _simulate(policy, size, child, config)
-        rng = np.random.default_rng(child.spawn(1)[0])
-        writer.add(_arrays(data), _facts(data, rng.random(size) < config.test_share, random))
-    _finish(writer, [*runs, {**run, "command": command}])
+    with ShardWriter(folder, recipe, FORMAT, resume=resume, onto=onto) as writer:
+        todo = list(zip(sizes, np.random.SeedSequence(seed).spawn(len(sizes)), strict=True))[writer.done :]
+        for size, child in progress(iter(todo), len(todo)):
+            data, random = _simulate(policy, size, child, config)
+            rng = np.random.default_rng(child.spawn(1)[0])
+            writer.add(_arrays(data), _facts(data, rng.random(size) < config.test_share, random))
+        _finish(writer, [*recipe["after"], {**run, "command": command}])
     return EpisodeDataset(folder)
 
 
@@ -146,13 +150,13 @@ def save_episodes(
     if moving:
         raise InvalidInput(f"the target moves within the episodes {moving[:5]}; one place an episode is kept")
     run = {"seed": seed, "policy": None, "test_share": test_share, "imported": source}
-    writer = ShardWriter(folder, {"save": run}, FORMAT)
     rng = np.random.default_rng(seed)
     groups = [list(g) for _, g in itertools.groupby(range(len(data)), key=lambda k: len(data.actions[k]))]
-    for group in (g[i : i + SHARD] for g in groups for i in range(0, len(g), SHARD)):
-        part = _pick({True: data}, [(True, k) for k in group])
-        writer.add(_arrays(part), _facts(part, rng.random(len(group)) < test_share, None))
-    _finish(writer, [run])
+    with ShardWriter(folder, {"save": run}, FORMAT) as writer:
+        for group in (g[i : i + SHARD] for g in groups for i in range(0, len(g), SHARD)):
+            part = _pick({True: data}, [(True, k) for k in group])
+            writer.add(_arrays(part), _facts(part, rng.random(len(group)) < test_share, None))
+        _finish(writer, [run])
     return EpisodeDataset(folder)
 
 
@@ -206,6 +210,6 @@ def _finish(writer: ShardWriter, runs: list[dict[str, Any]]) -> None:
 def interrupted(folder: Path | str) -> str:
     """Where recording into a folder stopped: while making `episodes` or `frames`, `between` the two, or `nothing`."""
     folder = Path(folder)
-    if (folder / UNFINISHED).exists():
+    if not settle(folder):
         return "frames" if "frames" in read_json(folder / UNFINISHED).get("recipe", {}) else "episodes"
     return "between" if (folder / MANIFEST).exists() else "nothing"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from worldplan.checks import check_name, checked_seed
 from worldplan.data.episodes import FORMAT, EpisodeDataset
 from worldplan.data.recipes import Nuisances
-from worldplan.data.shards import ShardWriter, digest
+from worldplan.data.shards import ShardWriter, digest, settle
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.rendering import PROFILES, TARGET_SIZE, frame_stream, sample_targets
 from worldplan.progress import Progress, silent
@@ -49,10 +49,25 @@ def draw_frames(
     """
     seed = checked_seed(seed)
     check_name("look", look, ("varied", *PROFILES))
-    data = EpisodeDataset(folder)
+    settled, data = settle(folder), EpisodeDataset(folder)
     how = frame_recipe(look, seed, nuisances)
+    if resume and settled and {name: (data.manifest["frames"] or {}).get(name) for name in how} == how:
+        return data
     recipe = {"frames": how, "of": data.manifest_sha256}
-    writer = ShardWriter(folder, recipe, FORMAT, resume=resume, onto=data.shards)
+    with ShardWriter(folder, recipe, FORMAT, resume=resume, onto=data.shards) as writer:
+        _draw(writer, data, look, seed, nuisances, processes, progress)
+    return EpisodeDataset(folder)
+
+
+def _draw(
+    writer: ShardWriter,
+    data: EpisodeDataset,
+    look: str,
+    seed: int,
+    nuisances: Nuisances | None,
+    processes: int,
+    progress: Progress,
+) -> None:
     children = np.random.SeedSequence(seed).spawn(len(data.shards))
     batches, shapes = [], []
     for shard, child in list(zip(data.shards, children, strict=True))[writer.done :]:
@@ -64,16 +79,12 @@ def draw_frames(
         else:
             targets, looks = np.repeat(target, qpos.shape[1], axis=0), [look] * count
         batches.append((qpos.reshape(-1, 2), targets, looks))
-    old = {s["frames"]["file"] for s in data.shards if "frames" in s}
-    tag = digest(recipe)[:8] + "-"
+    tag = digest(writer.recipe)[:8] + "-"
     with frame_stream(processes) as draw:
         for shape, drawn in zip(shapes, progress(draw(batches), len(batches)), strict=True):
             writer.extend(writer.done, {"frames": drawn.reshape(shape)}, tag)
     head = {name: data.manifest[name] for name in ("kind", "runs", "summary")}
-    writer.finish(**head, frames={**how, "render": render_fingerprint()})
-    for name in old - {s["frames"]["file"] for s in writer.shards}:
-        (data.folder / name).unlink(missing_ok=True)
-    return EpisodeDataset(folder)
+    writer.finish(**head, frames={**writer.recipe["frames"], "render": render_fingerprint()})
 
 
 def frame_recipe(look: str, seed: int, nuisances: Nuisances | None) -> dict[str, Any]:

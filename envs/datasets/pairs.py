@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.checks import checked_seed
+from worldplan.data.files import to_json
 from worldplan.data.pairs import FORMAT
 from worldplan.data.recipes import Nuisances
-from worldplan.data.shards import ShardWriter
+from worldplan.data.shards import MANIFEST, ShardWriter, read_manifest, settle
 from worldplan.envs.datasets.frames import draw_nuisances
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.rendering import frame_stream
@@ -81,10 +83,35 @@ def collect_pairs(
         "world": asdict(world),
         "nuisances": asdict(nuisances),
     }
-    writer = ShardWriter(folder, {**recipe, "with_labels": with_labels}, FORMAT, resume=resume)
+    if resume and settle(folder) and _made(folder, {**recipe, "with_labels": with_labels}):
+        return Path(folder)
+    with ShardWriter(folder, {**recipe, "with_labels": with_labels}, FORMAT, resume=resume) as writer:
+        return _collect(writer, world, recipe, with_labels, processes, command, progress)
+
+
+def _made(folder: Path | str, recipe: dict[str, Any]) -> bool:
+    """Whether a folder holds the whole dataset of this recipe."""
+    if not (Path(folder) / MANIFEST).exists():
+        return False
+    manifest = read_manifest(Path(folder), FORMAT)[0]
+    found = {**manifest.get("provenance", {}), "with_labels": "labels" in manifest["shards"][0]}
+    wanted = json.loads(to_json(recipe))
+    return bool({name: found.get(name) for name in wanted} == wanted)
+
+
+def _collect(
+    writer: ShardWriter,
+    world: World,
+    recipe: dict[str, Any],
+    with_labels: bool,
+    processes: int,
+    command: str,
+    progress: Progress,
+) -> Path:
+    pairs, nuisances = recipe["pairs"], Nuisances(**recipe["nuisances"])
     sizes = [min(_SHARD, pairs - start) for start in range(0, pairs, _SHARD)]
     angles, batches = [], []
-    for size, child in zip(sizes, np.random.SeedSequence(seed).spawn(len(sizes)), strict=True):
+    for size, child in zip(sizes, np.random.SeedSequence(recipe["seed"]).spawn(len(sizes)), strict=True):
         rng = np.random.default_rng(child)
         angles.append(world.sample(size, rng))
         batches.append((angles[-1].reshape(-1, 2), *draw_nuisances(nuisances, size * world.views, rng)))

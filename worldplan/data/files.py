@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -48,6 +49,43 @@ def _unwritten(path: Path, error: OSError) -> OSError:
     told = OSError(reason)
     told.errno = error.errno
     return told
+
+
+@contextmanager
+def held(folder: Path | str) -> Iterator[Path]:
+    """Make a folder, and keep other writers out of it until the block ends, however it ends.
+
+    The lock is the kernel's (`flock` of the folder): it leaves no file, and a process that dies lets go of it. File
+    systems without such locks get none. Raises BadFile if another writer has it, in this process or in another.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadFile(folder, f"is being written by {_holder(handle)}; wait for that, or choose another") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL):
+                raise
+        yield folder
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()  # nothing was written
+        os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    """Who holds the lock of an open file, as far as the system tells."""
+    inode = f":{os.fstat(handle).st_ino}"
+    try:
+        rows = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+        pids = [row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(inode)]
+    except (OSError, IndexError):
+        pids = []
+    return f"process {pids[0]}" if pids else "another process"
 
 
 def inside(folder: Path | str, name: object, suffix: str = "") -> Path:

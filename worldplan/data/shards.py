@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from worldplan.data.files import atomic_write, inside, read_json, sha256, to_json, write_json
+from worldplan.data.files import atomic_write, held, inside, read_json, sha256, to_json, write_json
 from worldplan.errors import BadFile
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
 
 Shard = dict[str, Any]
+_REPLACED = re.compile(r"[a-z]+-[0-9a-f]{8}-\d{5}\.npy")  # files that `ShardWriter.extend` wrote under a tag
 
 
 class ShardWriter:
-    """Writes a dataset shard by shard.
+    """Writes a dataset shard by shard; a context manager, since it keeps other writers out of the folder.
 
     Args:
         folder: destination.
@@ -40,7 +43,7 @@ class ShardWriter:
 
     Raises:
         BadFile: the folder holds a finished dataset (with `onto` None), an unfinished one (without `resume`), or
-            nothing that fits to resume.
+            nothing that fits to resume; or another writer is at work in it.
     """
 
     def __init__(
@@ -53,6 +56,18 @@ class ShardWriter:
         onto: list[Shard] | None = None,
     ) -> None:
         self.folder, self.recipe, self.form = Path(folder), json.loads(to_json(recipe)), form
+        with ExitStack() as stack:
+            stack.enter_context(held(folder))
+            self._begin(resume, onto)
+            self._held = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def _begin(self, resume: bool, onto: list[Shard] | None) -> None:
         self.shards: list[Shard] = [dict(s) for s in onto or ()]
         self.done = 0
         path = self.folder / UNFINISHED
@@ -84,10 +99,36 @@ class ShardWriter:
         write_json(self.folder / UNFINISHED, {"recipe": self.recipe, "shards": self.shards, "done": self.done})
 
     def finish(self, **head: Any) -> None:
-        """Write the manifest: the shards with their hashes, and the entries `head`."""
+        """Write the manifest: the shards with their hashes, and the entries `head`. With it, the dataset is another."""
         body = {"format": self.form, "shards": self.shards, **head}
         write_json(self.folder / MANIFEST, {**body, "sha256": digest(body)})
-        (self.folder / UNFINISHED).unlink(missing_ok=True)
+        settle(self.folder)
+
+
+def settle(folder: Path | str) -> bool:
+    """Clear away what a writer leaves whose manifest is written, also one that was killed just then.
+
+    These are the frames that the manifest does not name any more, and the record of unfinished work. Returns whether
+    there is nothing unfinished.
+    """
+    manifest, unfinished = Path(folder) / MANIFEST, Path(folder) / UNFINISHED
+    if not unfinished.exists():
+        return True
+    if not manifest.exists():
+        return False
+    shards = read_json(manifest).get("shards")
+    if shards != read_json(unfinished).get("shards"):
+        return False
+    named = {entry["file"] for shard in _checked(manifest, shards) for entry in shard.values() if _is_file(entry)}
+    for path in Path(folder).iterdir():
+        if _REPLACED.fullmatch(path.name) and path.name not in named:
+            path.unlink()
+    unfinished.unlink()
+    return True
+
+
+def _is_file(entry: object) -> bool:
+    return isinstance(entry, dict) and "file" in entry
 
 
 def read_manifest(folder: Path, form: int) -> tuple[dict[str, Any], str]:
