@@ -21,7 +21,7 @@ from worldplan.eval.compare.table import markdown
 REPO = Path(__file__).parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-PAGES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "worldplan/zoo/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "worldplan/zoo/README.md"]
 PAGES += [str(page.relative_to(REPO)) for page in sorted((REPO / "docs").glob("*.md"))]
 
 
