@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +18,7 @@ from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
 from worldplan.arrays import Floats, finite_array
 from worldplan.checks import check_name
 from worldplan.data.cards import ZOO, Cards
-from worldplan.data.files import inside, write_json
+from worldplan.data.files import inside
 from worldplan.data.trajectories import Starts, State
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.encoder import (
@@ -31,6 +34,7 @@ from worldplan.learning.encoder import (
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 
+_OWN_ENCODER = re.compile(r"encoder(-[0-9a-f]{12})?")
 CARDS = Cards("agent", ZOO / "agents", "agent.json", "", {"format": 1}, "run `worldplan fit`")
 known_agents = CARDS.known
 
@@ -203,9 +207,27 @@ class PlanningAgent:
         name = self.encoder.name
         digest = self.encoder.card.get("sha256")
         if not (name in known_encoders() and ENCODERS.read(ENCODERS.find(name))["sha256"] == digest):
-            name, digest = "encoder", self.encoder.save(folder / "encoder")
-        write_json(folder / CARDS.card, {"encoder": name, "encoder_sha256": digest, **self.to_dict()})
+            name, digest = self._save_encoder(folder)
+        CARDS.write_card(folder, {"encoder": name, "encoder_sha256": digest, **self.to_dict()})
+        for old in folder.glob("encoder*"):
+            if old.name != name and _OWN_ENCODER.fullmatch(old.name):
+                shutil.rmtree(old)
         return folder
+
+    def _save_encoder(self, folder: Path) -> tuple[str, str]:
+        """Write the encoder's weights into the folder; returns the name of their folder, and their SHA-256.
+
+        If an agent is there, its encoder stays until the agent's card is another.
+        """
+        assert isinstance(self.encoder, PixelEncoder)
+        if not (folder / CARDS.card).exists():
+            return "encoder", self.encoder.save(folder / "encoder")
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".encoder") as beside:
+            digest = self.encoder.save(Path(beside) / "new")
+            name = f"encoder-{digest[:12]}"
+            if not (folder / name).exists():
+                (Path(beside) / "new").rename(folder / name)
+        return name, digest
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the encoder, as JSON values."""

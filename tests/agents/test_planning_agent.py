@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import pickle
 import shutil
 import warnings
@@ -14,10 +15,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from forged import forge
 
 from worldplan.agents.planners import receding
 from worldplan.agents.planning_agent import PlanningAgent, known_agents, load_agent
-from worldplan.data.files import read_json, write_json
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import sample_tasks
@@ -507,6 +508,22 @@ def test_an_encoder_of_ones_own_under_a_shipped_name_is_saved_with_its_weights(t
     assert play(load_agent(agent.save(tmp_path / "agent"))).tobytes() == play(agent).tobytes()
 
 
+def test_a_death_while_one_agent_replaces_another_leaves_either(saved, tmp_path, monkeypatch):
+    folder = shutil.copytree(saved, tmp_path / "agent")
+    real, seen = os.replace, []
+    old, new = play(load_agent(saved)).tobytes(), PlanningAgent(small_encoder(1), joints(), COST)
+
+    def look(*args, **kwargs):
+        seen.append(play(load_agent(folder)).tobytes())
+        real(*args, **kwargs)
+        seen.append(play(load_agent(folder)).tobytes())
+
+    monkeypatch.setattr(os, "replace", look)
+    new.save(folder)
+    assert set(seen) == {old, play(new).tobytes()} and len(seen) == 6
+    assert len(list(folder.glob("encoder*"))) == 1 and play(load_agent(folder)).tobytes() == play(new).tobytes()
+
+
 def test_dynamics_without_noise_and_planner_options_are_saved(tmp_path):
     agent = PlanningAgent(small_encoder(), joints(noise=False), COST, "mpc", action_low=-0.5, horizon=7)
     folder = agent.save(tmp_path)
@@ -534,13 +551,11 @@ def test_unknown_planners_list_the_known_ones(saved):
 
 
 def edit(folder, **changes):
-    write_json(folder / "agent.json", {**read_json(folder / "agent.json"), **changes})
+    forge(folder / "agent.json", **changes)
 
 
 def without(folder, name):
-    saved = read_json(folder / "agent.json")
-    del saved[name]
-    write_json(folder / "agent.json", saved)
+    forge(folder / "agent.json", **{name: ...})
 
 
 DYNAMICS = {"A": joints().A.tolist(), "B": joints().B.tolist(), "intercept": [0.0] * 4}

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from forged import forge
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file, save_file
 from stable_baselines3 import PPO, SAC
@@ -24,7 +25,7 @@ from worldplan.agents.actor import ActorPolicy, known_policies, load_policy
 from worldplan.agents.config import SACConfig
 from worldplan.agents.sac import load_sb3_zip, train_sac
 from worldplan.agents.sac_run import Run, _describe, actor_tensors, episode_returns
-from worldplan.data.files import read_json, sha256, write_json
+from worldplan.data.files import read_json, sha256
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 
 CONFIG = SACConfig(
@@ -428,7 +429,7 @@ def test_unknown_policies_are_refused(tmp_path):
 def rewritten(folder, tensors):
     """Weights that the card vouches for."""
     save_file(tensors, folder / "policy.safetensors")
-    write_json(folder / "policy.json", read_json(folder / "policy.json") | {"sha256": digest(folder)})
+    forge(folder / "policy.json", sha256=digest(folder))
 
 
 def digest(folder):
@@ -462,7 +463,7 @@ def test_weights_that_do_not_fit_are_refused_though_the_card_vouches(copy):
         with pytest.raises(BadFile, match="holds no weights of this policy"):
             load_policy(copy)
     (copy / "policy.safetensors").write_bytes(b"PK\x03\x04 no safetensors")
-    write_json(copy / "policy.json", read_json(copy / "policy.json") | {"sha256": digest(copy)})
+    forge(copy / "policy.json", sha256=digest(copy))
     with pytest.raises(BadFile, match="holds no weights"):
         load_policy(copy)
     rewritten(copy, good)
@@ -482,7 +483,7 @@ def test_weights_that_do_not_fit_are_refused_though_the_card_vouches(copy):
     ],
 )
 def test_foreign_cards_are_refused(copy, change):
-    write_json(copy / "policy.json", read_json(copy / "policy.json") | change)
+    forge(copy / "policy.json", **change)
     with pytest.raises(BadFile):
         load_policy(copy)
 

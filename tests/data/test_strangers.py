@@ -7,6 +7,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+from forged import forge
 
 from worldplan.agents.planning_agent import PlanningAgent, load_agent
 from worldplan.data.episodes import EpisodeDataset
@@ -122,9 +123,7 @@ def test_an_unfinished_dataset_that_names_a_file_elsewhere_is_refused(home):
 @pytest.mark.parametrize("name", ["../elsewhere", "{}/elsewhere", "elsewhere"])
 def test_an_agent_whose_encoder_is_elsewhere_is_refused(home, name, monkeypatch):
     monkeypatch.chdir(home)
-    write_json(
-        home / "agent" / "agent.json", {**read_json(home / "agent" / "agent.json"), "encoder": name.format(home)}
-    )
+    forge(home / "agent" / "agent.json", encoder=name.format(home))
     with pytest.raises((BadFile, UnknownName), match=r"plain name|unknown encoder"):
         load_agent(home / "agent")
 
@@ -183,7 +182,7 @@ def test_hdf5_that_leads_elsewhere_or_claims_too_much_is_refused(tmp_path, plant
 @pytest.mark.parametrize("wrong", [{"hidden": 10**6}, {"width": 2000}, {"latent_dim": 10**7}, {"hidden": 65}])
 def test_sizes_in_a_card_take_no_memory_before_the_weights_confirm_them(home, wrong):
     card = read_json(home / "elsewhere" / "encoder.json")
-    write_json(home / "elsewhere" / "encoder.json", {**card, "network": {**card["network"], **wrong}})
+    forge(home / "elsewhere" / "encoder.json", network={**card["network"], **wrong})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(BadFile, match="holds no weights of this network"):
         load_encoder(home / "elsewhere")

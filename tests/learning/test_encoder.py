@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from forged import forge
 from safetensors.torch import load_file, save_file
 
 import worldplan
@@ -206,9 +207,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def reseal(folder):
     """Make the card vouch for the weights as they are: whoever alters a file can do that too."""
-    card = json.loads((folder / "encoder.json").read_text())
-    card["sha256"] = sha256(folder / "encoder.safetensors")
-    (folder / "encoder.json").write_text(json.dumps(card))
+    forge(folder / "encoder.json", sha256=sha256(folder / "encoder.safetensors"))
 
 
 def test_missing_files(folder):
@@ -303,9 +302,12 @@ def test_an_altered_card(folder, key, value):
     path = folder / "encoder.json"
     card = json.loads(path.read_text())
     for altered in ({**card, key: value}, {k: v for k, v in card.items() if k != key}):
-        path.write_text(json.dumps(altered))
+        forge(path, altered)
         with pytest.raises(BadFile):
             load_encoder(folder)
+    path.write_text(json.dumps({**card, key: value}))
+    with pytest.raises(BadFile, match=r"was altered|is of format"):
+        load_encoder(folder)
     path.write_text(json.dumps(card))
     load_encoder(folder)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.data.files import atomic_write, inside, read_json, sha256, to_json, write_json
+from worldplan.data.shards import digest
 from worldplan.errors import BadFile, UnknownName
 
+_OWN, _FILE = "card_sha256", "file"  # entries of a card: its own SHA-256, and weights under another name
 ZOO = Path(__file__).parents[1] / "zoo"
 
 
@@ -49,7 +53,10 @@ class Cards:
         return folder
 
     def read(self, folder: Path) -> dict[str, Any]:
-        """The card. Raises BadFile if it is missing, not JSON, or of another format."""
+        """The card. Raises BadFile if it is missing, not JSON, of another format, or altered since it was written.
+
+        Cards from before cards had a SHA-256 of their own are taken as they are.
+        """
         card = read_json(folder / self.card)
         for name, value in self.head.items():
             if card.get(name) != value:
@@ -57,11 +64,14 @@ class Cards:
                     folder / self.card,
                     f"is of {name} {card.get(name)!r}, this worldplan reads {value!r}; {self.remedy}",
                 )
+        recorded = card.pop(_OWN, None)
+        if recorded is not None and recorded != digest(card):
+            raise BadFile(folder / self.card, f"was altered since it was written; {self.remedy}")
         return card
 
     def read_weights(self, folder: Path, card: Mapping[str, Any]) -> bytes:
         """The weights. Raises BadFile if they are missing or do not match the SHA-256 in the card."""
-        path = folder / self.weights
+        path = inside(folder, card.get(_FILE, self.weights))
         if not path.is_file():
             raise BadFile(path, f"no such file; the folder of such a thing holds {self.card} and {self.weights}")
         if sha256(path) != card.get("sha256"):
@@ -69,9 +79,31 @@ class Cards:
         return path.read_bytes()
 
     def write(self, folder: Path, weights: bytes, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the weights, then the card with their SHA-256; returns the card."""
-        with atomic_write(folder / self.weights) as stream:
-            stream.write(weights)
-        card = {**facts, **self.head, "sha256": sha256(folder / self.weights)}
-        write_json(folder / self.card, card)
+        """Write the weights and the card with their SHA-256; returns the card.
+
+        If the folder holds others, it has them or the new ones at every instant: the new weights are first written
+        under another name, which the new card tells.
+        """
+        facts = {**facts, "sha256": hashlib.sha256(weights).hexdigest()}
+        facts.pop(_FILE, None)
+        beside = f"{facts['sha256'][:12]}-{self.weights}"
+        replacing = (folder / self.card).exists()
+        if replacing:
+            self._write(folder / beside, weights)
+            self.write_card(folder, {**facts, _FILE: beside})
+        self._write(folder / self.weights, weights)
+        card = self.write_card(folder, facts)
+        if replacing:
+            (folder / beside).unlink()
         return card
+
+    def write_card(self, folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the card alone, with its own SHA-256; returns it without that."""
+        card: dict[str, Any] = json.loads(to_json({**facts, **self.head}))
+        write_json(folder / self.card, {**card, _OWN: digest(card)})
+        return card
+
+    @staticmethod
+    def _write(path: Path, weights: bytes) -> None:
+        with atomic_write(path) as stream:
+            stream.write(weights)
