@@ -58,8 +58,9 @@ def train_sac(
         InvalidInput: an environment with other observations or actions.
     """
     config, folder = config or SACConfig(), Path(folder)
-    between = resume or (folder / PROGRESS).exists()  # an unfinished run keeps its best policy in the folder
-    check_start(folder, "policy", (folder / CARDS.card).exists() and not between, resume)
+    # An unfinished run keeps its best policy in the folder; that of a finished one has been tested.
+    finished = (folder / CARDS.card).exists() and "test" in CARDS.read(folder)
+    check_start(folder, "policy", finished, resume)
     with _own_randomness():
         run = Run(make_env, config, folder, command)
         try:

@@ -254,10 +254,25 @@ def test_a_resumed_run_may_be_shorter_or_longer(interrupted, uninterrupted):
     assert len(curve) == 4
 
 
+@pytest.mark.parametrize("where", ["checkpoint", "delete"])
+def test_a_death_before_the_first_checkpoint_or_the_clean_up_leaves_a_way_on(uninterrupted, tmp_path, where):
+    def die(*args):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            *((Run, "checkpoint") if where == "checkpoint" else (worldplan.agents.sac, "delete_checkpoint")), die
+        )
+        train_sac(Point, tmp_path / "run", CONFIG, command="worldplan train-sac")
+    assert (tmp_path / "run" / "policy.json").exists()
+    train_sac(Point, tmp_path / "run", CONFIG, command="worldplan train-sac", resume=where == "delete")
+    assert made(tmp_path / "run") == made(uninterrupted)
+
+
 def test_resuming_what_is_not_there_or_another_run_is_refused(interrupted, uninterrupted, tmp_path):
     with pytest.raises(BadFile, match="no checkpoint"):
         train_sac(Point, tmp_path / "empty", CONFIG, resume=True)
-    with pytest.raises(BadFile, match="no checkpoint"):
+    with pytest.raises(BadFile, match="already holds"):
         train_sac(Point, uninterrupted, CONFIG, resume=True)
     with pytest.raises(BadFile, match="already holds"):
         train_sac(Point, uninterrupted, CONFIG)

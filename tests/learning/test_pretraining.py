@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
+import worldplan.learning.pretraining
 from worldplan.__main__ import main
 from worldplan.commands.base import TrainingBar
 from worldplan.data.pairs import PairDataset
@@ -383,6 +384,21 @@ def test_an_unfinished_run_is_not_overwritten(interrupted, data):
     with pytest.raises(BadFile, match=r"unfinished run.*--resume"):
         pretrain(data, interrupted, CONFIG)
     assert (interrupted / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_death_before_the_clean_up_leaves_a_way_on(data, uninterrupted, tmp_path, monkeypatch):
+    """The encoder is whole, and its checkpoint is still there."""
+
+    def die(*args):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(worldplan.learning.pretraining, "delete_checkpoint", die)
+        pretrain(data, tmp_path / "run", CONFIG, command="worldplan pretrain")
+    assert made(tmp_path / "run") == made(uninterrupted)
+    pretrain(data, tmp_path / "run", CONFIG, command="worldplan pretrain", resume=True)
+    assert made(tmp_path / "run") == made(uninterrupted)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == set(MADE)
 
 
 def test_nothing_to_resume(data, tmp_path):

@@ -19,9 +19,12 @@ Optimizers = Mapping[str, torch.optim.Optimizer]  # by the prefix of their tenso
 
 
 def check_start(folder: Path, what: str, finished: bool, resume: bool) -> None:
-    """Raise BadFile if a run would overwrite a trained `what` or an unfinished run, or finds nothing to resume."""
+    """Raise BadFile if a run would overwrite a trained `what` or an unfinished run, or finds nothing to resume.
+
+    A run that was killed after it had `finished`, and before its checkpoint was deleted, may be resumed too.
+    """
     unfinished = (folder / PROGRESS).exists()
-    if finished:
+    if finished and not unfinished:
         raise BadFile(folder, f"already holds a trained {what}; choose another folder")
     if unfinished and not resume:
         raise BadFile(folder, "holds an unfinished run; continue it with --resume or choose another folder")
