@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -131,9 +132,41 @@ def _unavailable(error: Exception) -> RenderingUnavailable:
     return RenderingUnavailable(f"OpenGL back end {backend!r} failed ({error}); run `worldplan doctor`, or: {APT_LINE}")
 
 
-@cache
+@dataclass
+class _Owner:
+    """The process and thread that hold the shared renderer's OpenGL context; both are None before there is one."""
+
+    process: int | None = None
+    thread: int | None = None
+
+
+_OWNER = _Owner()
+
+
 def shared_renderer() -> ReacherRenderer:
-    """The one renderer of this process (contexts are slow to make and few)."""
+    """The one renderer of this process (contexts are slow to make and few).
+
+    Raises RenderingUnavailable in a process that was forked from one that has drawn, and in another thread than the
+    first: OpenGL's context does not come along. A forked process would hang, and frames of several threads would mix.
+    """
+    here = os.getpid(), threading.get_ident()
+    if _OWNER.process is None:
+        _OWNER.process, _OWNER.thread = here
+    if _OWNER.process != here[0]:
+        raise RenderingUnavailable(
+            "this process was forked from one that had drawn frames; start it by spawn or forkserver "
+            "(`gymnasium.vector.AsyncVectorEnv(..., context='spawn')`)"
+        )
+    if _OWNER.thread != here[1]:
+        raise RenderingUnavailable(
+            "another thread of this process has drawn frames already; draw in that thread, or in processes started by "
+            "spawn (`render_frames(..., processes=2)`)"
+        )
+    return _renderer()
+
+
+@cache
+def _renderer() -> ReacherRenderer:
     return ReacherRenderer()
 
 

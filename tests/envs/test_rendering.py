@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -366,3 +367,40 @@ def test_an_encoder_tells_what_it_was_trained_on():
     for data in ({"render": other}, {"frames": {"render": other}}):
         with pytest.warns(FingerprintMismatch, match="'x'"):
             assert not check_encoder(encoder(data))
+
+
+# --- threads and forks ------------------------------------------------------------------------------------------------
+
+
+def test_another_thread_is_told_that_frames_are_drawn_elsewhere():
+    """OpenGL's context stays with its thread: with frames of two threads, one got the other's, without a word."""
+    here = shared_renderer().render(POSES[0])
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RenderingUnavailable, match=r"another thread.*spawn"):
+        pool.submit(render_frames, POSES).result()
+    np.testing.assert_array_equal(shared_renderer().render(POSES[0]), here)
+
+
+FORKED = """
+import multiprocessing
+import gymnasium as gym
+import worldplan.envs
+
+def make():
+    return gym.make("worldplan/ReacherPixels-v0")
+
+if __name__ == "__main__":
+    make().reset(seed=0)  # the parent draws
+    try:
+        vector = gym.vector.AsyncVectorEnv([make, make], context="fork")
+        vector.reset(seed=0)
+    except worldplan.errors.RenderingUnavailable as error:
+        print("told:", error)
+"""
+
+
+def test_a_fork_of_a_process_that_has_drawn_is_told_so(tmp_path):
+    """It hung."""
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert "told: this process was forked from one that had drawn" in done.stdout, done.stderr
