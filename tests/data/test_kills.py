@@ -1,6 +1,6 @@
 """A writer that dies before a rename or removal: the folder is the old state or the new one, and `resume` goes on.
 
-All of them, for five verbs, take minutes; here are the middle one and the last ones, where the manifest is new.
+All of them, for five verbs, take minutes; here are the last ones, around the manifest.
 """
 
 import multiprocessing
@@ -103,13 +103,13 @@ def stages(request, tmp_path_factory):
     return verb, old, folder, run(verb, folder, False, None) - WHOLE
 
 
-@pytest.mark.parametrize("place", ["middle", "manifest", "last"])
-def test_a_death_before_a_rename_or_removal_loses_nothing(stages, place, tmp_path):
+@pytest.mark.parametrize("place", [2, 1])
+def test_a_death_before_one_of_the_last_renames_or_removals_loses_nothing(stages, place, tmp_path):
     verb, old, new, count = stages
     assert count >= 5
     states = [contents(new)] + ([contents(old)] if old else [])
     folder = shutil.copytree(old, tmp_path / "data") if old else tmp_path / "data"
-    assert run(verb, folder, False, {"middle": count // 2, "manifest": count - 2, "last": count - 1}[place]) == 9
+    assert run(verb, folder, False, count - place) == 9
     if (folder / "manifest.json").exists():  # what readers see is whole, and one of the two
         readable(folder, verb).verify()
         assert (folder / "manifest.json").read_bytes() in [state["manifest.json"] for state in states]
