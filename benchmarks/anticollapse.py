@@ -125,7 +125,7 @@ def _table(rows: list[dict[str, Any]], others: list[dict[str, Any]], options: Op
 
 def _control(row: dict[str, Any]) -> list[str]:
     reach, mean = row["reach"], row["cost_ratio_mean"]
-    tips = [f"{1e3 * row[k]['value']:.2g}" for k in ("tip_error_median", "tip_error_p95")]
+    tips = [f"{1e3 * row[k]['value']:.3g}" for k in ("tip_error_median", "tip_error_p95")]
     cells = [f"{100 * reach['value']:.1f}% [{100 * reach['low']:.1f}, {100 * reach['high']:.1f}]", " / ".join(tips)]
     return [*cells, f"{mean['value']:.4g} [{mean['low']:.4g}, {mean['high']:.4g}]"]
 
