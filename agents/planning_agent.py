@@ -18,7 +18,7 @@ from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
 from worldplan.arrays import Floats, finite_array
 from worldplan.checks import check_name
 from worldplan.data.cards import ZOO, Cards
-from worldplan.data.files import inside
+from worldplan.data.files import inside, read_json
 from worldplan.data.trajectories import Starts, State
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.encoder import (
@@ -208,10 +208,10 @@ class PlanningAgent:
         digest = self.encoder.card.get("sha256")
         if not (name in known_encoders() and ENCODERS.read(ENCODERS.find(name))["sha256"] == digest):
             name, digest = self._save_encoder(folder)
+        before = str(read_json(folder / CARDS.card).get("encoder")) if (folder / CARDS.card).exists() else name
         CARDS.write_card(folder, {"encoder": name, "encoder_sha256": digest, **self.to_dict()})
-        for old in folder.glob("encoder*"):
-            if old.name != name and _OWN_ENCODER.fullmatch(old.name):
-                shutil.rmtree(old)
+        if before != name and _OWN_ENCODER.fullmatch(before) and inside(folder, before).is_dir():
+            shutil.rmtree(folder / before)  # of the agent that this one replaces, and of no other
         return folder
 
     def _save_encoder(self, folder: Path) -> tuple[str, str]:

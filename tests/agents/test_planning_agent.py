@@ -524,6 +524,17 @@ def test_a_death_while_one_agent_replaces_another_leaves_either(saved, tmp_path,
     assert len(list(folder.glob("encoder*"))) == 1 and play(load_agent(folder)).tobytes() == play(new).tobytes()
 
 
+def test_saving_removes_no_encoder_but_the_replaced_agents(tmp_path):
+    small_encoder().save(tmp_path / "encoder")  # somebody's own run
+    shipped = PlanningAgent(load_encoder("reacher"), joints(), COST)
+    shipped.save(tmp_path)
+    PlanningAgent(small_encoder(1), joints(), COST).save(tmp_path)
+    assert load_encoder(tmp_path / "encoder").card["sha256"] == small_encoder().save(tmp_path / "other")
+    assert len(list(tmp_path.glob("encoder-*"))) == 1
+    shipped.save(tmp_path)
+    assert (tmp_path / "encoder").is_dir() and not list(tmp_path.glob("encoder-*"))
+
+
 def test_dynamics_without_noise_and_planner_options_are_saved(tmp_path):
     agent = PlanningAgent(small_encoder(), joints(noise=False), COST, "mpc", action_low=-0.5, horizon=7)
     folder = agent.save(tmp_path)
