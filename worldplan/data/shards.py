@@ -122,8 +122,8 @@ def settle(folder: Path | str) -> bool:
     named = {entry["file"] for shard in _checked(manifest, shards) for entry in shard.values() if _is_file(entry)}
     for path in Path(folder).iterdir():
         if _REPLACED.fullmatch(path.name) and path.name not in named:
-            path.unlink()
-    unfinished.unlink()
+            path.unlink(missing_ok=True)
+    unfinished.unlink(missing_ok=True)  # another process may settle it too
     return True
 
 
