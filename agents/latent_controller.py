@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worldplan.agents.planners import PLANNERS, SOLVER_ERRORS, ClippedLQR, Planner, Setting, warn_of_fallback
-from worldplan.arrays import Floats, action_limits, all_finite
+from worldplan.arrays import FEW, Floats, action_limits
 from worldplan.checks import check_name
 from worldplan.errors import InvalidInput
 from worldplan.planning.cost import QuadraticCost
@@ -57,6 +57,8 @@ class LatentController:
         self._low, self._high = action_limits(low, high, dynamics.action_dim)
         if not (self._low < self._high).all():
             raise InvalidInput(f"action_low must lie below action_high, got {low!r} and {high!r}")
+        most = np.finfo(np.float64).max  # no infinite action is one, whatever the limits
+        self._box = list(zip(self._low.clip(min=-most).tolist(), self._high.clip(max=most).tolist(), strict=True))
         if cost.latent_dim not in (None, latent_dim):
             raise InvalidInput(f"the cost is for latents of {cost.latent_dim}, the encoder gives {latent_dim}")
         self.dynamics, self.cost = dynamics, cost
@@ -90,20 +92,43 @@ class LatentController:
         nearest = self.space.lift(goals, means[:, : self.space.dim])
         try:
             actions, failed = self._policy(means, nearest)
-            actions, failed = np.asarray(actions, dtype=np.float64), np.asarray(failed, dtype=bool)
-            reason: Any = f"it gave {actions.shape}, not {(len(means), len(self._low))}"
-            lost = actions.shape != (len(means), len(self._low)) or failed.shape != (len(means),)
+            if self._sane(actions, len(means)) and self._sane_flags(failed, len(means)):
+                return actions, failed
+            reason: Any = None
         except SOLVER_ERRORS as error:
-            reason, lost = error, True
-        if lost:
-            warn_of_fallback(reason)
-            actions, failed = self._backup(means, nearest)[0], np.ones(len(means), dtype=bool)
-        elif not all_finite(actions):
+            actions, failed, reason = np.zeros(0), np.zeros(0, dtype=bool), error
+        return self._repaired(means, nearest, np.asarray(actions), np.asarray(failed, dtype=bool), reason)
+
+    def _sane(self, actions: Any, count: int) -> bool:
+        """Whether these are actions (count, m), finite and within the limits.
+
+        In the few numbers of a control step, a loop in Python takes less time than NumPy's calls.
+        """
+        if not isinstance(actions, np.ndarray) or actions.shape != (count, len(self._low)):
+            return False
+        if actions.size > FEW:
+            return bool(np.isfinite(actions).all() and ((actions >= self._low) & (actions <= self._high)).all())
+        rows = (zip(row, self._box, strict=True) for row in actions.tolist())
+        return all(low <= u <= high for row in rows for u, (low, high) in row)
+
+    @staticmethod
+    def _sane_flags(failed: Any, count: int) -> bool:
+        return isinstance(failed, np.ndarray) and failed.shape == (count,) and failed.dtype == np.bool_
+
+    def _repaired(
+        self, means: Floats, goals: Floats, actions: Floats, failed: NDArray[np.bool_], reason: Any
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Clipped LQR's actions for rows without a finite one, or for all if there are not as many as rows."""
+        shape = len(means), len(self._low)
+        if actions.shape != shape or failed.shape != shape[:1] or actions.dtype.kind not in "fiu":
+            warn_of_fallback(reason or f"it gave {actions.shape}, not {shape}")
+            actions, failed = self._backup(means, goals)[0], np.ones(len(means), dtype=bool)
+        bad = np.flatnonzero(~np.isfinite(actions).all(axis=1) & ~failed)
+        if len(bad):
             warn_of_fallback("its actions are not finite")
-            bad = np.flatnonzero(~np.isfinite(actions).all(axis=1))
-            actions, failed = actions.copy(), failed.copy()
-            actions[bad], failed[bad] = self._backup(means[bad], nearest[bad])[0], True
-        if not all_finite(actions):
+            actions, failed = actions.astype(np.float64), failed.copy()
+            actions[bad], failed[bad] = self._backup(means[bad], goals[bad])[0], True
+        if not np.isfinite(actions).all():
             raise InvalidInput("the state estimate or the goal is not finite, or so large that no action follows")
         return actions.clip(self._low, self._high), failed
 

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 
 ROUNDING = 1e-9  # relative size up to which a difference between matrix entries counts as rounding
-_FEW = 32
+FEW = 32  # numbers of a control step: below, a loop in Python is faster than calls of NumPy
 
 
 def finite_array(name: str, value: ArrayLike) -> Floats:
@@ -25,17 +25,17 @@ def finite_array(name: str, value: ArrayLike) -> Floats:
     if array.dtype.kind not in "fiu":
         raise InvalidInput(f"{name} must hold real numbers, got dtype {array.dtype}")
     array = array.astype(np.float64, copy=False)  # `np.array` has copied
-    if not all_finite(array):
+    if not _all_finite(array):
         raise InvalidInput(f"{name} has entries that are not finite")
     return array
 
 
-def all_finite(array: Floats) -> bool:
+def _all_finite(array: Floats) -> bool:
     """Whether every entry is finite.
 
     In the few numbers of a control step, a loop in Python takes a fifth of the time of two calls of NumPy.
     """
-    few = array.size <= _FEW
+    few = array.size <= FEW
     return all(map(math.isfinite, array.ravel().tolist())) if few else bool(np.isfinite(array).all())
 
 
