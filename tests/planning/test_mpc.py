@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import cvxpy as cp
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -295,6 +296,8 @@ def test_osqp_giving_up_is_an_error_that_leaves_nothing_behind(monkeypatch):
     before = solve_mpc(problem, [1, -1, 0, 0], [0, 0])
     with monkeypatch.context() as patch:
         patch.setitem(worldplan.planning.mpc.OSQP_SETTINGS, "max_iter", 1)
+        patch.setitem(worldplan.planning.mpc.CLARABEL_SETTINGS, "max_iter", 1)
+        patch.setattr(worldplan.planning.mpc, "_follow", worldplan.planning.mpc._active_set)
         patch.setattr(BoxQP, "active_set", lambda self, q, low, high, u: u)
         with pytest.raises(SolverFailed) as caught:
             solve_mpc(problem, [-1, 1, 0.5, 0], [3, 0], warm_start=False)
@@ -303,10 +306,9 @@ def test_osqp_giving_up_is_an_error_that_leaves_nothing_behind(monkeypatch):
     np.testing.assert_allclose(after.actions, before.actions, atol=1e-9)
 
 
-def test_threads_may_share_a_solver():
+def test_threads_may_share_a_solver(only_osqp):
     """With one workspace for all, iterates mix, and OSQP's memory is corrupted."""
     solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2), 30, -0.05, 0.05).solver
-    solver = dataclasses.replace(solver, qp=SlowToStart(solver.qp.H))  # every plan needs OSQP
     states = np.random.default_rng(0).standard_normal((24, 4)) * [2, 2, 0.3, 0.3]
     alone = [solve_mpc(solver, x, [0, 0], warm_start=False).actions for x in states]
     all_there = threading.Barrier(8)
@@ -348,15 +350,18 @@ class Asked:
         return self.program.get_problem_data(*args, **options)
 
 
-class SlowToStart(BoxQP):
-    """An active set method that gives up on the problem, and works on what OSQP makes of it."""
+@pytest.fixture
+def only_osqp(monkeypatch):
+    """What needs no QP solver does not answer: every plan needs OSQP."""
 
-    def active_set(self, q, low, high, u):
-        first = np.array_equal(u, np.clip(self.unlimited(q), low, high))
-        return np.clip(0 * u, low, high) if first else super().active_set(q, low, high, u)
+    def idle(solver, q, low, high, ends, warm):
+        return np.clip(0 * q, low, high), "idle"
+
+    for name in ("_active_set", "_follow"):
+        monkeypatch.setattr(worldplan.planning.mpc, name, idle)
 
 
-def test_the_active_set_alone_gives_most_plans_and_the_program_gives_the_others():
+def test_the_active_set_alone_gives_most_plans_and_the_program_gives_the_others(request):
     """Both ways end at the same plan; the closed loop of a Reacher does not wait for OSQP."""
     solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
     asked = solver._workspace.program = Asked(solver.program)
@@ -364,10 +369,9 @@ def test_the_active_set_alone_gives_most_plans_and_the_program_gives_the_others(
     quick = [solve_mpc(solver, x, [0, 0]).actions for x in states]
     assert asked.times <= 2
     asked.times = 0
-    slow = dataclasses.replace(solver, qp=SlowToStart(solver.qp.H))
-    slow._workspace.program = asked
+    request.getfixturevalue("only_osqp")
     for x, actions in zip(states, quick, strict=True):
-        np.testing.assert_allclose(solve_mpc(slow, x, [0, 0]).actions, actions, atol=1e-8)
+        np.testing.assert_allclose(solve_mpc(solver, x, [0, 0]).actions, actions, atol=1e-8)
     assert asked.times == 20
 
 
@@ -402,7 +406,7 @@ class Claims:
         self.param_dict, self.var_dict = {"q": SimpleNamespace()}, {"u": SimpleNamespace(id=0)}
         self.solution = SimpleNamespace(status="optimal", primal_vars={0: answer})
 
-    def get_problem_data(self, solver):
+    def get_problem_data(self, solver, solver_opts=None):
         return {}, self, []
 
     def solve_via_data(self, *args):
@@ -412,7 +416,8 @@ class Claims:
         return self.solution
 
 
-def test_a_solver_that_lies_is_found_out():
+def test_a_solver_that_lies_is_found_out(monkeypatch):
+    monkeypatch.setattr(worldplan.planning.mpc, "_follow", worldplan.planning.mpc._active_set)
     solver = MPCProblem(reacher_like(), QuadraticCost.goal_reaching(2)).solver
     right = solve_mpc(solver, [1, -1, 0, 0], [0, 0])
 
@@ -422,12 +427,85 @@ def test_a_solver_that_lies_is_found_out():
         return solve_mpc(told, [1, -1, 0, 0], [0, 0])
 
     for answer in (np.zeros(40), np.ones(40), -right.actions.ravel(), right.actions.ravel() * 0.99):
-        with pytest.raises(SolverFailed, match="optimal"):
+        with pytest.raises(SolverFailed, match="no solver's plan is certified"):
             plan(answer)
     # A violation of the limits by rounding is clipped, and rolled out.
     nearly = plan(right.actions.ravel() * (1 + 1e-9))
     assert np.abs(nearly.actions).max() == 1 and nearly.certified
     np.testing.assert_allclose(nearly.states, right.states, atol=1e-6)
+
+
+def unstable(radius, horizon, seed, limit):
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((4, 4))
+    dynamics = LinearDynamics(A * radius / np.abs(np.linalg.eigvals(A)).max(), rng.standard_normal((4, 2)))
+    return MPCProblem(dynamics, QuadraticCost(np.eye(4), np.eye(2)), horizon, -limit, limit), rng.standard_normal(4)
+
+
+def exact_least_cost(problem, x):
+    """The least cost from x to 0 without limits, by the Riccati recursion in 60 digits of another library."""
+    with mpmath.workdps(60):
+        matrices = (problem.dynamics.A, problem.dynamics.B, problem.cost.W, problem.cost.R)
+        A, B, W, R = (mpmath.matrix(M.tolist()) for M in matrices)
+        P, x = mpmath.matrix(problem.solver.terminal_weight.tolist()), mpmath.matrix(x.tolist())
+        for _ in range(problem.horizon):
+            P = W + A.T * P * (A - B * (R + B.T * P * B) ** -1 * (B.T * P * A))
+        return (x.T * P * x)[0]
+
+
+def exact_cost(problem, x, actions):
+    with mpmath.workdps(60):
+        matrices = (problem.dynamics.A, problem.dynamics.B, problem.cost.W, problem.cost.R)
+        A, B, W, R = (mpmath.matrix(M.tolist()) for M in matrices)
+        x, total = mpmath.matrix(x.tolist()), mpmath.mpf(0)
+        for action in actions:
+            u = mpmath.matrix(action.tolist())
+            total += (x.T * W * x)[0] + (u.T * R * u)[0]
+            x = A * x + B * u
+        return total + (x.T * mpmath.matrix(problem.solver.terminal_weight.tolist()) * x)[0]
+
+
+@pytest.mark.parametrize("radius, horizon", [(0.9, 20), (1.3, 40), (1.5, 35)])
+def test_the_gap_is_true_on_unstable_horizons(radius, horizon):
+    """Two of six plans once lost more than their gap: the gradient was rounding."""
+    for seed in range(3):
+        problem, x = unstable(radius, horizon, seed, 1e9)
+        plan = solve_mpc(problem, x, np.zeros(4))
+        loss = exact_cost(problem, x, plan.actions) - exact_least_cost(problem, x)
+        assert plan.certified and -1e-9 * plan.cost <= loss <= plan.gap + 1e-30
+        off = plan.actions + 1e-7 * np.random.default_rng(seed).standard_normal(plan.actions.shape)
+        solver = problem.solver
+        worse = solver.judge(x, np.zeros(4), solver.linear_term(x, np.zeros(4)), off.ravel(), "off", 1e-6)
+        assert exact_cost(problem, x, worse.actions) - exact_least_cost(problem, x) <= worse.gap + 1e-30
+
+
+@pytest.mark.parametrize("horizon", [10, 40])
+def test_unstable_horizons_with_active_limits_are_solved(horizon):
+    """CVXPY's issue 580: its solvers called such a problem infeasible."""
+    rng = np.random.RandomState(2)  # the data of that issue
+    A, B = np.eye(8) + 0.2 * rng.randn(8, 8), rng.randn(8, 2)
+    x = 5 * rng.randn(8)
+    problem = MPCProblem(LinearDynamics(A, B), QuadraticCost(np.eye(8), np.eye(2)), horizon, terminal="stage")
+    plan = solve_mpc(problem, x, np.zeros(8))
+    assert plan.certified and (np.abs(plan.actions) == 1).any()
+    assert plan.cost == pytest.approx({10: 11871.52254, 40: 63599046.19}[horizon], rel=1e-9)
+    with pytest.raises(SolverFailed):  # negative control: a tolerance below what float64 actions can reach
+        solve_mpc(problem, x, np.zeros(8), tolerance=1e-40)
+
+
+@checked
+@given(seeds)
+def test_newton_steps_and_gradients_in_digits_are_those_of_the_matrices(seed):
+    problem, state, goal = random_problem(seed)
+    solver, rng = problem.solver, np.random.default_rng(seed)
+    u, free = rng.standard_normal(len(solver.qp.H)), rng.random(len(solver.qp.H)) < 0.6
+    cost, gradient = solver._value(state, goal, u)
+    np.testing.assert_allclose(gradient, 2 * (solver.qp.H @ u + solver.linear_term(state, goal)), rtol=1e-8, atol=1e-7)
+    assert cost == pytest.approx(solver.roll_out(state, goal, u.reshape(problem.horizon, -1))[1], rel=1e-12)
+    step, saved = solver._newton(gradient, free)
+    wanted = -np.linalg.solve(solver.qp.H[np.ix_(free, free)], gradient[free]) / 2
+    np.testing.assert_allclose(step[free], wanted, rtol=1e-6, atol=1e-9)
+    assert not step[~free].any() and saved == pytest.approx(-gradient[free] @ wanted / 2, rel=1e-6)
 
 
 def test_a_tolerance_can_be_asked_for():

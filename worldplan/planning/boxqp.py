@@ -11,21 +11,23 @@ from worldplan.arrays import Floats
 class BoxQP:
     """Minimise `u' H u + 2 q' u` over `low <= u <= high`.
 
-    `scale` and `convexity` are the largest and smallest eigenvalue of H; `convexity` is at least `least`.
+    `scale` is the largest eigenvalue of H, and `convexity` a lower bound on the smallest, at least `least`.
 
     Args:
         H: (k, k), symmetric positive definite.
         least: a known lower bound on the smallest eigenvalue of H; used when rounding makes the computed one useless.
+        rounding: how far H may be from the matrix that it stands for, in the spectral norm.
 
     Raises:
         LinAlgError: H has no Cholesky factor in float64.
     """
 
-    def __init__(self, H: Floats, least: float = 0.0) -> None:
+    def __init__(self, H: Floats, least: float = 0.0, rounding: float = 0.0) -> None:
         eigenvalues = np.linalg.eigvalsh(H)
         self.H = H
         self.scale = float(eigenvalues[-1])
-        self.convexity = max(float(eigenvalues[0]), least)
+        rounding += len(H) * float(np.finfo(np.float64).eps) * self.scale  # of the eigenvalues themselves
+        self.convexity = max(float(eigenvalues[0]) - rounding, least)
         self._factor = cho_factor(H)
 
     def unlimited(self, q: Floats) -> Floats:
@@ -33,17 +35,27 @@ class BoxQP:
         return np.asarray(-cho_solve(self._factor, q))
 
     def certificate(self, q: Floats, low: Floats, high: Floats, u: Floats) -> tuple[float, float]:
-        """Bound on the cost of a feasible u (k,) minus the least cost, and the residual of u.
+        """Bound on the cost of a feasible u (k,) minus the least cost, and the residual of u; rounding left out.
 
-        By strong convexity, a separable function of v bounds the cost of any v from below. Its minimum over the box is
-        closed-form. With g the gradient at u, the residual is the largest entry of `u - clip(u - g / |2 H|)`: 0 iff u
-        is optimal.
+        See `bound` for the first. The residual is the largest entry of `u - clip(u - g / |2 H|)` with g the gradient at
+        u: 0 iff u is optimal.
         """
         gradient = 2 * (self.H @ u + q)
-        best = np.clip(-gradient / (2 * self.convexity), low - u, high - u)
-        gap = float(-(gradient @ best + self.convexity * best @ best))
         residual = float(np.abs(u - np.clip(u - gradient / (2 * self.scale), low, high)).max())
-        return max(gap, 0.0), residual
+        return self.bound(gradient, low, high, u), residual
+
+    def bound(self, gradient: Floats, low: Floats, high: Floats, u: Floats, error: Floats | float = 0.0) -> float:
+        """Bound on the cost of a feasible u (k,) minus the least cost, for a gradient (k,) that is known up to `error`.
+
+        By strong convexity, a separable function of v bounds the cost of any v from below. Its minimum over the box is
+        closed-form. It is lowest at one end of what the gradient may be.
+        """
+        ends = (gradient - error, gradient + error) if np.any(error) else (gradient,)
+        worst = np.zeros_like(u)
+        for end in ends:
+            best = np.clip(-end / (2 * self.convexity), low - u, high - u)
+            worst = np.maximum(worst, -best * (end + self.convexity * best))
+        return float(worst.sum())
 
     def active_set(self, q: Floats, low: Floats, high: Floats, u: Floats) -> Floats:
         """The best of u and a few steps of the primal-dual active set method from it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import matrix_balance
 
 from worldplan.arrays import Floats
 from worldplan.planning.cost import QuadraticCost
@@ -14,19 +15,31 @@ MODE_TOLERANCE = float(np.sqrt(np.finfo(np.float64).eps))
 PLAINLY_REACHED = 1e-5  # singular value over the largest: far above MODE_TOLERANCE, and its square far above rounding
 
 
+def natural_units(A: Floats) -> Floats:
+    """Units (d,) of the states, powers of two, in which rows and columns of A (d, d) have like norms.
+
+    States in other units make `A * units / units[:, None]` of A. Source: Parlett and Reinsch 1969, Numer. Math. 13.
+    """
+    return np.asarray(matrix_balance(A, permute=False, separate=True)[1][0], dtype=np.float64)
+
+
 def unreachable_modes(dynamics: LinearDynamics) -> NDArray[np.complex128]:
     """Eigenvalues `|lambda| >= 1` of A that B cannot move: `[A - lambda I, B]` loses rank (Popov, Belevitch, Hautus).
 
     There are none iff the system is stabilisable, up to `MODE_TOLERANCE`.
     """
-    modes = np.linalg.eigvals(dynamics.A)
-    return _hidden(dynamics.A, dynamics.B, modes[np.abs(modes) >= 1 - MODE_TOLERANCE])
+    units = natural_units(dynamics.A)
+    A, B = dynamics.A * units / units[:, None], dynamics.B / units[:, None]
+    modes = np.linalg.eigvals(A)
+    return _hidden(A, B, modes[np.abs(modes) >= 1 - MODE_TOLERANCE])
 
 
 def unseen_modes(dynamics: LinearDynamics, cost: QuadraticCost) -> NDArray[np.complex128]:
     """Eigenvalues `|lambda| = 1` of A that W does not see; with any of these no Riccati solution is stabilising."""
-    modes = np.linalg.eigvals(dynamics.A)
-    return _hidden(dynamics.A.T, cost.W, modes[np.abs(np.abs(modes) - 1) <= MODE_TOLERANCE])
+    units = natural_units(dynamics.A)
+    A, W = dynamics.A * units / units[:, None], cost.W * np.outer(units, units)
+    modes = np.linalg.eigvals(A)
+    return _hidden(A.T, W, modes[np.abs(np.abs(modes) - 1) <= MODE_TOLERANCE])
 
 
 def _hidden(A: Floats, B: Floats, modes: NDArray[np.complexfloating]) -> NDArray[np.complex128]:

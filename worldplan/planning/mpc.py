@@ -1,29 +1,31 @@
 """MPC with action limits: built once, solved by OSQP for any state and goal, each plan with a suboptimality bound.
 
 The state is eliminated (condensed). Only the linear term then depends on state and goal, and one compiled problem
-serves every solve. OSQP's status is not trusted: each plan carries a suboptimality bound that needs no solver, or it is
-an error.
+serves every solve. No solver's status is trusted: each plan carries a suboptimality bound that needs no solver and
+counts its own rounding, or it is an error.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cvxpy as cp
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import LinAlgError
 
-from worldplan.arrays import Floats, action_limits, finite_array, semidefinite
+from worldplan.arrays import ROUNDING, Floats, action_limits, finite_array, semidefinite
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput, SolverFailed
+from worldplan.planning.bounds import Precise, many_digits, precise
 from worldplan.planning.boxqp import BoxQP
 from worldplan.planning.cost import QuadraticCost, quadratic_form
 from worldplan.planning.dynamics import LinearDynamics
-from worldplan.planning.lqr import check_sizes, solve_lqr
+from worldplan.planning.lqr import check_sizes, riccati_step, solve_lqr
 
 # CVXPY has defaults of its own, and time-based rho adaptation makes iterates depend on the machine: set everything.
 # `BoxQP.active_set` polishes: it also improves what OSQP's polishing rejects, and costs less.
@@ -35,7 +37,11 @@ OSQP_SETTINGS: dict[str, Any] = {
     "adaptive_rho_interval": 50,
     "polishing": False,
 }
+# Where OSQP does not converge, which is where A is unstable over the horizon, an interior point method often does.
+CLARABEL_SETTINGS: dict[str, Any] = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
 TOLERANCE = 1e-6
+POLISHINGS = 8
+SAFE = 1e-3  # of the tolerance: rounding below it needs no exact arithmetic
 EXACT = 1e-10  # action units: an active set that certifies this needs no QP solver
 
 
@@ -104,10 +110,11 @@ class MPCProblem:
 class Plan:
     """An action sequence with its certificate.
 
-    The certificate needs only the QP's matrices. Let f be the cost of the actions, g its gradient at the plan's u, and
-    mu the least eigenvalue of its Hessian 2 H. Strong convexity gives `f(v) >= f(u) + g'(v - u) + mu/2 |v - u|^2` for
-    every v within the limits. Over the box, the right side has the closed-form minimum `f(u) - gap`. So the least cost
-    lies in `[cost - gap, cost]`, and the optimal actions lie within `sqrt(2 gap / mu)` of u.
+    The certificate needs no solver. Let f be the cost of the actions, g its gradient at the plan's u, and mu the least
+    eigenvalue of its Hessian 2 H. Strong convexity gives `f(v) >= f(u) + g'(v - u) + mu/2 |v - u|^2` for every v within
+    the limits. Over the box, the right side has the closed-form minimum `f(u) - gap`. So the least cost lies in
+    `[cost - gap, cost]`, and the optimal actions lie within `sqrt(2 gap / mu)` of u. Rounding of g and of `cost` is
+    bounded and counted in the gap. Where these bounds are loose, both are computed with 60 digits.
 
     Attributes:
         actions: (N, m) within the limits, action units.
@@ -163,6 +170,7 @@ class MPCSolver:
         qp: box QP of H (N m, N m), symmetric positive definite.
         F_error: (N m, d).
         F_drift: (N m, d).
+        sizes: what bounds the rounding of all these.
 
     Threads may share it: each compiles a program of its own when it first needs one. Copies and pickles leave programs
     behind.
@@ -173,6 +181,7 @@ class MPCSolver:
     qp: BoxQP
     F_error: Floats
     F_drift: Floats
+    sizes: _Sizes
     _workspace: _Workspace = field(default_factory=_Workspace, init=False, repr=False)
 
     @property
@@ -238,14 +247,172 @@ class MPCSolver:
 
         Raises InvalidInput if states, cost or bound overflow.
         """
-        actions = u.reshape(self.problem.horizon, -1)
         low, high = (np.tile(limit, self.problem.horizon) for limit in self.problem.limits)
         with np.errstate(over="ignore", invalid="ignore"):
             gap, residual = self.qp.certificate(q, low, high, u)
-            states, cost = self.roll_out(state, goal, actions)
-        if not (np.isfinite(cost) and np.isfinite(gap) and np.isfinite(states).all()):
+            states, cost = self.roll_out(state, goal, u.reshape(self.problem.horizon, -1))
+            slope, doubt = self.sizes.errors(states, self.problem.cost.goal_state(goal), u)
+            safe = self.qp.bound(2 * (self.qp.H @ u + q), low, high, u, slope)
+            if safe + doubt <= max(2 * gap, SAFE * tolerance * cost):
+                gap = safe
+            else:  # rounding may be most of it
+                u, cost, gap = self._exactly(states[0], goal, u, low, high)
+                states, doubt = self.roll_out(state, goal, u.reshape(self.problem.horizon, -1))[0], 0.0
+        if not (np.isfinite(cost) and np.isfinite(gap + doubt) and np.isfinite(states).all()):
             raise InvalidInput(_OVERFLOW)  # nothing is certified of an infinite cost
-        return Plan(actions, states, cost, status, gap, residual, float(np.sqrt(gap / self.qp.convexity)), tolerance)
+        actions, action_error = u.reshape(self.problem.horizon, -1), float(np.sqrt(gap / self.qp.convexity))
+        return Plan(actions, states, cost, status, gap + doubt, residual, action_error, tolerance)
+
+    def _exactly(
+        self, state: Floats, goal: ArrayLike, u: Floats, low: Floats, high: Floats
+    ) -> tuple[Floats, float, float]:
+        """Actions (N m,), their cost and their gap with 60 digits, after Newton steps on what is within the limits."""
+        best, cost, gap = u, np.inf, np.inf
+        for _ in range(POLISHINGS):
+            new, gradient = self._value(state, goal, u)
+            new_gap = self.qp.bound(gradient, low, high, u, np.finfo(np.float64).eps * np.abs(gradient))
+            free = (low < u) & (u < high)
+            outward = ((u > low) | (gradient >= 0)) & ((u < high) | (gradient <= 0)) | free
+            step, _ = self._newton(gradient, free)
+            if outward.all():
+                # Moves of what is at a limit cost something by themselves: the least cost of all others bounds theirs.
+                new_gap = min(new_gap, self._newton(gradient * free, np.ones_like(free))[1])
+            if not new_gap < gap / 2:
+                break
+            best, cost, gap = u, new, new_gap
+            u = np.clip(u + step, low, high)
+        return best, cost, gap
+
+    def _newton(self, gradient: Floats, free: NDArray[np.bool_]) -> tuple[Floats, float]:
+        """The s (N m,) that minimises `gradient' s + s' H s` over its free entries, and minus the minimum; 60 digits.
+
+        By the Riccati recursion of this very problem with linear terms: H is never formed, and the step follows the
+        stabilising gains. So no growth of A over the horizon costs digits.
+        """
+        N, m = self.problem.horizon, self.problem.dynamics.action_dim
+        moves, at = np.zeros((N, m)), free.reshape(N, m)
+        with many_digits():
+            A, B, _, W, R, P = self._numbers()
+            g = precise(gradient.reshape(N, m), digits=True)
+            slope, saved = precise(np.zeros(len(A)), digits=True), Decimal(0)
+            rules: list[tuple[Precise, Precise, Precise]] = []
+            for t in reversed(range(N)):
+                # Invariant: from an offset e at t + 1, the least cost of the later steps is e' P e + slope' e - saved.
+                b = B[:, at[t]]
+                right = g[t, at[t]] + b.T @ slope
+                inverse = _inverse(R[np.ix_(at[t], at[t])] + b.T @ P @ b)
+                K, k = inverse @ b.T @ P @ A, inverse @ right / 2
+                rules.append((b, K, k))
+                saved, slope = saved + sum(right * k, Decimal(0)) / 2, A.T @ slope - K.T @ right
+                P = W + A.T @ P @ (A - b @ K)
+                P = (P + P.T) / 2
+            offset = precise(np.zeros(len(A)), digits=True)
+            for t, (b, K, k) in enumerate(reversed(rules)):
+                move = -K @ offset - k
+                moves[t, at[t]] = move.astype(np.float64)
+                offset = A @ offset + b @ move
+        return moves.ravel(), float(saved) * (1 + ROUNDING)
+
+    def _numbers(self) -> tuple[Precise, ...]:
+        """A, B, c, W, R and P_f with 60 digits."""
+        dynamics, weights = self.problem.dynamics, self.problem.cost
+        matrices = (dynamics.A, dynamics.B, dynamics.intercept, weights.W, weights.R, self.terminal_weight)
+        return tuple(precise(M, digits=True) for M in matrices)
+
+    def _value(self, state: Floats, goal: ArrayLike, stacked: Floats) -> tuple[float, Floats]:
+        """Cost of actions (N m,), and its gradient (N m,), with 60 digits: a roll-out and its adjoint."""
+        target, actions = self.problem.cost.goal_state(goal), stacked.reshape(self.problem.horizon, -1)
+        with many_digits():
+            A, B, c, W, R, P_f = self._numbers()
+            x, g, u = (precise(M, digits=True) for M in (state, target, actions))
+            errors, drift = [x - g], A @ g + c - g
+            for action in u:
+                errors.append(A @ errors[-1] + B @ action + drift)
+            cost = errors[-1] @ P_f @ errors[-1]
+            costate, gradient = 2 * P_f @ errors[-1], np.empty_like(u)
+            for t in reversed(range(len(u))):
+                # Invariant: costate is the gradient of the cost of all later steps with respect to the state at t + 1.
+                gradient[t] = 2 * R @ u[t] + B.T @ costate
+                costate = 2 * W @ errors[t] + A.T @ costate
+                cost = cost + errors[t] @ W @ errors[t] + u[t] @ R @ u[t]
+            return float(cost), gradient.ravel().astype(np.float64)
+
+    def follow(self, state: ArrayLike, goal: ArrayLike) -> Floats:
+        """Feasible actions (N m,) of the feedback that is optimal without limits, clipped at each step.
+
+        It acts on each state that it comes to, so it keeps its accuracy where A is unstable over the horizon. Raises
+        SolverFailed if the recursion overflows.
+        """
+        dynamics, cost = self.problem.dynamics, self.problem.cost
+        gains, P = [], self.terminal_weight
+        for _ in range(self.problem.horizon):
+            K, P = riccati_step(dynamics, cost, P)
+            gains.append(K)
+        x, target, actions = finite_array("state", state), cost.goal_state(goal), []
+        for K in reversed(gains):
+            actions.append(np.clip(-K @ (x - target), *self.problem.limits))
+            x = dynamics.step(x, actions[-1])
+        return np.concatenate(actions)
+
+
+class _Condensed(NamedTuple):
+    """The matrices of `MPCSolver`, and those that make the stacked errors `e_1 ... e_N`.
+
+    Attributes:
+        H: (N m, N m).
+        F_error: (N m, d).
+        F_drift: (N m, d).
+        from_actions: (N d, N m).
+        from_error: (N d, d).
+        from_drift: (N d, d).
+    """
+
+    H: Floats
+    F_error: Floats
+    F_drift: Floats
+    from_actions: Floats
+    from_error: Floats
+    from_drift: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Sizes:
+    """The condensed problem with every number positive: bounds on how far rounding moves gradient and cost.
+
+    Attributes:
+        positive: the problem with A, B and the weights replaced by their absolute values.
+        weights: absolute values of W, R and P_f.
+        A: (d, d); c: (d,), absolute values.
+        unit: largest relative error of a sum of products of these sizes.
+    """
+
+    positive: _Condensed
+    weights: tuple[Floats, Floats, Floats]
+    A: Floats
+    c: Floats
+    unit: float
+
+    def errors(self, states: Floats, target: Floats, actions: Floats) -> tuple[Floats, float]:
+        """Bounds on the error of the gradient (N m,) and on that of the cost, for a roll-out from `states[0]`."""
+        u, x, g = np.abs(actions), np.abs(states[0]), np.abs(target)
+        start, drift = x + g, self.A @ g + self.c + g
+        p = self.positive
+        gradient = 2 * self.unit * (p.H @ u + p.F_error @ start + p.F_drift @ drift)
+        sizes = (p.from_actions @ u + p.from_error @ x + p.from_drift @ self.c).reshape(-1, len(x)) + g
+        sizes = np.concatenate([start[None], sizes])
+        e, d, (W, R, P_f) = np.abs(states - target), self.unit * sizes, self.weights
+        near, turns = 2 * e + d, u.reshape(len(states) - 1, -1)
+        cost = np.vdot(near[:-1] @ W, d[:-1]) + near[-1] @ P_f @ d[-1]
+        size = np.vdot(e[:-1] @ W, e[:-1]) + e[-1] @ P_f @ e[-1] + np.vdot(turns @ R, turns)
+        return gradient, float(cost + self.unit * size)
+
+
+def _inverse(S: Precise) -> Precise:
+    """The inverse of a definite matrix with 60 digits: Newton's iteration from the one in float64 (Schulz 1933)."""
+    inverse, twice = precise(np.linalg.inv(S.astype(np.float64)), digits=True), precise(2 * np.eye(len(S)), digits=True)
+    for _ in range(3):  # 1e-8, say, then 1e-16, 1e-32, 1e-64
+        inverse = inverse @ (twice - S @ inverse)
+    return inverse
 
 
 def build_mpc(problem: MPCProblem) -> MPCSolver:
@@ -262,33 +429,44 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
         P_f = solve_lqr(problem.dynamics, problem.cost).value_matrix if lqr else problem.cost.W
     else:
         P_f = np.asarray(problem.terminal)
-    # Errors e_1 ... e_N, stacked: from_error e_0 + from_actions u + from_drift drift.
-    from_error, from_drift, from_actions = np.zeros((N, d, d)), np.zeros((N, d, d)), np.zeros((N, d, N, m))
-    power, total = np.eye(d), np.zeros((d, d))
     with np.errstate(over="ignore", invalid="ignore"):
-        for t in range(N):
-            # Invariant: power = A^t and total = I + A + ... + A^(t-1).
-            impulse = power @ B
-            for s in range(t, N):
-                from_actions[s, :, s - t] = impulse
-            total, power = total + power, A @ power
-            from_error[t], from_drift[t] = power, total
-        weights = np.stack([problem.cost.W] * (N - 1) + [P_f])
-        left = np.einsum("tdsm,tde->smte", from_actions, weights).reshape(N * m, N * d)
-        H = left @ from_actions.reshape(N * d, N * m) + np.kron(np.eye(N), problem.cost.R)
-        H = (H + H.T) / 2
-        F_error, F_drift = left @ from_error.reshape(N * d, d), left @ from_drift.reshape(N * d, d)
-    if not all(np.isfinite(M).all() for M in (H, F_error, F_drift)):
-        raise SolverFailed(
-            "the condensed problem overflows: A grows too fast; shorten the horizon", problem, "overflow"
-        )
+        H, F_error, F_drift = _condensed(A, B, problem.cost.W, problem.cost.R, P_f, N)[:3]
+        if not all(np.isfinite(M).all() for M in (H, F_error, F_drift)):
+            raise SolverFailed(
+                "the condensed problem overflows: A grows too fast; shorten the horizon", problem, "overflow"
+            )
+        weights = (np.abs(problem.cost.W), np.abs(problem.cost.R), np.abs(P_f))
+        positive = _condensed(np.abs(A), np.abs(B), *weights, N)
+        # A product of N + 3 matrices rounds at most so often; each sum has up to N d terms.
+        unit = float(np.finfo(np.float64).eps) * (N + 4) * (d + m + 2)
+        sizes = _Sizes(positive, weights, np.abs(A), np.abs(problem.dynamics.intercept), unit)
     try:
-        qp = BoxQP(H, least=float(np.linalg.eigvalsh(problem.cost.R)[0]))  # H exceeds kron(I, R) by a semidefinite term
+        # H exceeds kron(I, R) by a semidefinite term.
+        least = float(np.linalg.eigvalsh(problem.cost.R)[0]) * (1 - ROUNDING)
+        qp = BoxQP(H, least=least, rounding=unit * float(np.linalg.norm(positive.H)))
     except LinAlgError as error:
         raise SolverFailed(
             "the condensed problem is not definite in float64; shorten the horizon, or rescale R", problem, "singular"
         ) from error
-    return MPCSolver(problem, P_f, qp, F_error, F_drift)
+    return MPCSolver(problem, P_f, qp, F_error, F_drift, sizes)
+
+
+def _condensed(A: Floats, B: Floats, W: Floats, R: Floats, P_f: Floats, N: int) -> _Condensed:
+    d, m = B.shape
+    from_error, from_drift, from_actions = np.zeros((N, d, d)), np.zeros((N, d, d)), np.zeros((N, d, N, m))
+    power, total = np.eye(d), np.zeros((d, d))
+    for t in range(N):
+        # Invariant: power = A^t and total = I + A + ... + A^(t-1).
+        impulse = power @ B
+        for s in range(t, N):
+            from_actions[s, :, s - t] = impulse
+        total, power = total + power, A @ power
+        from_error[t], from_drift[t] = power, total
+    weights = np.stack([W] * (N - 1) + [P_f])
+    left = np.einsum("tdsm,tde->smte", from_actions, weights).reshape(N * m, N * d)
+    actions, error, drift = from_actions.reshape(N * d, N * m), from_error.reshape(N * d, d), from_drift.reshape(-1, d)
+    H = left @ actions + np.kron(np.eye(N), R)
+    return _Condensed((H + H.T) / 2, left @ error, left @ drift, actions, error, drift)
 
 
 def solve_mpc(
@@ -327,41 +505,79 @@ def solve_mpc(
     solver = problem.solver if isinstance(problem, MPCProblem) else problem
     q = solver.linear_term(state, goal)
     low, high = (np.tile(limit, solver.problem.horizon) for limit in solver.problem.limits)
-    # Most problems of a closed loop need no iterations: the active set method ends exactly within a few linear solves.
-    u, status = solver.qp.active_set(q, low, high, np.clip(solver.qp.unlimited(q), low, high)), cp.OPTIMAL
-    if solver.qp.certificate(q, low, high, u)[0] >= EXACT**2 * solver.qp.convexity:
-        u, status = _solve_program(solver, q, warm_start)
-        u = solver.qp.active_set(q, low, high, np.clip(u, low, high))
-    plan = solver.judge(state, goal, q, u, status, tolerance)
-    if not plan.certified:
-        raise SolverFailed(
-            f"OSQP says {status}, but the plan may cost {plan.gap:.3g} more than the optimum of about {plan.cost:.3g}: "
-            "the problem is badly scaled or unstable over the horizon; shorten the horizon, or rescale R",
-            solver.problem,
-            status,
-        )
-    return plan
+    best: Plan | None = None
+    failure: SolverFailed | None = None
+    for candidate in (_active_set, _follow, _osqp, _clarabel):
+        try:
+            u, status = candidate(solver, q, low, high, (state, goal), warm_start)
+        except SolverFailed as error:
+            failure = failure or error
+            continue
+        # The first two are exact or nothing, so that plans in two latent spaces agree to rounding.
+        exact = solver.qp.certificate(q, low, high, u)[0] < EXACT**2 * solver.qp.convexity
+        if candidate is _active_set and not exact:
+            continue
+        plan = solver.judge(state, goal, q, u, status, tolerance)
+        if best is None or plan.gap < best.gap:
+            best = plan
+        if plan.certified and (exact or candidate in (_osqp, _clarabel)):
+            return plan
+    if best is not None and best.certified:
+        return best
+    if failure is not None or best is None:
+        raise failure or SolverFailed("no solver answers", solver.problem, "solver_error")
+    raise SolverFailed(
+        f"no solver's plan is certified; the best may cost {best.gap:.3g} more than the optimum of about "
+        f"{best.cost:.3g}: the problem is badly scaled or unstable over the horizon; shorten the horizon, or rescale R",
+        solver.problem,
+        best.status,
+    )
 
 
-def _solve_program(solver: MPCSolver, q: Floats, warm_start: bool) -> tuple[Floats, str]:
+_Ends = tuple[ArrayLike, ArrayLike]  # state and goal
+
+
+def _active_set(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, warm: bool) -> tuple[Floats, str]:
+    """Most problems of a closed loop need no iterations: this method ends exactly within a few linear solves."""
+    return solver.qp.active_set(q, low, high, np.clip(solver.qp.unlimited(q), low, high)), str(cp.OPTIMAL)
+
+
+def _follow(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, warm: bool) -> tuple[Floats, str]:
+    return solver.qp.active_set(q, low, high, solver.follow(*ends)), str(cp.OPTIMAL)
+
+
+def _osqp(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, warm: bool) -> tuple[Floats, str]:
+    u, status = _solve_program(solver, q, warm)
+    return solver.qp.active_set(q, low, high, np.clip(u, low, high)), status
+
+
+def _clarabel(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, warm: bool) -> tuple[Floats, str]:
+    u, status = _solve_program(solver, q, False, cp.CLARABEL, CLARABEL_SETTINGS)
+    return solver.qp.active_set(q, low, high, np.clip(u, low, high)), status
+
+
+def _solve_program(
+    solver: MPCSolver, q: Floats, warm_start: bool, by: str = cp.OSQP, settings: dict[str, Any] = OSQP_SETTINGS
+) -> tuple[Floats, str]:
     program, own = solver.program, solver._workspace
     program.param_dict["q"].value = q / solver.qp.scale
     warm_start, own.restart = warm_start and not own.restart, True
     try:
         # `Problem.solve` in its parts. As a whole it warns of an inexact solution, which is an error below, and
         # warnings cannot be silenced for one thread.
-        data, chain, inverse = program.get_problem_data(cp.OSQP)
-        found = chain.solve_via_data(program, data, warm_start, False, dict(OSQP_SETTINGS))
+        data, chain, inverse = program.get_problem_data(by, solver_opts=dict(settings))
+        found = chain.solve_via_data(program, data, warm_start, False, dict(settings))
         solution = chain.invert(found, inverse)
     except cp.SolverError as error:
-        raise SolverFailed(f"OSQP failed: {error}", solver.problem, "solver_error") from error
+        raise SolverFailed(f"{by} failed: {error}", solver.problem, "solver_error") from error
     status = str(solution.status)
     u = (solution.primal_vars or {}).get(program.var_dict["u"].id)
-    if status != cp.OPTIMAL or u is None or not np.isfinite(u).all():
+    accepted = (cp.OPTIMAL,) if by == cp.OSQP else (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)
+    if status not in accepted or u is None or not np.isfinite(u).all():
         raise SolverFailed(
-            f"OSQP did not solve the problem (status {status}); shorten the horizon, or rescale R",
+            f"{by} did not solve the problem (status {status}); shorten the horizon, or rescale R",
             solver.problem,
             status,
         )
-    own.restart = False
+    own.restart = by != cp.OSQP
     return np.array(u, dtype=np.float64), status
