@@ -137,7 +137,10 @@ class PixelLevel(Result):
 
 @dataclass(frozen=True)
 class LearnedLevel(Result):
-    """One number by which an encoder is judged; `evidence` tells a reader where it comes from."""
+    """One number by which an encoder is judged; `evidence` tells a reader where it comes from.
+
+    `interval` is its 95% interval over episodes; None for what no episode moves.
+    """
 
     derived = ("passed",)
 
@@ -145,6 +148,7 @@ class LearnedLevel(Result):
     gap: float
     tolerance: float
     evidence: str
+    interval: tuple[float, float] | None = None
 
     @property
     def passed(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.stats import linregress
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from worldplan.eval.theorem4.certificate import Certificate
 
 QUANTITIES = ("value", "action", "plan")
+ROTATION_GAPS = ("rotation", "value", "torques", "closed-loop cost")
+SOLVER_PRECISION = 1e-5  # latents in single precision; plans in double
 SMALL = 1e-2  # sizes up to which the leading power dominates
 SEEN = 1e-10  # errors below may be rounding
 FEWEST = 3  # points to fit a line to
@@ -36,6 +38,8 @@ class LearnedReport(Result):
         certificate: certificate for the linear plant that was fitted to the encoder.
     """
 
+    derived = ("grade",)
+
     reference: str
     episodes: int
     steps: int
@@ -45,10 +49,24 @@ class LearnedReport(Result):
     certificate: Certificate
 
     @property
+    def grade(self) -> Literal["a rotation", "equivalent within tolerance", "not equivalent"]:
+        """The verdict in three grades.
+
+        The first needs a reference encoder, and gaps at solver precision (single precision of the latents included).
+        The second says that every gap lies within its stated tolerance.
+        """
+        gaps = {level.name: level.gap for level in self.levels}
+        if not all(level.passed for level in self.levels):
+            return "not equivalent"
+        exact = "rotation" in gaps and all(abs(gaps[name]) <= SOLVER_PRECISION for name in ROTATION_GAPS)
+        return "a rotation" if exact else "equivalent within tolerance"
+
+    @property
     def notes(self) -> list[str]:
-        """Ledger and certificate in words."""
+        """Grade, ledger and certificate in words."""
         ours, theirs, proof = self.encoder_ledger, self.reference_ledger, self.certificate
         return [
+            f"Grade beside {self.reference}: {self.grade}.",
             f"Cost in MuJoCo over {self.episodes} episodes of {self.steps} steps, rad^2, by the Riccati solution of "
             f"{self.reference}: {_entries(ours)}. {self.reference[0].upper()}{self.reference[1:]} itself: "
             f"{_entries(theirs)}.",

@@ -11,6 +11,7 @@ from worldplan.envs.rendering import render_frames
 from worldplan.errors import InvalidInput
 from worldplan.eval.theorem4.learned import fit_side, learned_level
 from worldplan.eval.theorem4.levels import LearnedLevel
+from worldplan.eval.theorem4.orthogonality import orthogonality_error
 from worldplan.eval.theorem4.pixels import MappedEncoder, PixelConfig, Units, radians_per_unit, torque_episodes
 from worldplan.eval.theorem4.report import Theorem4Report
 from worldplan.eval.theorem4.verify import verify_planning
@@ -60,8 +61,25 @@ def test_an_encoder_against_a_rotation_of_it_is_equal_and_against_a_shear_is_not
     gaps = {level.name: level.gap for level in same.levels}
     assert failed(same) == set() and same.reference == "the reference encoder"
     assert max(abs(gaps[name]) for name in ("value", "torques", "closed-loop cost")) < 1e-6
+    assert same.grade == "a rotation" and any("a rotation" in note for note in same.notes)
     shear = learned_level(Card(encoder, np.array([[1.0, 1.5], [0.0, 1.0]])), encoder, **FAST)
-    assert "value" in failed(shear)
+    assert "value" in failed(shear) and shear.grade == "not equivalent"
+    # A shear of .05 passes by its costs; the map itself tells it.
+    small = learned_level(Card(encoder, Q @ np.array([[1.0, 0.05], [0.0, 1.0]])), encoder, **FAST)
+    assert failed(small) == {"rotation"} and small.grade == "not equivalent"
+    smaller = learned_level(Card(encoder, Q @ np.array([[1.0, 0.01], [0.0, 1.0]])), encoder, **FAST)
+    assert failed(smaller) == set() and smaller.grade == "equivalent within tolerance"
+
+
+def test_the_error_of_a_map_is_that_of_its_singular_values():
+    rng = np.random.default_rng(0)
+    paths = rng.standard_normal((6, 20, 3)).cumsum(axis=1)
+    for M, wanted in ((random_rotation(3, 0), 0.0), (np.diag([1.1, 1.0, 1.0]), 0.21), (np.eye(3)[:, [1, 0, 2]], 0.0)):
+        found = orthogonality_error(paths, paths @ M.T + rng.standard_normal((6, 1, 3)))
+        assert found.value == pytest.approx(wanted, abs=1e-12) and found.low <= found.value <= found.high + 1e-12
+    noisy = orthogonality_error(paths, paths + 0.3 * rng.standard_normal(paths.shape))
+    assert noisy.high - noisy.low > 1e-3  # the interval tells what episodes leave open
+    assert np.isnan(orthogonality_error(0 * paths, paths).value)
 
 
 class Blurred:
