@@ -12,7 +12,7 @@ TESTS ?=
 # One thread a process: the tests run in $(JOBS) processes, and small matrices lose by more.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 LP_NUM_THREADS=1
 
-.PHONY: help plan test bench lint format types install gl browser docs clean
+.PHONY: help plan test mutants bench lint format types install gl browser docs clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -22,6 +22,9 @@ plan: $(STAMP) gl  ## Reach five goals from pixels; table, figure and video in r
 
 test: $(STAMP) gl browser lint types  ## Lint, type check, and run the whole test suite (TESTS="-k mpc" for a part)
 	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 2 $(TESTS)
+
+mutants: $(STAMP) gl  ## Plant mistakes in a copy: tests and `worldplan verify` must see each (many minutes)
+	$(PY) benchmarks/mutants.py --jobs $(JOBS)
 
 bench: $(STAMP) gl  ## Measure the numbers of benchmarks/README.md anew
 	for script in loop collect theorem4; do $(PY) benchmarks/$$script.py; done

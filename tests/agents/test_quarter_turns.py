@@ -67,6 +67,16 @@ def test_the_vote_finds_the_shoulder_of_any_pose_where_one_chart_does_not(encode
     assert np.quantile(off(said, poses), 0.98) > 0.3  # without the vote, charts beside their seam are wrong
 
 
+def test_one_chart_that_is_far_off_does_not_outvote_three():
+    """Without the cap on each error, the readings of a chart that is wrong by much would decide."""
+    charts = QuarterTurns([1.0], [0.0])
+    said = np.array([0.1, 1.1, -1.9, -0.9])  # quarter turns: the third chart is read beyond its seam
+    right = charts.positions(said[None, :, None])[0, 0]
+    assert abs(right - 0.1) < 1e-12
+    spoilt = np.array([0.1, 1.1, -1.9, -0.9]) + np.array([0.0, 0.0, 0.0, 40.0])
+    assert abs(charts.positions(spoilt[None, :, None])[0, 0] - 0.1) < 1e-12
+
+
 def test_the_charts_turn_with_the_latent(encoder, frames, charts):
     Q = random_rotation(2, 5)
     turned = fit_quarter_turns(MappedEncoder(encoder, Q), frames)

@@ -9,7 +9,7 @@ from scipy.linalg import block_diag, solve_discrete_are
 import worldplan.planning.lqr
 import worldplan.planning.modes
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed, WorldplanError
-from worldplan.planning.bounds import System, bounded, many_digits, precise
+from worldplan.planning.bounds import System, bounded, many_digits, precise, summed
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import solve_lqr
@@ -392,6 +392,40 @@ def test_doubling_gives_what_scipy_gives(seed, d, m, power):
     with pytest.raises(AssertionError):
         shorter = doubled_riccati(0.9 * dynamics.A, dynamics.B @ dynamics.B.T, weight)
         np.testing.assert_allclose(shorter, wanted, rtol=1e-6, atol=1e-9 * np.abs(wanted).max())
+
+
+def test_doubling_waits_for_slow_loops():
+    """Twelve doublings see 4096 steps; a loop of radius .999999 forgets within ten million."""
+    slow = np.array([[0.999999]])
+    P = doubled_riccati(slow, np.array([[1e-16]]), np.eye(1))
+    assert P[0, 0] == pytest.approx(solve_discrete_are(slow, [[1e-8]], [[1.0]], [[1.0]])[0, 0], rel=1e-6)
+
+
+def test_each_step_of_a_finite_horizon_counts(monkeypatch):
+    step = worldplan.planning.lqr.riccati_step
+    times = iter(range(100))
+
+    def once_wrong(dynamics, cost, P):
+        K, value = step(dynamics, cost, P)
+        return (K, value * (1 + 1e-4)) if next(times) == 7 else (K, value)
+
+    monkeypatch.setattr(worldplan.planning.lqr, "riccati_step", once_wrong)
+    with pytest.raises(SolverFailed, match="lost its accuracy"):
+        solve_lqr(reacher_like(), QuadraticCost.goal_reaching(2), horizon=15)
+
+
+def test_a_bad_gain_whose_own_value_is_exact_is_bounded_too():
+    """P_K has no defect with K: only the slope tells that another gain costs less."""
+    rng = np.random.default_rng(2)
+    dynamics, cost = random_system(rng, 3, 2, radius=0.9), random_cost(rng, 3, 2)
+    lqr, system = solve_lqr(dynamics, cost), System(dynamics.A, dynamics.B, cost.W, cost.R)
+    gain = lqr.gain + 1e-4
+    loop = dynamics.A - dynamics.B @ gain
+    own = summed(cost.W + gain.T @ cost.R @ gain, precise(loop, digits=False))
+    bound = bounded(system, gain, own)
+    gap = own.astype(np.float64) - lqr.value_matrix
+    assert np.linalg.eigvalsh(gap)[-1] > 1e-10  # what the gain loses
+    assert np.linalg.eigvalsh(bound.below * bound.Z - gap)[0] > 0
 
 
 def test_where_one_solver_does_not_stabilise_the_other_answers(monkeypatch):
