@@ -131,16 +131,16 @@ def _winding(latents: np.ndarray, angles: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-def test_the_cards_commands_work_at_a_tenth_of_the_scale(encoder: PixelEncoder, tmp_path: Path) -> None:
+def test_the_cards_commands_work_at_a_fiftieth_of_the_scale(encoder: PixelEncoder, tmp_path: Path) -> None:
     collect, train = (shlex.split(c)[1:] for c in (encoder.card["data"]["command"], encoder.card["command"]))
-    pairs = int(collect[collect.index("--pairs") + 1]) // 10
+    pairs = int(collect[collect.index("--pairs") + 1]) // 50
     data, out = tmp_path / "data", tmp_path / "encoder"
     assert main(_with(collect, {"--pairs": pairs, "--out": data})) == 0
     train[train.index(collect[collect.index("--out") + 1])] = str(data)
     assert len(PairDataset(data)) == pairs
     options = {"--out": out, "--validation": 256, "--bfloat16": _bfloat16_is_fast()}
     assert main(_with(train, options)) == 0
-    assert gaussian_r2(load_encoder(out), count=1000) > 0.8
+    assert gaussian_r2(load_encoder(out), count=1000) > 0.35  # .54 here; an untrained network has .05
 
 
 def _bfloat16_is_fast() -> bool:
