@@ -12,7 +12,7 @@ TESTS ?=
 # One thread a process: the tests run in $(JOBS) processes, and small matrices lose by more.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 LP_NUM_THREADS=1
 
-.PHONY: help plan test mutants bench lint format types install gl browser docs clean
+.PHONY: help plan test mutants portable bench lint format types install gl browser docs clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -25,6 +25,9 @@ test: $(STAMP) gl browser lint types  ## Lint, type check, and run the whole tes
 
 mutants: $(STAMP) gl  ## Plant mistakes in a copy: tests and `worldplan verify` must see each (many minutes)
 	$(PY) benchmarks/mutants.py --jobs $(JOBS)
+
+portable: $(STAMP) gl browser  ## The suite under other kernels, threads, orders and load (five runs; TESTS as above)
+	bash scripts/portable.sh $(PY) $(JOBS) $(TESTS)
 
 bench: $(STAMP) gl  ## Measure the numbers of benchmarks/README.md anew
 	for script in loop collect theorem4; do $(PY) benchmarks/$$script.py; done

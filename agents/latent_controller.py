@@ -80,6 +80,10 @@ class LatentController:
         """Estimates (N, d) after the actions (N, m) were applied and the latents (N, n) were seen."""
         return self.estimator.update(means, actions, latents)
 
+    def watch(self, means: Floats, actions: Floats, latents: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Like `observe`, but latents that cannot be the plant's are predicted through; which rows, (N,)."""
+        return self.estimator.watch(means, actions, latents)
+
     def act(self, means: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Actions (N, m) for estimates (N, d) and goals (N, n), and the rows that fell back to clipped LQR.
 

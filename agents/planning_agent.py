@@ -34,6 +34,7 @@ from worldplan.learning.encoder import (
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 
+PATIENCE = 10  # frames in a row that are not believed: .2 s of the Reacher
 _OWN_ENCODER = re.compile(r"encoder(-[0-9a-f]{12})?")
 CARDS = Cards("agent", ZOO / "agents", "agent.json", "", {"format": 1}, "run `worldplan fit`")
 known_agents = CARDS.known
@@ -49,6 +50,8 @@ class AgentState(NamedTuple):
         goal: (N, n) encoded goal.
         fallbacks: (N,) number of the episode's steps at which the planner failed and clipped LQR acted.
         shown: (N, ...) the goal as it was given.
+        ignored: (N,) number of the episode's frames that cannot show the plant, and were predicted through.
+        blind: (N,) how many of these came in a row up to now; after `PATIENCE` the filter starts anew from the frame.
     """
 
     mean: Floats
@@ -57,6 +60,8 @@ class AgentState(NamedTuple):
     goal: Floats
     fallbacks: NDArray[np.int64]
     shown: NDArray[Any]
+    ignored: NDArray[np.int64]
+    blind: NDArray[np.int64]
 
 
 class PlanningAgent:
@@ -144,7 +149,7 @@ class PlanningAgent:
         if before is None or len(before.mean) != len(frames):
             turns, goal = self._choose(frames, goals)
             shown = goals.copy()  # callers may draw the next goals into the same array
-            fallbacks = np.zeros(len(frames), dtype=np.int64)
+            fallbacks = ignored = blind = np.zeros(len(frames), dtype=np.int64)
             mean = self.controller.start(encode(self.encoder, turn(frames, turns)))
         else:
             turns, goal, shown = before.turns, before.goal, before.shown
@@ -154,7 +159,13 @@ class PlanningAgent:
                 turns, goal, shown = turns.copy(), goal.copy(), goals.copy()
                 turns[moved], goal[moved] = self._choose(frames[moved], goals[moved])
             latents = encode(self.encoder, turn(frames, turns))
-            mean = self.controller.observe(before.mean, before.action, latents)
+            mean, odd = self.controller.watch(before.mean, before.action, latents)
+            ignored, blind = before.ignored, before.blind
+            if odd.any() or blind.any() or fresh.any():
+                blind = np.where(odd & ~fresh, blind + 1, 0)
+                ignored = np.where(fresh, 0, ignored + odd)
+                lost = blind > PATIENCE  # the arm was moved by hand, or the camera: what is seen is all there is
+                mean[lost], blind = self.controller.start(latents[lost]), np.where(lost, 0, blind)
             if moved.any():
                 # A new chart turns positions and leaves velocities alone; a new episode starts at rest.
                 n, turned = self.encoder.latent_dim, turns != before.turns
@@ -162,7 +173,7 @@ class PlanningAgent:
                 mean[fresh] = self.controller.start(latents[fresh])
         actions, failed = self.controller.act(mean, goal)
         applied = actions.astype(np.float32)
-        after = AgentState(mean, applied.astype(np.float64), turns, goal, fallbacks + failed, shown)
+        after = AgentState(mean, applied.astype(np.float64), turns, goal, fallbacks + failed, shown, ignored, blind)
         return (applied[0] if single else applied), after
 
     def _choose(self, frames: NDArray[np.uint8], goals: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_discrete_are
 
 from worldplan.arrays import Floats
@@ -13,6 +14,9 @@ from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.space import LatentSpace
 
 RESIDUAL_TOLERANCE = 1e-6  # relative residual of the Riccati equation
+# Mean squared innovation, in its standard deviations, beyond which a frame does not show the plant. In closed loops of
+# the shipped agents the largest was 16 in 2,400 steps each; black, white and random frames had hundreds to thousands.
+UNBELIEVABLE = 50.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +24,14 @@ class StateEstimator:
     """`m_t = p + L (y_t (-) p_h)` with the prediction `p = A m_{t-1} + B u_{t-1} + c`; `m_0 = [y_0; 0]`.
 
     `gain` is L (d, n). The first n states are the latent, in `space`: on its circles, the estimate runs on without
-    jumps, and the innovation `y (-) p_h` is the shorter way.
+    jumps, and the innovation `y (-) p_h` is the shorter way. `precision` (n, n) is the inverse of the innovation's
+    covariance; None if the noise is unknown.
     """
 
     dynamics: LinearDynamics
     gain: Floats
     space: LatentSpace
+    precision: Floats | None = None
 
     @property
     def latent_dim(self) -> int:
@@ -43,11 +49,30 @@ class StateEstimator:
 
         Raises InvalidInput for latents of another shape, and for a state or a latent that is not finite.
         """
+        ahead, innovation = self._predicted(state, action, latent)
+        return np.asarray(ahead + innovation @ self.gain.T)
+
+    def watch(self, state: Floats, action: Floats, latent: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Like `update`, but a latent that cannot be one of the plant's is predicted through; which ones, (N,).
+
+        The test is on the innovation: `nu' S^-1 nu > 50 n`, with S its stationary covariance (Mehra & Peschon 1971,
+        Automatica 7(5)). A frame that is wrong but near what was expected passes, and does no harm.
+        """
+        ahead, innovation = self._predicted(state, action, latent)
+        if self.precision is None:
+            return np.asarray(ahead + innovation @ self.gain.T), np.zeros(len(ahead), dtype=bool)
+        odd = ((innovation @ self.precision) * innovation).sum(axis=1) > UNBELIEVABLE * self.latent_dim
+        if odd.any():
+            innovation[odd] = 0.0
+        return np.asarray(ahead + innovation @ self.gain.T), odd
+
+    def _predicted(self, state: Floats, action: Floats, latent: Floats) -> tuple[Floats, Floats]:
+        """The prediction (N, d) and the innovation (N, n)."""
         ahead = self.dynamics.step(state, action)
         shown = ahead[:, : self.latent_dim]
         if np.shape(latent) != shown.shape:
             raise InvalidInput(f"the states need latents {shown.shape}, got {np.shape(latent)}")
-        return np.asarray(ahead + self.space.wrap(latent - shown) @ self.gain.T)
+        return ahead, self.space.wrap(latent - shown)
 
 
 def build_estimator(dynamics: LinearDynamics, latent_dim: int, space: LatentSpace | None = None) -> StateEstimator:
@@ -95,4 +120,5 @@ def build_estimator(dynamics: LinearDynamics, latent_dim: int, space: LatentSpac
     if not (radius < 1.0 and residual < RESIDUAL_TOLERANCE):
         evidence = f"radius {radius:.6f}, residual {residual:.1g}"
         raise SolverFailed(f"no stationary Kalman filter ({evidence}); fit the dynamics on more data", dynamics)
-    return StateEstimator(dynamics, np.asarray(gain, dtype=np.float64), space)
+    precision = np.linalg.inv(H @ P @ H.T + R) / size
+    return StateEstimator(dynamics, np.asarray(gain, dtype=np.float64), space, np.asarray(precision, dtype=np.float64))
