@@ -1,4 +1,5 @@
 import dataclasses
+from decimal import Decimal
 
 import mpmath
 import numpy as np
@@ -285,8 +286,8 @@ def test_two_solvers_that_disagree_are_refused(monkeypatch):
     assert solve_lqr(reacher_like(), QuadraticCost.goal_reaching(2)).certified
     turn = iter([1, 2] * 4)
 
-    def another_each_time(system, K, digits):
-        P, K = found(system, K, digits)
+    def another_each_time(system, K, arithmetic):
+        P, K = found(system, K, arithmetic)
         return (P if next(turn) == 1 else P * (1 + P[0, 0] / P[0, 0] / 100000)), K
 
     monkeypatch.setattr(worldplan.planning.lqr, "_refined", another_each_time)
@@ -330,21 +331,21 @@ def test_the_bounds_hold_in_eighty_digits(rate, push):
     assert off(lqr.value_matrix * (1 + 1e-5)) > lqr.value_error  # negative control: the oracle tells a worse one
 
 
-@pytest.mark.parametrize("digits", [False, True])
-def test_the_bounds_tell_wrong_values_and_gains(digits):
+@pytest.mark.parametrize("arithmetic", [np.float64, np.longdouble, Decimal])
+def test_the_bounds_tell_wrong_values_and_gains(arithmetic):
     rng = np.random.default_rng(0)
     dynamics, cost = random_system(rng, 4, 2), random_cost(rng, 4, 2)
     lqr, system = solve_lqr(dynamics, cost), System(dynamics.A, dynamics.B, cost.W, cost.R)
     with many_digits():
-        right = bounded(system, lqr.gain, precise(lqr.value_matrix, digits))
+        right = bounded(system, lqr.gain, precise(lqr.value_matrix, arithmetic))
         assert right.below < 1e-11 and right.above < 1e-11
         for size in (1e-9, 1e-6):
             off = lqr.value_matrix * (1 + size)
-            worse = bounded(system, lqr.gain, precise(off, digits))
+            worse = bounded(system, lqr.gain, precise(off, arithmetic))
             # The truth lies within: P - below Z <= truth.
             assert np.linalg.eigvalsh(lqr.value_matrix - off + worse.below * worse.Z)[0] > 0 and worse.below > size / 10
-        assert bounded(system, 0 * lqr.gain, precise(lqr.value_matrix, digits)) is None  # radius 1.2: not stable
-        assert bounded(system, lqr.gain, precise(-lqr.value_matrix, digits)) is None
+        assert bounded(system, 0 * lqr.gain, precise(lqr.value_matrix, arithmetic)) is None  # radius 1.2: not stable
+        assert bounded(system, lqr.gain, precise(-lqr.value_matrix, arithmetic)) is None
 
 
 @checked
@@ -421,7 +422,7 @@ def test_a_bad_gain_whose_own_value_is_exact_is_bounded_too():
     lqr, system = solve_lqr(dynamics, cost), System(dynamics.A, dynamics.B, cost.W, cost.R)
     gain = lqr.gain + 1e-4
     loop = dynamics.A - dynamics.B @ gain
-    own = summed(cost.W + gain.T @ cost.R @ gain, precise(loop, digits=False))
+    own = summed(cost.W + gain.T @ cost.R @ gain, precise(loop, np.longdouble))
     bound = bounded(system, gain, own)
     gap = own.astype(np.float64) - lqr.value_matrix
     assert np.linalg.eigvalsh(gap)[-1] > 1e-10  # what the gain loses

@@ -9,8 +9,8 @@ later (P itself for an infinite horizon). With `S = R + B' P' B`, `slope = R K -
 
 Both hold for every K and P, however these were computed. Sources: Hewer 1971, IEEE TAC 16(4), for the first; the
 comparison theorem for Riccati equations (Lancaster & Rodman, Algebraic Riccati Equations, 1995, chapter 13) for the
-second. The defect is a difference of large numbers. So it is computed in the widest floating-point format of the
-machine, or with 60 digits where that does not do, and its rounding is added to it.
+second. The defect is a difference of large numbers, so its rounding is bounded and added to it. Where that is too much,
+it is computed in a wider format: the widest of the machine, or decimals of 60 digits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from worldplan.arrays import Floats
 
 DIGITS = 60
 DOUBLINGS = 60  # a loop of radius 1 - 1e-16 has forgotten its start
-Precise = NDArray[Any]  # of Decimal, or of np.longdouble
+Arithmetic = type[np.float64] | type[np.longdouble] | type[Decimal]
+Precise = NDArray[Any]  # in one of these
 
 
 @contextmanager
@@ -38,11 +39,16 @@ def many_digits() -> Iterator[None]:
         yield
 
 
-def precise(M: NDArray[Any], digits: bool) -> Precise:
-    """The same numbers as Decimal, for `many_digits`, or as np.longdouble."""
-    if not digits:
-        return M.astype(np.longdouble)
+def precise(M: NDArray[Any], arithmetic: Arithmetic) -> Precise:
+    """The same numbers in an arithmetic; Decimal needs `many_digits`."""
+    if arithmetic is not Decimal:
+        return M.astype(arithmetic)
     return np.asarray(np.frompyfunc(Decimal, 1, 1)(M), dtype=object)
+
+
+def arithmetic_of(M: Precise) -> Arithmetic:
+    """That of an array which `precise` made."""
+    return Decimal if M.dtype == object else M.dtype.type
 
 
 class System(NamedTuple):
@@ -73,10 +79,9 @@ class Step(NamedTuple):
 def feedback_step(system: System, K: Floats, later: NDArray[Any], now: Precise) -> Step:
     """One step of the gain K (..., m, d), from the value `now` to the value `later`, (..., d, d) each.
 
-    The arithmetic is that of `now`, np.longdouble if it is a float. Decimal needs `many_digits`.
+    The arithmetic is that of `now`.
     """
-    now = now if now.dtype == object else now.astype(np.longdouble)
-    A, B, W, R, gain, later = (precise(M, now.dtype == object) for M in (*system, K, later))
+    A, B, W, R, gain, later = (precise(M, arithmetic_of(now)) for M in (*system, K, later))
     turned = np.swapaxes(gain, -1, -2)
     loop = A - B @ gain
     effort, ahead = R @ gain, later @ loop
@@ -91,7 +96,7 @@ def feedback_step(system: System, K: Floats, later: NDArray[Any], now: Precise) 
 
 
 def _unit(M: Precise) -> float:
-    return 10.0 ** (1 - DIGITS) if M.dtype == object else float(np.finfo(np.longdouble).eps)
+    return 10.0 ** (1 - DIGITS) if M.dtype == object else float(np.finfo(M.dtype).eps)
 
 
 def summed(M: NDArray[Any], loop: Precise) -> Precise:
@@ -99,7 +104,7 @@ def summed(M: NDArray[Any], loop: Precise) -> Precise:
 
     In the arithmetic of `loop`. Not finite, or far too large, if the loop is unstable.
     """
-    total: Precise = M if M.dtype == object else precise(M, loop.dtype == object)
+    total = M if M.dtype == loop.dtype else precise(M, arithmetic_of(loop))
     with np.errstate(all="ignore"):
         for _ in range(DOUBLINGS):
             more = loop.T @ total @ loop
@@ -123,10 +128,10 @@ def bounded(system: System, K: Floats, P: Precise) -> Bound | None:
     None if this arithmetic shows neither, or does not show that K stabilises.
     """
     step = feedback_step(system, K, P, P)
-    loop, digits = step.loop, step.loop.dtype == object
+    loop = step.loop
     with np.errstate(all="ignore"):
         near = summed(np.eye(len(P)), loop)
-        if not digits:
+        if loop.dtype != object:
             near = near + summed(np.eye(len(P)) - near + loop.T @ near @ loop, loop)
         # X > 0 with X - loop' X loop > 0 is Lyapunov's proof that the loop is stable. X need not be exact for it.
         decrease, X = (near - loop.T @ near @ loop).astype(np.float64), near.astype(np.float64)

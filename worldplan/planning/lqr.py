@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from worldplan.arrays import Floats, finite_vectors, semidefinite
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.planning.bounds import (
+    Arithmetic,
     Precise,
     System,
     bounded,
@@ -38,7 +40,7 @@ CROSS_CHECK = 1e-3  # relative difference at which two solvers of one equation d
 LARGEST_QZ = 128  # states: beyond, SciPy's QZ decomposition takes seconds, and doubling serves alone
 REFINEMENTS = 40
 REFINED, CONVERGED = 1e-17, 1e-9  # relative change at which steps end, and which they must reach
-FEW_STATES = 32  # beyond, products in decimal arithmetic take longer than everything else
+FEW_STATES = 32  # beyond, decimal arithmetic takes longer than everything else
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,13 +191,13 @@ def _gain(system: System, P: Floats) -> Floats:
     return np.asarray(cho_solve(cho_factor(system.R + system.B.T @ P @ system.B), system.B.T @ P @ system.A))
 
 
-def _refined(system: System, K: Floats, digits: bool) -> tuple[Precise, Floats] | None:
+def _refined(system: System, K: Floats, arithmetic: Arithmetic) -> tuple[Precise, Floats] | None:
     """P and its gain by Newton's method from a stabilising gain; None if the gain is not, or the steps break down.
 
     The cost of a stabilising gain makes a better gain, and so on (Hewer 1971, IEEE TAC 16(4)). The step adds what the
     gain's defect sums up to. The defect has more digits than the sum, so that steps refine rounding away too.
     """
-    P, last = precise(np.zeros_like(system.A), digits), np.inf
+    P, last = precise(np.zeros_like(system.A), arithmetic), np.inf
     try:
         for _ in range(REFINEMENTS):
             step = feedback_step(system, K, P, P)
@@ -278,7 +280,7 @@ def _doubled(system: System) -> Floats | None:
     return doubled_riccati(system.A, system.B @ system.B.T, system.W)
 
 
-def _stabilising(system: System, digits: bool) -> _Answer:
+def _stabilising(system: System, arithmetic: Arithmetic) -> _Answer:
     """The stabilising solution. Raises LinAlgError if no solver finds it, or if two find different ones."""
     found: _Answer | None = None
     # Controls may be so dear that the solvers lose W in rounding. A gain for cheaper ones is a start then.
@@ -289,7 +291,7 @@ def _stabilising(system: System, digits: bool) -> _Answer:
             # In units in which each state alone costs about one, the bounds waste least.
             costs = np.maximum(np.diag(P), 1e-16 * np.diag(P).max())
             units = np.exp2(-np.round(np.log2(costs) / 2)) if costs.all() else np.ones(len(P))
-            refined = _refined(_in_units(system, units), K * units, digits)
+            refined = _refined(_in_units(system, units), K * units, arithmetic)
             if refined is None:
                 continue
             answer = _Answer(units, *refined)
@@ -322,28 +324,27 @@ def _solve_infinite(dynamics: LinearDynamics, cost: QuadraticCost) -> LQRSolutio
     units = natural_units(dynamics.A)
     system = _in_units(System(dynamics.A, dynamics.B, cost.W, cost.R), units)
     with many_digits(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        solution, failure = _certificate(problem, system, units, digits=False)
-        if not (solution and solution.certified) and len(units) <= FEW_STATES:
-            solution, failure = _certificate(problem, system, units, digits=True)
+        for arithmetic in (np.float64, np.longdouble, Decimal)[: 3 if len(units) <= FEW_STATES else 2]:
+            solution, failure = _certificate(problem, system, units, arithmetic)
+            if solution and solution.certified:
+                return solution
     if solution is None:
         raise SolverFailed(f"the Riccati solver failed: {failure}; rescale the state or R", problem, "failed")
-    if not solution.certified:
-        raise SolverFailed(
-            f"the Riccati solver returned no certified solution (the value may be off by {solution.value_error:.3g} of "
-            f"itself, the gain lose {solution.gain_loss:.3g}, closed-loop radius {solution.radius:.9g}): the system is "
-            "close to one that cannot be stabilised, or badly scaled; rescale the state or R, or pass horizon=T",
-            problem,
-            "not certified",
-        )
-    return solution
+    raise SolverFailed(
+        f"the Riccati solver returned no certified solution (the value may be off by {solution.value_error:.3g} of "
+        f"itself, the gain lose {solution.gain_loss:.3g}, closed-loop radius {solution.radius:.9g}): the system is "
+        "close to one that cannot be stabilised, or badly scaled; rescale the state or R, or pass horizon=T",
+        problem,
+        "not certified",
+    )
 
 
 def _certificate(
-    problem: tuple[LinearDynamics, QuadraticCost], system: System, units: Floats, digits: bool
+    problem: tuple[LinearDynamics, QuadraticCost], system: System, units: Floats, arithmetic: Arithmetic
 ) -> tuple[LQRSolution | None, str]:
     """The solution of a problem, of which `system` is the form in units (d,), with its bounds; or None, and why."""
     try:
-        own, P, K = _stabilising(system, digits)
+        own, P, K = _stabilising(system, arithmetic)
     except (LinAlgError, ValueError) as error:
         return None, str(error)
     system, units = _in_units(system, own), units * own
@@ -380,25 +381,25 @@ def _solve_finite(dynamics: LinearDynamics, cost: QuadraticCost, horizon: int, t
         # x_s = x, and -gains[s] x is the control at s that attains it.
         gains[t], values[t] = riccati_step(dynamics, cost, values[t + 1])
     system = System(dynamics.A, dynamics.B, cost.W, cost.R)
-    step = feedback_step(system, gains, values[1:], values[:-1])
-    bounds = bounded_finite(system, step, values[1:])
-    errors = (
-        [(np.inf, np.inf)]
-        if bounds is None
-        else [_relative_errors(*pair) for pair in zip(values, bounds, bounds, strict=False)]
-    )
-    solution = LQRSolution(
-        gain=gains[0],
-        value_matrix=values[0],
-        radius=_radius(dynamics.A - dynamics.B @ gains[0]),
-        residual=max(_relative(*pair) for pair in zip(step.defect, values, strict=False)),
-        value_error=max(error for error, _ in errors),
-        gain_loss=max(loss for _, loss in errors),
-        dynamics=dynamics,
-        cost=cost,
-        gains=gains,
-        value_matrices=values,
-    )
+    for arithmetic in (np.float64, np.longdouble):
+        step = feedback_step(system, gains, values[1:], precise(values[:-1], arithmetic))
+        bounds = bounded_finite(system, step, values[1:])
+        pairs = [] if bounds is None else list(zip(values[:-1], bounds, strict=True))
+        errors = [_relative_errors(value, Z, Z) for value, Z in pairs] or [(np.inf, np.inf)]
+        solution = LQRSolution(
+            gain=gains[0],
+            value_matrix=values[0],
+            radius=_radius(dynamics.A - dynamics.B @ gains[0]),
+            residual=max(_relative(*pair) for pair in zip(step.defect, values[:-1], strict=True)),
+            value_error=max(error for error, _ in errors),
+            gain_loss=max(loss for _, loss in errors),
+            dynamics=dynamics,
+            cost=cost,
+            gains=gains,
+            value_matrices=values,
+        )
+        if solution.certified:
+            break
     if not solution.certified:
         raise SolverFailed(
             f"the finite-horizon recursion lost its accuracy (the value may be off by {solution.value_error:.3g} of "

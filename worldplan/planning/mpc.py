@@ -293,8 +293,8 @@ class MPCSolver:
         moves, at = np.zeros((N, m)), free.reshape(N, m)
         with many_digits():
             A, B, _, W, R, P = self._numbers()
-            g = precise(gradient.reshape(N, m), digits=True)
-            slope, saved = precise(np.zeros(len(A)), digits=True), Decimal(0)
+            g = precise(gradient.reshape(N, m), Decimal)
+            slope, saved = precise(np.zeros(len(A)), Decimal), Decimal(0)
             rules: list[tuple[Precise, Precise, Precise]] = []
             for t in reversed(range(N)):
                 # Invariant: from an offset e at t + 1, the least cost of the later steps is e' P e + slope' e - saved.
@@ -306,7 +306,7 @@ class MPCSolver:
                 saved, slope = saved + sum(right * k, Decimal(0)) / 2, A.T @ slope - K.T @ right
                 P = W + A.T @ P @ (A - b @ K)
                 P = (P + P.T) / 2
-            offset = precise(np.zeros(len(A)), digits=True)
+            offset = precise(np.zeros(len(A)), Decimal)
             for t, (b, K, k) in enumerate(reversed(rules)):
                 move = -K @ offset - k
                 moves[t, at[t]] = move.astype(np.float64)
@@ -317,14 +317,14 @@ class MPCSolver:
         """A, B, c, W, R and P_f with 60 digits."""
         dynamics, weights = self.problem.dynamics, self.problem.cost
         matrices = (dynamics.A, dynamics.B, dynamics.intercept, weights.W, weights.R, self.terminal_weight)
-        return tuple(precise(M, digits=True) for M in matrices)
+        return tuple(precise(M, Decimal) for M in matrices)
 
     def _value(self, state: Floats, goal: ArrayLike, stacked: Floats) -> tuple[float, Floats]:
         """Cost of actions (N m,), and its gradient (N m,), with 60 digits: a roll-out and its adjoint."""
         target, actions = self.problem.cost.goal_state(goal), stacked.reshape(self.problem.horizon, -1)
         with many_digits():
             A, B, c, W, R, P_f = self._numbers()
-            x, g, u = (precise(M, digits=True) for M in (state, target, actions))
+            x, g, u = (precise(M, Decimal) for M in (state, target, actions))
             errors, drift = [x - g], A @ g + c - g
             for action in u:
                 errors.append(A @ errors[-1] + B @ action + drift)
@@ -409,7 +409,7 @@ class _Sizes:
 
 def _inverse(S: Precise) -> Precise:
     """The inverse of a definite matrix with 60 digits: Newton's iteration from the one in float64 (Schulz 1933)."""
-    inverse, twice = precise(np.linalg.inv(S.astype(np.float64)), digits=True), precise(2 * np.eye(len(S)), digits=True)
+    inverse, twice = precise(np.linalg.inv(S.astype(np.float64)), Decimal), precise(2 * np.eye(len(S)), Decimal)
     for _ in range(3):  # 1e-8, say, then 1e-16, 1e-32, 1e-64
         inverse = inverse @ (twice - S @ inverse)
     return inverse
