@@ -68,6 +68,7 @@ class SACConfig:
         copies: environments side by side; one step of all is followed by `updates`.
         updates: gradient steps per step of all copies.
         episode_steps: steps after which training episodes are truncated (not terminated); None as the environment does.
+            An environment without a time limit is evaluated over so many steps, too.
         evaluate_every: steps between evaluations; each is followed by a checkpoint.
         evaluations: episodes of an evaluation, the same each time.
         tests: episodes of the final test, other than those of the evaluations.

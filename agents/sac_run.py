@@ -26,6 +26,9 @@ _FREE = ("steps", "stop_at")  # may differ when a run is resumed
 Row = dict[str, float]
 
 
+LONGEST = 100_000  # steps of an episode that nothing else ends
+
+
 class Run:
     """State of one training run: SB3's model, its environments, and the number of steps made.
 
@@ -46,7 +49,7 @@ class Run:
             limit = config.episode_steps
             return Monitor(make_env() if limit is None else gym.wrappers.TimeLimit(make_env(), limit))
 
-        self.judges = [make_env() for _ in range(config.evaluations)]
+        self.judges = self._judges(config.evaluations)
         self.environment = _describe(self.judges[0])
         flat_box(self.judges[0].observation_space)
         flat_box(self.judges[0].action_space, bounded=True)
@@ -70,6 +73,10 @@ class Run:
         )
         folder.mkdir(parents=True, exist_ok=True)
         self.model.set_logger(configure(str(folder / "tb"), ["tensorboard"]))
+
+    def _judges(self, count: int) -> list[gym.Env[Any, Any]]:
+        """Environments for evaluations, with a time limit each."""
+        return [_limited(self._make_env(), self.config.episode_steps or LONGEST) for _ in range(count)]
 
     @property
     def steps(self) -> int:
@@ -99,7 +106,7 @@ class Run:
 
     def test(self, policy: ActorPolicy) -> dict[str, Any]:
         """Returns of the saved policy on episodes that no choice depended on."""
-        envs = [self._make_env() for _ in range(self.config.tests)]
+        envs = self._judges(self.config.tests)
         returns = episode_returns(policy, envs, self._seed(3))
         for env in envs:
             env.close()
@@ -198,13 +205,24 @@ def actor_tensors(model: Any) -> dict[str, NDArray[np.float32]]:
     return tensors
 
 
+def _limited(env: gym.Env[Any, Any], steps: int) -> gym.Env[Any, Any]:
+    """The environment with a time limit, if it shows none: an evaluation would never end without one."""
+    wrapper: Any = env
+    while isinstance(wrapper, gym.Wrapper):
+        if isinstance(wrapper, gym.wrappers.TimeLimit):
+            return env
+        wrapper = wrapper.env
+    own = getattr(wrapper, "episode_steps", None)  # ours, where `gymnasium.make` did not make them
+    return env if own is not None else gym.wrappers.TimeLimit(env, steps)
+
+
 def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
     """Name and options of an environment, as JSON values; code and objects among them by name."""
     spec = env.spec
     if spec is None:
-        return {"id": type(env).__name__}
+        return {"id": type(env.unwrapped).__name__}
     limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
-    options = {str(key): _named(value) for key, value in spec.kwargs.items()}
+    options = {str(key): _named(value) for key, value in spec.kwargs.items() if value is not None}
     return {"id": spec.id, **options, **limit}
 
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array
-from worldplan.checks import check_name
+from worldplan.checks import check_name, positive_int
 from worldplan.envs.rendering import PROFILES, SIZE, TARGET_SIZE, load_physics, sample_targets, shared_renderer
 from worldplan.errors import InvalidInput
 
@@ -46,17 +46,19 @@ class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
     """What all Reacher environments share: the arm, torques, the target sphere, frames.
 
     Action `Box(-1, 1, (2,))`: torques of shoulder and wrist, relative to their range. A step is 20 ms. An episode is
-    truncated after `episode_steps` and never terminates.
+    truncated after `episode_steps` and never terminates. `gymnasium.make` sets this limit by its own `TimeLimit`, so
+    that `max_episode_steps` is obeyed and `env.spec` tells it.
 
     Args:
-        episode_steps: length of an episode.
+        episode_steps: length of an episode; None sets no limit.
         profile: look of the frames, `dmc` or `fast`.
         render_mode: `rgb_array` or None.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP_SECONDS)}  # noqa: RUF012
 
-    def __init__(self, episode_steps: int, profile: str, render_mode: str | None) -> None:
+    def __init__(self, episode_steps: int | None, profile: str, render_mode: str | None) -> None:
+        positive_int("episode_steps", 1 if episode_steps is None else episode_steps)
         check_name("render profile", profile, PROFILES)
         check_name("render mode", str(render_mode), ("rgb_array", "None"))
         self.episode_steps, self.profile, self.render_mode = episode_steps, profile, render_mode
@@ -76,7 +78,7 @@ class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
         self._physics.set_control(torque)
         self._physics.step()
         self._steps += 1
-        return self._steps >= self.episode_steps
+        return self.episode_steps is not None and self._steps >= self.episode_steps
 
     def render(self) -> NDArray[np.uint8] | None:
         """The current frame, if `render_mode` is `rgb_array`."""
@@ -98,11 +100,12 @@ class ReacherGoal(ReacherBase):
     """Reach the pose of a goal image: `worldplan/ReacherGoal-v0`.
 
     Observation `Dict(observation, desired_goal)`, both uint8 (64, 64, 3). Action and step as in `ReacherBase`;
-    truncated after 100 steps, never terminated. Reward `-(|dtheta|^2 + .1 |u|^2)` in radians, shoulder wrapped.
+    truncated after 100 steps by default, never terminated. Reward `-(|dtheta|^2 + .1 |u|^2)` in radians, shoulder
+    wrapped.
 
     `reset(options=...)` takes `qpos` and `goal_qpos`, (2,) radians each; by default both come from dm_control's reset
     distribution. Velocity starts at zero. The target sphere is a distractor at a random place, the same in both images.
-    `profile` and `render_mode` are those of `ReacherBase`.
+    `profile`, `render_mode` and `episode_steps` are those of `ReacherBase`.
 
     Args:
         target: `hard` (radius .015 m), `easy` (.05 m) or `hidden`.
@@ -117,10 +120,11 @@ class ReacherGoal(ReacherBase):
         success: str = "tip",
         render_mode: str | None = None,
         pixels: bool = True,
+        episode_steps: int | None = EPISODE_STEPS,
     ) -> None:
         check_name("target", target, (*TARGET_SIZE, "hidden"))
         check_name("success criterion", success, ("tip", "qpos"))
-        super().__init__(EPISODE_STEPS, profile, render_mode)
+        super().__init__(episode_steps, profile, render_mode)
         self.target, self.success, self.pixels = target, success, pixels
         image = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.observation_space: spaces.Space[Any] = spaces.Dict({"observation": image, "desired_goal": image})

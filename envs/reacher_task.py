@@ -48,16 +48,22 @@ class ReacherTask(ReacherBase):
 
     Observation `Box((7,), float32)`: see `state_vector`. Action, step, physics and reward are those of
     `dm_control.suite`'s reacher. The reward is 1 while the sphere at the fingertip touches the target, else 0.
-    Truncated after 1000 steps. `task` is `easy` (target of radius .05 m) or `hard` (.015 m); the other arguments are
-    those of `ReacherBase`.
+    Truncated after 1000 steps by default. `task` is `easy` (target of radius .05 m) or `hard` (.015 m); the other
+    arguments are those of `ReacherBase`.
 
     `reset(options=...)` takes `qpos`, (2,) radians, and `target`, (2,) metres; by default both come from dm_control's
     reset distribution. Velocity starts at zero.
     """
 
-    def __init__(self, task: str = "easy", profile: str = "dmc", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        task: str = "easy",
+        profile: str = "dmc",
+        render_mode: str | None = None,
+        episode_steps: int | None = TASK_STEPS,
+    ) -> None:
         check_name("task", task, TARGET_SIZE)
-        super().__init__(TASK_STEPS, profile, render_mode)
+        super().__init__(episode_steps, profile, render_mode)
         self.task = task
         self.observation_space: spaces.Space[Any] = spaces.Box(-_BOUND, _BOUND, dtype=np.float32)
         geometry = self._physics.model
@@ -118,8 +124,14 @@ class ReacherPixels(ReacherTask):
     Observation uint8 (64, 64, 3), with the target in the image. Everything else, options included, as in `ReacherTask`.
     """
 
-    def __init__(self, task: str = "easy", profile: str = "dmc", render_mode: str | None = None) -> None:
-        super().__init__(task, profile, render_mode)
+    def __init__(
+        self,
+        task: str = "easy",
+        profile: str = "dmc",
+        render_mode: str | None = None,
+        episode_steps: int | None = TASK_STEPS,
+    ) -> None:
+        super().__init__(task, profile, render_mode, episode_steps)
         self.observation_space = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
 
     def _observation(self) -> NDArray[Any]:

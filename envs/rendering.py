@@ -10,7 +10,7 @@ import gc
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -43,8 +43,12 @@ PROFILES = {
 
 
 def load_physics() -> Any:
-    """Choose a back end and make `dm_control.suite.reacher.Physics`. Raises RenderingUnavailable if that fails."""
-    select_backend()
+    """Choose a back end and make `dm_control.suite.reacher.Physics`.
+
+    Without an OpenGL library there is physics all the same. Raises RenderingUnavailable if one is there and fails.
+    """
+    with suppress(RenderingUnavailable):
+        select_backend()
     try:
         from dm_control.suite import reacher
     except Exception as error:  # dm_control opens the back end while it is imported
@@ -63,6 +67,7 @@ class ReacherRenderer:
     """
 
     def __init__(self) -> None:
+        select_backend()
         self._physics = load_physics()
         from dm_control.mujoco.engine import Camera
 

@@ -24,8 +24,9 @@ from worldplan.__main__ import main
 from worldplan.agents.actor import ActorPolicy, known_policies, load_policy
 from worldplan.agents.config import SACConfig
 from worldplan.agents.sac import load_sb3_zip, train_sac
-from worldplan.agents.sac_run import Run, _describe, actor_tensors, episode_returns
+from worldplan.agents.sac_run import Run, _describe, _limited, actor_tensors, episode_returns
 from worldplan.data.files import read_json, sha256
+from worldplan.envs.reacher_task import ReacherTask
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 
 CONFIG = SACConfig(
@@ -621,3 +622,28 @@ def test_the_command_line_trains_resumes_and_answers_in_json(tmp_path, capsys, m
     card = load_policy(out).card
     assert card["command"] == f"worldplan {' '.join(arguments)}"  # the first one
     assert card["environment"]["task"] == "hard"
+
+
+class Endless(Point):
+    """`Point` without an end."""
+
+    def step(self, action):
+        self.longest = max(getattr(self, "longest", 0), self.steps + 1)
+        observation, reward, terminated, _, info = super().step(action)
+        return observation, reward, terminated, False, info
+
+
+def test_an_environment_without_an_end_is_evaluated_over_the_episodes_of_training(tmp_path):
+    made = []
+
+    def make():
+        made.append(Endless())
+        return made[-1]
+
+    train_sac(make, tmp_path / "run", replace(CONFIG, steps=64, tests=1))
+    judges = made[: CONFIG.evaluations] + made[-1:]  # before and after those of training, of 16 steps each in a round
+    assert {env.longest for env in judges} == {CONFIG.episode_steps} and max(e.longest for e in made) == 20
+    limited = gym.wrappers.TimeLimit(Endless(), 7)
+    assert _limited(limited, 20) is limited  # a limit of its own stays
+    own = gym.make("worldplan.envs:worldplan/Reacher-v0")
+    assert _limited(own, 20) is own and _limited(ReacherTask(), 20).episode_steps == 1000

@@ -52,13 +52,23 @@ def test_checkers_pass(name):
 
 @pytest.mark.parametrize("name", IDS)
 def test_an_episode_is_truncated_after_1000_steps_and_never_terminates(name):
-    env = gym.make(name).unwrapped
-    assert env.episode_steps == 1000
-    env.episode_steps = 1000 if name == IDS[0] else 20  # pictures take their time
-    for _ in range(2):
+    steps = 1000 if name == IDS[0] else 20  # pictures take their time
+    assert gym.spec(name).max_episode_steps == gym.make(name).spec.max_episode_steps == 1000
+    made = gym.make(name) if steps == 1000 else gym.make(name, max_episode_steps=steps)
+    own = (ReacherTask if name == IDS[0] else ReacherPixels)(episode_steps=steps)
+    for env in (made, own, made):
         env.reset(seed=0)
-        ends = [env.step(np.zeros(2))[2:4] for _ in range(env.episode_steps)]
-        assert ends == [(False, False)] * (env.episode_steps - 1) + [(False, True)]
+        ends = [env.step(np.zeros(2, np.float32))[2:4] for _ in range(steps)]
+        assert ends == [(False, False)] * (steps - 1) + [(False, True)]
+
+
+def test_a_longer_episode_is_one():
+    env = gym.make("worldplan/ReacherGoal-v0", pixels=False, max_episode_steps=130)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(2, np.float32))[3] for _ in range(130)]
+    assert not any(ends[:-1]) and ends[-1]
+    with pytest.raises(InvalidInput, match="episode_steps"):
+        ReacherTask(episode_steps=0)
 
 
 # --- the same as dm_control's ---------------------------------------------------------------------------------------

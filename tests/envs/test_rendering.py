@@ -343,6 +343,29 @@ def test_back_end_choice(monkeypatch, installed, chosen):
     assert rendering.select_backend() == "glfw"  # what the user set is kept
 
 
+def test_without_an_opengl_library_there_is_physics_and_no_picture():
+    code = """
+import ctypes.util, os
+os.environ.pop("MUJOCO_GL", None)
+find = ctypes.util.find_library
+ctypes.util.find_library = lambda name: None if name in ("EGL", "OSMesa", "GL") else find(name)
+import gymnasium as gym, numpy as np, worldplan.envs
+from worldplan.envs.parallel import rollout_states
+from worldplan.errors import RenderingUnavailable
+for name, options in (("Reacher", {}), ("ReacherGoal", {"pixels": False})):
+    env = gym.make(f"worldplan/{name}-v0", **options)
+    env.reset(seed=0)
+    env.step(np.ones(2, np.float32))
+print(len(rollout_states(None, 1, steps=3)))
+try:
+    gym.make("worldplan/ReacherGoal-v0").reset(seed=0)
+except RenderingUnavailable as error:
+    print("no picture:", error)
+"""
+    done = run(code)
+    assert "no picture: no headless OpenGL library found" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("backend", ["disable", "nonsense"])
 def test_a_back_end_that_cannot_draw_is_a_typed_error(backend):
     code = "from worldplan.envs.rendering import ReacherRenderer; from worldplan.errors import RenderingUnavailable\n"
