@@ -8,8 +8,8 @@ equations, terminal weights included. The gap "optimality" holds each answer aga
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_
 Policy = Callable[[Floats, int], Floats]
 
 MPC_HORIZON, MPC_STEPS = 10, 4
+SMALL = 32  # states of problems whose solutions are kept
 CLOSE = 1e-3  # relative: what sampling planners may lose on a problem of few actions
 LIMIT = 0.7  # torque limit over the largest action that is wanted at the start
 
@@ -71,7 +72,7 @@ def lqr_gaps(
     solve: Callable[..., LQRSolution] = solve_lqr,
 ) -> Gaps:
     """Gaps of LQR with an infinite or finite horizon, and of its closed loop under common noise."""
-    ours, theirs = (solve(p.dynamics, p.cost, horizon) for p in (world, seen))
+    ours, theirs = (_answer(_Question.of(p, horizon, solve)) for p in (world, seen))
     steps = horizon or len(world.noise)
     policies = [lambda x, t: ours.action(x, world.goal, t), lambda x, t: theirs.action(x, seen.goal, t)]
     plans, states = _loops((world, seen), policies, steps)
@@ -85,6 +86,27 @@ def lqr_gaps(
     }
     value, action = relative(values[1] - values[0], values[0]), relative(plans[1][0] - plans[0][0], plans[0][0])
     return Gaps(value, action, relative(plans[1] - plans[0], plans[0]), more, lambda: _condition(ours))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """An LQR problem; equal ones have the same matrices. Many mistakes are put into the same worlds."""
+
+    key: tuple[object, ...]
+    problem: LatentProblem = field(compare=False)
+    horizon: int | None
+    solve: Callable[..., LQRSolution]
+
+    @classmethod
+    def of(cls, problem: LatentProblem, horizon: int | None, solve: Callable[..., LQRSolution]) -> _Question:
+        matrices = (problem.dynamics.A, problem.dynamics.B, problem.cost.W, problem.cost.R)
+        key = tuple((M.shape, M.tobytes()) for M in matrices) if len(matrices[0]) <= SMALL else (id(problem),)
+        return cls(key, problem, horizon, solve)
+
+
+@lru_cache(maxsize=256)
+def _answer(question: _Question) -> LQRSolution:
+    return question.solve(question.problem.dynamics, question.problem.cost, question.horizon)
 
 
 class RolledOut(NamedTuple):
@@ -119,7 +141,8 @@ def planner_gaps(
     The common torque limit is a part of what the LQR wants at the start. Plans that are `exact` must be minima. Others
     must come close to the minimum on a problem of few actions; "optimality" is what they lose beyond `CLOSE`.
     """
-    limit = LIMIT * float(np.abs(solve_lqr(world.dynamics, world.cost).action(world.start, world.goal)).max())
+    wanted = _answer(_Question.of(world, None, solve_lqr)).action(world.start, world.goal)
+    limit = LIMIT * float(np.abs(wanted).max())
     both = world, seen
     solvers = [build_mpc(MPCProblem(p.dynamics, p.cost, MPC_HORIZON, -limit, limit)) for p in both]
     ours, theirs = (solve(s, p.start, p.goal, rng=seed) for s, p in zip(solvers, both, strict=True))

@@ -49,8 +49,9 @@ def lqr_fault(problem: LatentProblem, solution: LQRSolution, horizon: int | None
         loop, pull = A - B @ K, B.T @ after
         faults.append(relative(W + K.T @ R @ K + loop.T @ after @ loop - before, before))
         faults.append(relative((R + pull @ B) @ K - pull @ A, pull @ A))
-    K, P = pairs[0][0], pairs[0][2]
-    faults.append(relative(solution.action(problem.start, problem.goal) + K @ error, K @ error))
+    for t, (K, _, _) in enumerate(pairs):
+        faults.append(relative(solution.action(problem.start, problem.goal, t) + K @ error, K @ error))
+    P = pairs[0][2]
     faults.append(relative(solution.value(problem.start, problem.goal) - error @ P @ error, error @ P @ error))
     return max(faults)
 

@@ -68,8 +68,8 @@ def test_the_vote_finds_the_shoulder_of_any_pose_where_one_chart_does_not(encode
 
 
 def test_one_chart_that_is_far_off_does_not_decide():
-    """Two charts agree, one is off by .8, one by 1.9 quarter turns. Uncapped squares would settle for the third."""
-    places = np.array([0.0, 0.0, 0.8, 1.9])  # where each chart puts the shoulder, in quarter turns from the first
+    """Two charts agree, two are off. Uncapped squares would settle for the second, in the middle of the rest."""
+    places = np.array([0.0, -2.0, 0.0, 1.4])  # where each chart puts the shoulder, in quarter turns from the first
     said = (places - np.arange(4) + 2) % 4 - 2
     assert abs(QuarterTurns([1.0], [0.0]).positions(said[None, :, None])[0, 0]) < 1e-12
 

@@ -10,7 +10,7 @@ from scipy.linalg import block_diag, solve_discrete_are
 import worldplan.planning.lqr
 import worldplan.planning.modes
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed, WorldplanError
-from worldplan.planning.bounds import System, bounded, many_digits, precise, summed
+from worldplan.planning.bounds import System, bounded, bounded_finite, feedback_step, many_digits, precise, summed
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import solve_lqr
@@ -244,7 +244,7 @@ def test_scipy_alone_gives_wrong_answers_without_raising():
 
 def test_the_certificate_alone_rejects_what_the_solver_makes_up(monkeypatch):
     """The second line: with the first one off, no system out of reach gets an answer either."""
-    monkeypatch.setattr(worldplan.planning.lqr, "unreachable_modes", lambda dynamics: np.zeros(0))
+    monkeypatch.setattr(worldplan.planning.lqr, "hidden_modes", lambda A, B, W: (np.zeros(0), np.zeros(0)))
     for seed in range(40):
         rng = np.random.default_rng(seed)
         with pytest.raises(SolverFailed) as caught:
@@ -286,9 +286,9 @@ def test_two_solvers_that_disagree_are_refused(monkeypatch):
     assert solve_lqr(reacher_like(), QuadraticCost.goal_reaching(2)).certified
     turn = iter([1, 2] * 4)
 
-    def another_each_time(system, K, arithmetic):
-        P, K = found(system, K, arithmetic)
-        return (P if next(turn) == 1 else P * (1 + P[0, 0] / P[0, 0] / 100000)), K
+    def another_each_time(*args):
+        answer = found(*args)
+        return answer if next(turn) == 1 else answer._replace(P=answer.P * type(answer.P[0, 0])(1.00001))
 
     monkeypatch.setattr(worldplan.planning.lqr, "_refined", another_each_time)
     with pytest.raises(SolverFailed, match="two solvers disagree"):
@@ -337,15 +337,20 @@ def test_the_bounds_tell_wrong_values_and_gains(arithmetic):
     dynamics, cost = random_system(rng, 4, 2), random_cost(rng, 4, 2)
     lqr, system = solve_lqr(dynamics, cost), System(dynamics.A, dynamics.B, cost.W, cost.R)
     with many_digits():
-        right = bounded(system, lqr.gain, precise(lqr.value_matrix, arithmetic))
+
+        def judged(K, value):
+            P = precise(value, arithmetic)
+            return bounded(system, P, feedback_step(system, K, P, P))
+
+        right = judged(lqr.gain, lqr.value_matrix)
         assert right.below < 1e-11 and right.above < 1e-11
         for size in (1e-9, 1e-6):
             off = lqr.value_matrix * (1 + size)
-            worse = bounded(system, lqr.gain, precise(off, arithmetic))
+            worse = judged(lqr.gain, off)
             # The truth lies within: P - below Z <= truth.
             assert np.linalg.eigvalsh(lqr.value_matrix - off + worse.below * worse.Z)[0] > 0 and worse.below > size / 10
-        assert bounded(system, 0 * lqr.gain, precise(lqr.value_matrix, arithmetic)) is None  # radius 1.2: not stable
-        assert bounded(system, lqr.gain, precise(-lqr.value_matrix, arithmetic)) is None
+        assert judged(0 * lqr.gain, lqr.value_matrix) is None  # radius 1.2: not stable
+        assert judged(lqr.gain, -lqr.value_matrix) is None
 
 
 @checked
@@ -415,6 +420,28 @@ def test_each_step_of_a_finite_horizon_counts(monkeypatch):
         solve_lqr(reacher_like(), QuadraticCost.goal_reaching(2), horizon=15)
 
 
+def test_the_bound_of_a_finite_horizon_is_true_and_carries_errors_of_late_steps_to_the_start():
+    rng = np.random.default_rng(7)
+    dynamics, cost = random_system(rng, 3, 2), random_cost(rng, 3, 2)
+    lqr = solve_lqr(dynamics, cost, horizon=12)
+    with mpmath.workdps(60):
+        A, B, W, R = (mpmath.matrix(M.tolist()) for M in (dynamics.A, dynamics.B, cost.W, cost.R))
+        P = W
+        for _ in range(12):
+            P = W + A.T * P * (A - B * (R + B.T * P * B) ** -1 * (B.T * P * A))
+        off = np.array((P - mpmath.matrix(lqr.value_matrix.tolist())).tolist(), dtype=np.float64)
+    assert 0 < np.linalg.norm(off) <= lqr.value_error * np.linalg.norm(lqr.value_matrix)
+    # One step makes a mistake, and those before it none: the bound at the start is that of what comes of it.
+    values, gains = lqr.value_matrices.copy(), lqr.gains.copy()
+    values[2] *= 1.00001
+    for t in reversed(range(2)):
+        gains[t], values[t] = worldplan.planning.lqr.riccati_step(dynamics, cost, values[t + 1])
+    system = System(dynamics.A, dynamics.B, cost.W, cost.R)
+    bounds = bounded_finite(system, feedback_step(system, gains, values[1:], values[:-1]), values[1:])
+    excess = values[0] - lqr.value_matrix
+    assert np.linalg.norm(excess) > 1e-9 and np.linalg.eigvalsh(bounds[0] - excess)[0] > 0
+
+
 def test_a_bad_gain_whose_own_value_is_exact_is_bounded_too():
     """P_K has no defect with K: only the slope tells that another gain costs less."""
     rng = np.random.default_rng(2)
@@ -423,7 +450,7 @@ def test_a_bad_gain_whose_own_value_is_exact_is_bounded_too():
     gain = lqr.gain + 1e-4
     loop = dynamics.A - dynamics.B @ gain
     own = summed(cost.W + gain.T @ cost.R @ gain, precise(loop, np.longdouble))
-    bound = bounded(system, gain, own)
+    bound = bounded(system, own, feedback_step(system, gain, own, own))
     gap = own.astype(np.float64) - lqr.value_matrix
     assert np.linalg.eigvalsh(gap)[-1] > 1e-10  # what the gain loses
     assert np.linalg.eigvalsh(bound.below * bound.Z - gap)[0] > 0

@@ -122,16 +122,15 @@ class Bound(NamedTuple):
     above: float
 
 
-def bounded(system: System, K: Floats, P: Precise) -> Bound | None:
-    """The bounds for a gain K (m, d) and a value P (d, d) of an infinite horizon.
+def bounded(system: System, P: Precise, step: Step) -> Bound | None:
+    """The bounds for a value P (d, d) of an infinite horizon, and the step of a gain from P to P.
 
-    None if this arithmetic shows neither, or does not show that K stabilises.
+    None if this arithmetic shows neither, or does not show that the gain stabilises.
     """
-    step = feedback_step(system, K, P, P)
     loop = step.loop
     with np.errstate(all="ignore"):
         near = summed(np.eye(len(P)), loop)
-        if loop.dtype != object:
+        if loop.dtype == np.longdouble:
             near = near + summed(np.eye(len(P)) - near + loop.T @ near @ loop, loop)
         # X > 0 with X - loop' X loop > 0 is Lyapunov's proof that the loop is stable. X need not be exact for it.
         decrease, X = (near - loop.T @ near @ loop).astype(np.float64), near.astype(np.float64)

@@ -22,6 +22,7 @@ from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.planning.bounds import (
     Arithmetic,
     Precise,
+    Step,
     System,
     bounded,
     bounded_finite,
@@ -32,13 +33,14 @@ from worldplan.planning.bounds import (
 )
 from worldplan.planning.cost import QuadraticCost, quadratic_form
 from worldplan.planning.dynamics import LinearDynamics
-from worldplan.planning.modes import MODE_TOLERANCE, natural_units, unreachable_modes, unseen_modes
+from worldplan.planning.modes import MODE_TOLERANCE, hidden_modes, natural_units
 from worldplan.planning.riccati import doubled_riccati
 
 VALUE_TOLERANCE = 1e-6  # of `certified`: relative error of the value, and relative loss of the gain
 CROSS_CHECK = 1e-3  # relative difference at which two solvers of one equation disagree
 LARGEST_QZ = 128  # states: beyond, SciPy's QZ decomposition takes seconds, and doubling serves alone
 REFINEMENTS = 40
+SETTLED = 1e-14  # relative defect at which float64 has nothing left to refine
 REFINED, CONVERGED = 1e-17, 1e-9  # relative change at which steps end, and which they must reach
 FEW_STATES = 32  # beyond, decimal arithmetic takes longer than everything else
 
@@ -191,31 +193,45 @@ def _gain(system: System, P: Floats) -> Floats:
     return np.asarray(cho_solve(cho_factor(system.R + system.B.T @ P @ system.B), system.B.T @ P @ system.A))
 
 
-def _refined(system: System, K: Floats, arithmetic: Arithmetic) -> tuple[Precise, Floats] | None:
-    """P and its gain by Newton's method from a stabilising gain; None if the gain is not, or the steps break down.
+class _Refined(NamedTuple):
+    """A value P (d, d), its gain K (m, d), what the gain does to it, and the radius of `A - B K`."""
 
-    The cost of a stabilising gain makes a better gain, and so on (Hewer 1971, IEEE TAC 16(4)). The step adds what the
-    gain's defect sums up to. The defect has more digits than the sum, so that steps refine rounding away too.
+    P: Precise
+    K: Floats
+    step: Step
+    radius: float
+
+
+def _refined(system: System, P: Floats, K: Floats, arithmetic: Arithmetic) -> _Refined | None:
+    """Newton's method from a stabilising gain; None if the gain is not, or the steps break down.
+
+    The cost of a stabilising gain makes a better gain, and so on (Hewer 1971, IEEE TAC 16(4)). The step adds to any P
+    what the gain's defect sums up to. A defect with more digits than float64 refines rounding away too.
     """
-    P, last = precise(np.zeros_like(system.A), arithmetic), np.inf
+    exact, last, wide = precise(P, arithmetic), np.inf, arithmetic is not np.float64
     try:
+        step = feedback_step(system, K, exact, exact)
         for _ in range(REFINEMENTS):
-            step = feedback_step(system, K, P, P)
-            if not _radius(step.loop.astype(np.float64)) < 1:
-                return None
+            if not wide and np.linalg.norm(step.defect) <= SETTLED * np.linalg.norm(exact):
+                last = 0.0
+                break
             change = summed(step.defect, step.loop)
-            better = P + change
+            better = exact + change
             size = _relative(change.astype(np.float64), better.astype(np.float64))
             if not size < last:
                 break  # at rounding, or it does not converge
-            P, last = better, size
-            K = _gain(system, P.astype(np.float64))
-            K = K - np.asarray(_solved(system, P, feedback_step(system, K, P, P).slope))
+            exact, last = better, size
+            K = _gain(system, exact.astype(np.float64))
+            step = feedback_step(system, K, exact, exact)
+            if wide:
+                K = K - _solved(system, exact, step.slope)
+                step = feedback_step(system, K, exact, exact)
             if size <= REFINED:
                 break
+        radius = _radius(step.loop.astype(np.float64))
     except (LinAlgError, ValueError):
         return None
-    return (P, K) if last <= CONVERGED else None
+    return _Refined(exact, K, step, radius) if last <= CONVERGED and radius < 1 else None
 
 
 def _solved(system: System, P: Precise, right: Floats) -> Floats:
@@ -227,19 +243,6 @@ def _in_units(system: System, units: Floats) -> System:
     """The system with its states in other units (d,). With powers of two, no digit is lost."""
     A, B, W, R = system
     return System(A * units / units[:, None], B / units[:, None], W * np.outer(units, units), R)
-
-
-class _Answer(NamedTuple):
-    """A value P (d, d) and its gain K (m, d), for states in units (d,)."""
-
-    units: Floats
-    P: Precise
-    K: Floats
-
-    @property
-    def value(self) -> Floats:
-        """P in the units of before."""
-        return np.asarray(self.P.astype(np.float64) / np.outer(self.units, self.units))
 
 
 def _answers(system: System, dear: float) -> Iterator[tuple[Floats, Floats]]:
@@ -280,24 +283,27 @@ def _doubled(system: System) -> Floats | None:
     return doubled_riccati(system.A, system.B @ system.B.T, system.W)
 
 
-def _stabilising(system: System, arithmetic: Arithmetic) -> _Answer:
-    """The stabilising solution. Raises LinAlgError if no solver finds it, or if two find different ones."""
-    found: _Answer | None = None
+def _stabilising(system: System, arithmetic: Arithmetic) -> tuple[Floats, _Refined]:
+    """Units (d,), and the stabilising solution in them. Raises LinAlgError if no solver finds it, or two differ."""
+    found: tuple[Floats, _Refined] | None = None
+    value = np.zeros_like(system.A)  # of `found`, in the units of before
     # Controls may be so dear that the solvers lose W in rounding. A gain for cheaper ones is a start then.
     for dear in (1.0, 1 / float(np.abs(_unit_inputs(system)).max(initial=1e-300))):
         for P, K in _answers(system, dear):
-            if found and _relative(P - found.value, found.value) <= CROSS_CHECK:
+            if found and _relative(P - value, value) <= CROSS_CHECK:
                 continue
             # In units in which each state alone costs about one, the bounds waste least.
             costs = np.maximum(np.diag(P), 1e-16 * np.diag(P).max())
             units = np.exp2(-np.round(np.log2(costs) / 2)) if costs.all() else np.ones(len(P))
-            refined = _refined(_in_units(system, units), K * units, arithmetic)
+            scales = np.outer(units, units)
+            refined = _refined(_in_units(system, units), P * scales, K * units, arithmetic)
             if refined is None:
                 continue
-            answer = _Answer(units, *refined)
-            if found and (gap := _relative(answer.value - found.value, found.value)) > VALUE_TOLERANCE:
+            other = refined.P.astype(np.float64) / scales
+            if found and (gap := _relative(other - value, value)) > VALUE_TOLERANCE:
                 raise LinAlgError(f"two solvers disagree by {gap:.1g} of the value")
-            found = found or answer
+            if not found:
+                found, value = (units, refined), other
         if found:
             return found
     raise LinAlgError("no solver finds a solution that stabilises")
@@ -305,24 +311,23 @@ def _stabilising(system: System, arithmetic: Arithmetic) -> _Answer:
 
 def _solve_infinite(dynamics: LinearDynamics, cost: QuadraticCost) -> LQRSolution:
     problem = (dynamics, cost)
-    modes = unreachable_modes(dynamics)
-    if len(modes):
+    # In natural units nothing is large only because of the units of the states.
+    units = natural_units(dynamics.A)
+    system = _in_units(System(dynamics.A, dynamics.B, cost.W, cost.R), units)
+    out_of_reach, unseen = hidden_modes(system.A, system.B, system.W)
+    if len(out_of_reach):
         raise NotStabilizable(
-            f"no feedback stabilises the system: B does not reach the modes of A with eigenvalues {modes}; "
+            f"no feedback stabilises the system: B does not reach the modes of A with eigenvalues {out_of_reach}; "
             "refit the dynamics, drop those directions, or pass horizon=T",
-            modes,
+            out_of_reach,
         )
-    modes = unseen_modes(dynamics, cost)
-    if len(modes):
+    if len(unseen):
         raise SolverFailed(
-            f"no stabilising optimum: W does not see the undamped modes of A with eigenvalues {modes}; "
+            f"no stabilising optimum: W does not see the undamped modes of A with eigenvalues {unseen}; "
             "give them a small weight (velocity_weight=1e-6, say) or pass horizon=T",
             problem,
             "unseen mode",
         )
-    # In natural units nothing is large only because of the units of the states.
-    units = natural_units(dynamics.A)
-    system = _in_units(System(dynamics.A, dynamics.B, cost.W, cost.R), units)
     with many_digits(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for arithmetic in (np.float64, np.longdouble, Decimal)[: 3 if len(units) <= FEW_STATES else 2]:
             solution, failure = _certificate(problem, system, units, arithmetic)
@@ -344,20 +349,18 @@ def _certificate(
 ) -> tuple[LQRSolution | None, str]:
     """The solution of a problem, of which `system` is the form in units (d,), with its bounds; or None, and why."""
     try:
-        own, P, K = _stabilising(system, arithmetic)
+        own, (P, K, step, radius) = _stabilising(system, arithmetic)
     except (LinAlgError, ValueError) as error:
         return None, str(error)
     system, units = _in_units(system, own), units * own
-    bound, value = bounded(system, K, P), P.astype(np.float64)
-    residual = _relative(feedback_step(system, K, P, P).defect, value)
+    bound, value = bounded(system, P, step), P.astype(np.float64)
+    residual = _relative(step.defect, value)
     value, gain = value / np.outer(units, units), K / units
     value_error = gain_loss = float("inf")
     if bound is not None:
         Z = bound.Z / np.outer(units, units)
         value_error, gain_loss = _relative_errors(value, bound.below * Z, bound.above * Z)
-    dynamics, cost = problem
-    radius = _radius(dynamics.A - dynamics.B @ gain)
-    return LQRSolution(gain, value, radius, residual, value_error, gain_loss, dynamics, cost), ""
+    return LQRSolution(gain, value, radius, residual, value_error, gain_loss, *problem), ""
 
 
 def _relative_errors(value: Floats, below: Floats, above: Floats) -> tuple[float, float]:

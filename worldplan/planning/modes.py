@@ -30,21 +30,29 @@ def unreachable_modes(dynamics: LinearDynamics) -> NDArray[np.complex128]:
     """
     units = natural_units(dynamics.A)
     A, B = dynamics.A * units / units[:, None], dynamics.B / units[:, None]
-    modes = np.linalg.eigvals(A)
-    return _hidden(A, B, modes[np.abs(modes) >= 1 - MODE_TOLERANCE])
+    return hidden_modes(A, B, np.eye(len(A)))[0]
 
 
 def unseen_modes(dynamics: LinearDynamics, cost: QuadraticCost) -> NDArray[np.complex128]:
     """Eigenvalues `|lambda| = 1` of A that W does not see; with any of these no Riccati solution is stabilising."""
     units = natural_units(dynamics.A)
     A, W = dynamics.A * units / units[:, None], cost.W * np.outer(units, units)
+    return hidden_modes(A, np.eye(len(A)), W)[1]
+
+
+def hidden_modes(A: Floats, B: Floats, W: Floats) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """The modes of A (d, d) that B (d, m) does not reach, and those that W (d, d) does not see, in natural units."""
     modes = np.linalg.eigvals(A)
-    return _hidden(A.T, W, modes[np.abs(np.abs(modes) - 1) <= MODE_TOLERANCE])
+    size = np.abs(modes)
+    undamped = modes[np.abs(size - 1) <= MODE_TOLERANCE]
+    return _hidden(A, B, modes[size >= 1 - MODE_TOLERANCE]), _hidden(A.T, W, undamped)
 
 
 def _hidden(A: Floats, B: Floats, modes: NDArray[np.complexfloating]) -> NDArray[np.complex128]:
     """Those of `modes` for which `[A - lambda I, B]` lacks full row rank."""
     # Only the columns' span matters: with their lengths the test would depend on the units of the actions.
+    if not len(modes):
+        return np.zeros(0, dtype=np.complex128)
     lengths = np.linalg.norm(B, axis=0)
     scale = max(1.0, float(np.linalg.norm(A, 2)))
     A, columns, eye = A / scale, B[:, lengths > 0] / lengths[lengths > 0], np.eye(len(A))

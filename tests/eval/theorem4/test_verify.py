@@ -151,6 +151,16 @@ def test_each_planner_agrees_behind_a_rotation_and_not_behind_a_shear(measure):
     assert measure(world, seen_through(world, shear)).worst[1] > 1e-6
 
 
+def test_each_gap_is_measured():
+    """That others see the same mistake is no reason to leave one out."""
+    rng = np.random.default_rng(4)
+    world = draw_problem(rng, 3, blocks=2)
+    shear = np.eye(3) + 1e-3 * np.eye(3, k=1)
+    for horizon in (None, 6):
+        gaps = lqr_gaps(world, seen_through(world, shear), horizon).all
+        assert {name for name, gap in gaps.items() if gap > 1e-7} == set(gaps) - {"optimality"}
+
+
 def test_a_latent_box_is_seen_and_its_own_symmetries_are_not():
     for k in range(3):
         assert rotated_box(1e-2, np.random.default_rng(k), k).worst[1] > 1e-4
