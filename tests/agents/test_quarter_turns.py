@@ -68,8 +68,8 @@ def test_the_vote_finds_the_shoulder_of_any_pose_where_one_chart_does_not(encode
 
 
 def test_one_chart_that_is_far_off_does_not_decide():
-    """Two charts agree, two are off. Uncapped squares would settle for the second, in the middle of the rest."""
-    places = np.array([0.0, -2.0, 0.0, 1.4])  # where each chart puts the shoulder, in quarter turns from the first
+    """Two charts agree, two are off. Uncapped squares would settle for the last, which lies between the others."""
+    places = np.array([0.0, 1.7, 0.0, 1.3])  # where each chart puts the shoulder, in quarter turns from the first
     said = (places - np.arange(4) + 2) % 4 - 2
     assert abs(QuarterTurns([1.0], [0.0]).positions(said[None, :, None])[0, 0]) < 1e-12
 
