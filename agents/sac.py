@@ -20,7 +20,7 @@ import torch
 from worldplan.agents.actor import CARDS, ActorPolicy, flat_box, load_policy
 from worldplan.agents.config import SACConfig
 from worldplan.agents.sac_run import Row, Run, actor_tensors
-from worldplan.data.files import atomic_write
+from worldplan.data.files import atomic_write, held
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.checkpoints import PROGRESS, check_start, delete_checkpoint
 
@@ -54,36 +54,43 @@ def train_sac(
         report: receives a row per evaluation.
 
     Raises:
-        BadFile: nothing to resume, a checkpoint of another configuration or environment, or a finished run in the way.
+        BadFile: nothing to resume, a checkpoint of another configuration or environment, a finished run in the way, or
+            another process that writes there.
         InvalidInput: an environment with other observations or actions.
     """
     config, folder = config or SACConfig(), Path(folder)
-    # An unfinished run keeps its best policy in the folder; that of a finished one has been tested.
-    finished = (folder / CARDS.card).exists() and "test" in CARDS.read(folder)
-    check_start(folder, "policy", finished, resume)
-    with _own_randomness():
-        run = Run(make_env, config, folder, command)
-        try:
-            curve = run.restore() if resume else []
-            _write_curve(folder, curve)
-            while run.steps < config.steps and not _good_enough(curve, config):
-                row = run.round(lambda done: progress(done, config.steps))
-                returns = [r["return"] for r in curve]
-                curve.append(row)
-                if row["return"] > max(returns, default=-np.inf):
-                    run.actor(curve).save(folder)
-                _write_curve(folder, curve)
-                run.checkpoint(curve)
-                report(row)
-            if not curve:
-                raise BadFile(folder / PROGRESS, "holds no evaluation; start a new folder")
-            best = load_policy(folder)
-            best.card |= {"learning_curve": curve, "test": run.test(best)}
-            best.save(folder)
-        finally:
-            run.close()
-    delete_checkpoint(folder)
+    with held(folder):
+        # An unfinished run keeps its best policy in the folder; that of a finished one has been tested.
+        finished = (folder / CARDS.card).exists() and "test" in CARDS.read(folder)
+        check_start(folder, "policy", finished, resume)
+        with _own_randomness():
+            _train(Run(make_env, config, folder, command), resume, progress, report)
+        delete_checkpoint(folder)
     return folder
+
+
+def _train(run: Run, resume: bool, progress: Callable[[int, int], object], report: Callable[[Row], object]) -> None:
+    """Rounds of training and evaluation until the end; the best policy is tested and saved."""
+    config, folder = run.config, run.folder
+    try:
+        curve = run.restore() if resume else []
+        _write_curve(folder, curve)
+        while run.steps < config.steps and not _good_enough(curve, config):
+            row = run.round(lambda done: progress(done, config.steps))
+            returns = [r["return"] for r in curve]
+            curve.append(row)
+            if row["return"] > max(returns, default=-np.inf):
+                run.actor(curve).save(folder)
+            _write_curve(folder, curve)
+            run.checkpoint(curve)
+            report(row)
+        if not curve:
+            raise BadFile(folder / PROGRESS, "holds no evaluation; start a new folder")
+        best = load_policy(folder)
+        best.card |= {"learning_curve": curve, "test": run.test(best)}
+        best.save(folder)
+    finally:
+        run.close()
 
 
 def load_sb3_zip(path: Path | str, *, trust: bool = False) -> ActorPolicy:

@@ -25,7 +25,7 @@ from worldplan.agents.actor import ActorPolicy, known_policies, load_policy
 from worldplan.agents.config import SACConfig
 from worldplan.agents.sac import load_sb3_zip, train_sac
 from worldplan.agents.sac_run import Run, _describe, _limited, actor_tensors, episode_returns
-from worldplan.data.files import read_json, sha256
+from worldplan.data.files import held, read_json, sha256
 from worldplan.envs.reacher_task import ReacherTask
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 
@@ -647,3 +647,9 @@ def test_an_environment_without_an_end_is_evaluated_over_the_episodes_of_trainin
     assert _limited(limited, 20) is limited  # a limit of its own stays
     own = gym.make("worldplan.envs:worldplan/Reacher-v0")
     assert _limited(own, 20) is own and _limited(ReacherTask(), 20).episode_steps == 1000
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with held(tmp_path / "run"), pytest.raises(BadFile, match="is being written by process"):
+        train_sac(Point, tmp_path / "run", CONFIG)
+    assert not (tmp_path / "run").exists()

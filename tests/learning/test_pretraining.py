@@ -14,6 +14,7 @@ from safetensors.torch import load, save_file
 import worldplan.learning.pretraining
 from worldplan.__main__ import main
 from worldplan.commands.base import TrainingBar
+from worldplan.data.files import held
 from worldplan.data.pairs import PairDataset
 from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.worlds import OUWorld
@@ -477,3 +478,9 @@ def test_a_damaged_checkpoint(interrupted, data, damage):
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(InvalidInput, match="must be positive"):
         PretrainConfig(**wrong)
+
+
+def test_two_runs_do_not_share_a_folder(data, tmp_path):
+    with held(tmp_path / "run"), pytest.raises(BadFile, match="is being written by process"):
+        pretrain(data, tmp_path / "run", CONFIG)
+    assert not (tmp_path / "run").exists()

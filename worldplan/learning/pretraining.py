@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from worldplan.data.files import held
 from worldplan.data.pairs import Pairs
 from worldplan.errors import EncoderCollapsed
 from worldplan.learning.checkpoints import check_start, delete_checkpoint
@@ -36,17 +37,19 @@ def pretrain(
         report: receives each logged row.
 
     Raises:
-        BadFile: nothing to resume, a checkpoint of another configuration, or a finished encoder in the way.
+        BadFile: nothing to resume, a checkpoint of another configuration, a finished encoder in the way, or another
+            process that writes there.
         EncoderCollapsed: the embedding has (nearly) lost a dimension, or the loss is not finite.
         InvalidInput: too few pairs.
     """
     config, folder = config or PretrainConfig(), Path(folder)
-    check_start(folder, "encoder", (folder / CARDS.card).exists(), resume)
-    kind: Any = ExcitationRun if isinstance(config.objective, Excitation) else PretrainRun
-    run: Run = kind(data, config)
-    start = run.restore(folder) if resume else 0
-    train_encoder(run, folder, {"command": command}, start=start, progress=progress, report=report)
-    delete_checkpoint(folder)
+    with held(folder):
+        check_start(folder, "encoder", (folder / CARDS.card).exists(), resume)
+        kind: Any = ExcitationRun if isinstance(config.objective, Excitation) else PretrainRun
+        run: Run = kind(data, config)
+        start = run.restore(folder) if resume else 0
+        train_encoder(run, folder, {"command": command}, start=start, progress=progress, report=report)
+        delete_checkpoint(folder)
     return folder
 
 
