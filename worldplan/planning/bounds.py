@@ -68,12 +68,17 @@ class Step(NamedTuple):
         defect: (..., d, d), see above; rounded to float64 at last.
         rounding: (...) bound on the Frobenius norm of the error of `defect`.
         slope: (..., m, d), see above.
+        loop_rounding: (..., d, d) bounds on the errors of the entries of `loop`, which may be differences of much
+            larger numbers.
+        slope_rounding: (...) bound on the Frobenius norm of the error of `slope`.
     """
 
     loop: Precise
     defect: Floats
     rounding: Floats
     slope: Floats
+    loop_rounding: Floats
+    slope_rounding: Floats
 
 
 def feedback_step(system: System, K: Floats, later: NDArray[Any], now: Precise) -> Step:
@@ -90,9 +95,16 @@ def feedback_step(system: System, K: Floats, later: NDArray[Any], now: Precise) 
     a, b, w, r, k, p, q = (np.abs(M.astype(np.float64)) for M in (A, B, W, R, gain, later, now))
     reach = a + b @ k
     sizes = w + np.swapaxes(k, -1, -2) @ r @ k + 3 * np.swapaxes(reach, -1, -2) @ p @ reach + q
-    rounding = _unit(now) * (2 * (len(A) + B.shape[1]) + 4) * np.linalg.norm(sizes, axis=(-2, -1))
-    defect = defect.astype(np.float64)
-    return Step(loop, (defect + np.swapaxes(defect, -1, -2)) / 2, rounding, (effort - B.T @ ahead).astype(np.float64))
+    unit = _unit(now) * (2 * (len(A) + B.shape[1]) + 4)
+    defect, slope = defect.astype(np.float64), (effort - B.T @ ahead).astype(np.float64)
+    return Step(
+        loop,
+        (defect + np.swapaxes(defect, -1, -2)) / 2,
+        unit * np.linalg.norm(sizes, axis=(-2, -1)),
+        slope,
+        unit * reach,
+        unit * np.linalg.norm(r @ k + 2 * b.T @ p @ reach, axis=(-2, -1)),
+    )
 
 
 def _unit(M: Precise) -> float:
@@ -134,8 +146,10 @@ def bounded(system: System, P: Precise, step: Step) -> Bound | None:
             near = near + summed(np.eye(len(P)) - near + loop.T @ near @ loop, loop)
         # X > 0 with X - loop' X loop > 0 is Lyapunov's proof that the loop is stable. X need not be exact for it.
         decrease, X = (near - loop.T @ near @ loop).astype(np.float64), near.astype(np.float64)
-        size = np.abs(loop.astype(np.float64))
-        slack = _unit(loop) * (4 * len(P) + 4) * float(np.linalg.norm(size.T @ np.abs(X) @ size))
+        near_loop, doubt, sizes = loop.astype(np.float64), step.loop_rounding, np.abs(X)
+        size = np.abs(near_loop) + doubt
+        slack = _unit(loop) * (4 * len(P) + 4) * float(np.linalg.norm(size.T @ sizes @ size))
+        slack += float(np.linalg.norm(doubt.T @ sizes @ (2 * size)))  # of the loop itself
         if not (np.isfinite(decrease).all() and np.isfinite(X).all() and np.isfinite(slack + step.rounding)):
             return None
         least = float(np.linalg.eigvalsh((decrease + decrease.T) / 2)[0]) - slack
@@ -146,9 +160,12 @@ def bounded(system: System, P: Precise, step: Step) -> Bound | None:
             curve = np.linalg.cholesky(system.R + system.B.T @ P.astype(np.float64) @ system.B)
         except LinAlgError:
             return None
-        slope = float(np.linalg.norm(solve_triangular(curve, step.slope, lower=True)))
-        inputs = solve_triangular(curve, system.B.T, lower=True)
-        steep = float(np.linalg.norm(inputs @ X @ loop.astype(np.float64)))
+        inputs, root = (
+            solve_triangular(curve, system.B.T, lower=True),
+            solve_triangular(curve, np.eye(len(curve)), lower=True),
+        )
+        slope = float(np.linalg.norm(root @ step.slope) + np.linalg.norm(root) * step.slope_rounding)
+        steep = float(np.linalg.norm(inputs @ X @ near_loop) + np.linalg.norm(np.abs(inputs) @ sizes @ doubt))
         # With S - B' Z B >= S / 2, g' (...)^-1 g <= 2 (slope + below steep)^2 <= 4 slope^2 + 4 below^2 steep^2.
         need = 1.01 * (defect + 4 * slope**2)
         below = 2 * need / least
@@ -169,7 +186,9 @@ def bounded_finite(system: System, step: Step, later: Floats) -> Floats | None:
     """
     loops, defects = step.loop.astype(np.float64), np.linalg.norm(step.defect, axis=(1, 2)) + step.rounding
     curves = np.linalg.cholesky(system.R + system.B.T @ later @ system.B)
-    inputs, slopes = np.linalg.solve(curves, system.B.T), np.linalg.solve(curves, step.slope)
+    roots = np.linalg.inv(curves)
+    inputs, slopes = roots @ system.B.T, roots @ step.slope
+    doubts = np.linalg.norm(roots, axis=(1, 2)) * step.slope_rounding
     bounds, Z, eye = np.zeros_like(loops), np.zeros(loops.shape[1:]), np.eye(loops.shape[1])
     with np.errstate(all="ignore"):
         for t in reversed(range(len(loops))):
@@ -178,7 +197,9 @@ def bounded_finite(system: System, step: Step, later: Floats) -> Floats | None:
             if not np.linalg.norm(reach @ inputs[t].T) <= 0.4:
                 return None
             # With S - B' Z B >= S / 2, g' (...)^-1 g <= 2 |S^-1/2 g|^2.
-            need = defects[t] + 2 * np.linalg.norm(slopes[t] + reach @ loops[t]) ** 2
+            off = step.loop_rounding[t]
+            steep = np.linalg.norm(slopes[t] + reach @ loops[t]) + doubts[t] + np.linalg.norm(np.abs(reach) @ off)
+            need = defects[t] + 2 * steep**2 + 101 * np.linalg.norm(off.T @ np.abs(Z) @ off)  # (1 + e)^2 and (1 + 1/e)
             Z = 1.01 * (loops[t].T @ Z @ loops[t]) + 1.01 * need * eye
             bounds[t] = Z
     return bounds if np.isfinite(bounds).all() else None
