@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from arms import ReadAngles, observe
 from hypothesis import given, settings, strategies as st
 
 from worldplan.agents.planners import PLANNERS
@@ -198,30 +199,11 @@ def test_a_search_that_has_converged_is_not_decided_by_rounding(solve, iteration
 # --- as agents ------------------------------------------------------------------------------------------------------
 
 
-def to_frames(angles):
-    """Images whose first bytes are two angles."""
-    angles = np.atleast_2d(np.asarray(angles, dtype=np.float64))
-    frames = np.zeros((len(angles), 64 * 64 * 3), dtype=np.uint8)
-    frames[:, :16] = np.ascontiguousarray(angles).view(np.uint8)
-    return frames.reshape(-1, 64, 64, 3)
-
-
-class ReadAngles:
-    latent_dim = 2
-
-    def __call__(self, frames):
-        return np.ascontiguousarray(frames.reshape(len(frames), -1)[:, :16]).view(np.float64)
-
-
 def agent_for(planner, **options):
     noise = {"process_noise": 1e-4 * np.eye(4), "observation_noise": 1e-3 * np.eye(2)}
     return PlanningAgent(
         ReadAngles(), LinearDynamics(joints().A, joints().B, np.zeros(4), **noise), COST, planner, **options
     )
-
-
-def observe(poses, goals):
-    return {"observation": to_frames(poses), "desired_goal": to_frames(goals)}
 
 
 def play(agent, rows, steps=3):
