@@ -363,6 +363,7 @@ def test_units_of_the_states_change_nothing(seed, d, m):
     mixed = LinearDynamics(dynamics.A * units / units[:, None], dynamics.B / units[:, None])
     other = solve_lqr(mixed, QuadraticCost(cost.W * np.outer(units, units), cost.R))
     np.testing.assert_allclose(other.gain / units, solve_lqr(dynamics, cost).gain, rtol=1e-6, atol=1e-9)
+    assert not len(unreachable_modes(mixed)) and not len(unseen_modes(mixed, other.cost))
     with pytest.raises(NotStabilizable):  # negative control: what B does not reach stays so in any units
         solve_lqr(LinearDynamics(mixed.A + (1.2 - mixed.A) * np.eye(d), 0 * mixed.B), cost)
 
