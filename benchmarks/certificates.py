@@ -6,7 +6,7 @@ The oracle is of another library (mpmath) and of another method. For LQR it is d
 solves the plan's own active set exactly and looks at the signs of the multipliers. What is *well scaled* is told from
 the family it was drawn from, before anything is solved. The families ask for what solvers find hard: modes that the
 actions reach not at all or hardly, units that differ by 10^16, weights that see nothing, controls that cost next to
-nothing, A that grows by 10^14 over the horizon.
+nothing, A that grows by up to 10^7 over the horizon.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def limited(k: int, rng: np.random.Generator) -> tuple[str, Query]:
 
 
 def unstable_horizon(k: int, rng: np.random.Generator) -> tuple[str, Query]:
-    """A grows by up to 1e14 over the horizon; limits are far away, or bind."""
+    """A grows by up to 1e7 over the horizon; limits are far away, or bind."""
     d, m = int(rng.integers(1, 5)), int(rng.integers(1, 3))
     horizon, limit = int(rng.integers(20, 50)), float(rng.choice([1.0, 1e9]))
     radius = float(np.exp(rng.uniform(3, np.log(1e7)) / horizon))

@@ -1,6 +1,6 @@
 """Planted mistakes in planners and evaluator: does a test see each, and `worldplan verify` those of planners?
 
-    make mutants                                  # all, some 20 minutes of two cores
+    make mutants                                  # all, some 13 minutes of two cores
     python benchmarks/mutants.py --only R W       # those whose name contains one of these
 
 Each mistake is one replacement in one file (`mutants.toml`), made in a copy of the tracked files. A test must fail, and

@@ -65,7 +65,7 @@ class ReacherTask(ReacherBase):
         check_name("task", task, TARGET_SIZE)
         super().__init__(episode_steps, profile, render_mode)
         self.task = task
-        self.observation_space: spaces.Space[Any] = spaces.Box(-_BOUND, _BOUND, dtype=np.float32)
+        self.observation_space = self._seen()
         geometry = self._physics.model
         self._tip_id, self._target_id = (geometry.name2id(name, "geom") for name in ("finger", "target"))
 
@@ -97,6 +97,9 @@ class ReacherTask(ReacherBase):
         info = self.info()
         return self._observation(), float(info["is_success"]), False, over, info
 
+    def _seen(self) -> spaces.Space[Any]:
+        return spaces.Box(-_BOUND, _BOUND, dtype=np.float32)
+
     def _observation(self) -> NDArray[Any]:
         data = self._physics.data
         return state_vector(data.qpos, data.qvel, self._to_target())
@@ -124,15 +127,8 @@ class ReacherPixels(ReacherTask):
     Observation uint8 (64, 64, 3), with the target in the image. Everything else, options included, as in `ReacherTask`.
     """
 
-    def __init__(
-        self,
-        task: str = "easy",
-        profile: str = "dmc",
-        render_mode: str | None = None,
-        episode_steps: int | None = TASK_STEPS,
-    ) -> None:
-        super().__init__(task, profile, render_mode, episode_steps)
-        self.observation_space = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
+    def _seen(self) -> spaces.Space[Any]:
+        return spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
 
     def _observation(self) -> NDArray[Any]:
         return self._draw(self._physics.data.qpos)

@@ -46,7 +46,7 @@ SPREAD, FARTHEST = 0.7, 1.5  # radians: start and goal are never more than half 
 TOLERANCE = 0.25
 TORQUE_TOLERANCE = 0.5  # no torque at all has gap 1; noise of the last steps at the goal is most of what is left
 LEDGER_TOLERANCE = 1e-9
-ORTHOGONALITY_TOLERANCE = 0.03  # a shear of .05 has .05; 8 episodes tell the map to some thousandths
+ORTHOGONALITY_TOLERANCE = 0.03  # a shear of .05 has .05
 TRUE_STATE = "the true state"
 
 

@@ -38,7 +38,7 @@ from worldplan.planning.riccati import doubled_riccati
 
 VALUE_TOLERANCE = 1e-6  # of `certified`: relative error of the value, and relative loss of the gain
 CROSS_CHECK = 1e-3  # relative difference at which two solvers of one equation disagree
-LARGEST_QZ = 128  # states: beyond, SciPy's QZ decomposition takes seconds, and doubling serves alone
+LARGEST_QZ = 128  # states: beyond, SciPy's QZ decomposition is left out, and doubling serves alone
 REFINEMENTS = 40
 SETTLED = 1e-14  # relative defect at which float64 has nothing left to refine
 REFINED, CONVERGED = 1e-17, 1e-9  # relative change at which steps end, and which they must reach
