@@ -51,16 +51,17 @@ def spawned_pool(processes: int, begin: Callable[[], None] | None = None) -> Ite
 
 
 @contextmanager
-def worker_pool(processes: int) -> Iterator[Start]:
+def worker_pool(processes: int, *, torch: bool = True) -> Iterator[Start]:
     """Context manager that gives `start(function, *arguments) -> result`; `result()` waits for the function's value.
 
     A single process is this one, and works when `result` is called. More are spawned (`__main__` must be importable),
-    with one torch thread each. Raises InvalidInput if `processes` is not an integer >= 1.
+    with one torch thread each, or without `torch`: it takes seconds to load. Raises InvalidInput if `processes` is not
+    an integer >= 1.
     """
     if positive_int("processes", processes) == 1:
         yield partial
         return
-    with spawned_pool(processes, _begin) as pool:
+    with spawned_pool(processes, _begin if torch else end_with_parent) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result
 
 

@@ -8,7 +8,7 @@ equations, terminal weights included. The gap "optimality" holds each answer aga
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from worldplan.arrays import Floats
 from worldplan.eval.theorem4.oracles import FEW_ACTIONS, lqr_fault, mpc_fault, small_case_loss
-from worldplan.eval.theorem4.problems import LatentProblem, relative
+from worldplan.eval.theorem4.problems import LatentProblem, Matrices, relative
 from worldplan.planning.lqr import LQRSolution, solve_lqr
 from worldplan.planning.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve_mpc
 from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
@@ -25,7 +25,6 @@ from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_
 Policy = Callable[[Floats, int], Floats]
 
 MPC_HORIZON, MPC_STEPS = 10, 4
-SMALL = 32  # states of problems whose solutions are kept
 CLOSE = 1e-3  # relative: what sampling planners may lose on a problem of few actions
 LIMIT = 0.7  # torque limit over the largest action that is wanted at the start
 
@@ -72,7 +71,7 @@ def lqr_gaps(
     solve: Callable[..., LQRSolution] = solve_lqr,
 ) -> Gaps:
     """Gaps of LQR with an infinite or finite horizon, and of its closed loop under common noise."""
-    ours, theirs = (_answer(_Question.of(p, horizon, solve)) for p in (world, seen))
+    ours, theirs = (_answer(p, horizon, solve) for p in (world, seen))
     steps = horizon or len(world.noise)
     policies = [lambda x, t: ours.action(x, world.goal, t), lambda x, t: theirs.action(x, seen.goal, t)]
     plans, states = _loops((world, seen), policies, steps)
@@ -88,25 +87,25 @@ def lqr_gaps(
     return Gaps(value, action, relative(plans[1] - plans[0], plans[0]), more, lambda: _condition(ours))
 
 
-@dataclass(frozen=True)
-class _Question:
-    """An LQR problem; equal ones have the same matrices. Many mistakes are put into the same worlds."""
+@lru_cache(maxsize=256)
+def _solved(matrices: Matrices, horizon: int | None, solve: Callable[..., LQRSolution]) -> LQRSolution:
+    return solve(matrices.dynamics, matrices.cost, horizon)
 
-    key: tuple[object, ...]
-    problem: LatentProblem = field(compare=False)
-    horizon: int | None
-    solve: Callable[..., LQRSolution]
 
-    @classmethod
-    def of(cls, problem: LatentProblem, horizon: int | None, solve: Callable[..., LQRSolution]) -> _Question:
-        matrices = (problem.dynamics.A, problem.dynamics.B, problem.cost.W, problem.cost.R)
-        key = tuple((M.shape, M.tobytes()) for M in matrices) if len(matrices[0]) <= SMALL else (id(problem),)
-        return cls(key, problem, horizon, solve)
+def _answer(
+    problem: LatentProblem, horizon: int | None = None, solve: Callable[..., LQRSolution] = solve_lqr
+) -> LQRSolution:
+    return _solved(Matrices.of(problem.dynamics, problem.cost), horizon, solve)
+
+
+def mpc_solver(problem: LatentProblem, horizon: int, limit: float) -> MPCSolver:
+    """MPC for a problem, with torques up to `limit`."""
+    return _built(Matrices.of(problem.dynamics, problem.cost, problem.dynamics.intercept.tobytes()), horizon, limit)
 
 
 @lru_cache(maxsize=256)
-def _answer(question: _Question) -> LQRSolution:
-    return question.solve(question.problem.dynamics, question.problem.cost, question.horizon)
+def _built(matrices: Matrices, horizon: int, limit: float) -> MPCSolver:
+    return build_mpc(MPCProblem(matrices.dynamics, matrices.cost, horizon, -limit, limit))
 
 
 class RolledOut(NamedTuple):
@@ -141,10 +140,10 @@ def planner_gaps(
     The common torque limit is a part of what the LQR wants at the start. Plans that are `exact` must be minima. Others
     must come close to the minimum on a problem of few actions; "optimality" is what they lose beyond `CLOSE`.
     """
-    wanted = _answer(_Question.of(world, None, solve_lqr)).action(world.start, world.goal)
+    wanted = _answer(world).action(world.start, world.goal)
     limit = LIMIT * float(np.abs(wanted).max())
     both = world, seen
-    solvers = [build_mpc(MPCProblem(p.dynamics, p.cost, MPC_HORIZON, -limit, limit)) for p in both]
+    solvers = [mpc_solver(p, MPC_HORIZON, limit) for p in both]
     ours, theirs = (solve(s, p.start, p.goal, rng=seed) for s, p in zip(solvers, both, strict=True))
     states = _loops(both, [_replanning(s, p.goal, solve) for s, p in zip(solvers, both, strict=True)], MPC_STEPS)[1]
     gaps = plan_gaps(world, seen, ours, theirs)

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-import cvxpy as cp
+import clarabel
 import numpy as np
 from scipy.linalg import expm
+from scipy.sparse import csc_matrix, triu
 
 from worldplan.arrays import Floats
 from worldplan.errors import SolverFailed
-from worldplan.eval.theorem4.gaps import Gaps, RolledOut, plan_gaps
+from worldplan.eval.theorem4.gaps import Gaps, RolledOut, mpc_solver, plan_gaps
 from worldplan.eval.theorem4.problems import LatentProblem, draw_problem, seen_through
 from worldplan.planning.cost import QuadraticCost
-from worldplan.planning.mpc import MPCProblem, MPCSolver, build_mpc
 from worldplan.planning.rotation import random_rotation
 
 Compared = tuple[LatentProblem, LatentProblem]
@@ -91,7 +90,7 @@ HARMLESS: dict[str, Mistake] = {"consistent offset": consistent_offset}
 # --- limits on single latents: the one mistake that is not about the encoder
 
 HORIZON = 6
-SETTINGS = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
+PRECISION = 1e-12  # of an interior point method
 ROTATIONS = 30  # number drawn; the one that shrinks the plan's largest coordinate most is used
 
 
@@ -134,7 +133,7 @@ class _BoxPlanner:
 
     def __init__(self, problem: LatentProblem) -> None:
         self.problem = problem
-        self.solver: MPCSolver = build_mpc(MPCProblem(problem.dynamics, problem.cost, HORIZON, -np.inf, np.inf))
+        self.solver = mpc_solver(problem, HORIZON, np.inf)
         A, B = problem.dynamics.A, problem.dynamics.B
         powers = [B]
         for _ in range(HORIZON - 1):
@@ -149,24 +148,33 @@ class _BoxPlanner:
         H, q, G = self.solver.qp.H / self.solver.qp.scale, self.q / self.solver.qp.scale, self.G
         if limit is None:
             return self._roll_out(self.solver.qp.unlimited(self.q))
-        u = cp.Variable(len(q))
         sides, bounds = np.concatenate([G, -G]), limit + np.concatenate([-self.free, self.free])
-        box: Any = sides @ u <= bounds
-        program = cp.Problem(cp.Minimize(cp.quad_form(u, cp.psd_wrap(H)) + 2 * q @ u), [box])
-        program.solve(solver=cp.CLARABEL, **SETTINGS)
-        if program.status != cp.OPTIMAL or u.value is None:
-            raise SolverFailed(f"no plan within the latent box (status {program.status})", self.problem, program.status)
+        near, forces = self._interior(H, q, sides, bounds)
         # An interior-point solution is good to the root of its tolerance where a limit is met with little force. With
         # the active limits known, one linear solve is exact. It is kept if it is feasible and its forces push inwards.
-        met = np.asarray(box.dual_value) > bounds - sides @ u.value
+        met = forces > bounds - sides @ near
         C = sides[met]
         system = np.block([[2 * H, C.T], [C, np.zeros((len(C), len(C)))]])
         solution = np.linalg.lstsq(system, np.concatenate([-2 * q, bounds[met]]))[0]
-        exact, forces = solution[: len(q)], solution[len(q) :]
+        exact, inwards = solution[: len(q)], solution[len(q) :]
         slack = 1e-9 * limit
-        if (forces >= -slack).all() and (sides @ exact <= bounds + slack).all():
+        if (inwards >= -slack).all() and (sides @ exact <= bounds + slack).all():
             return self._roll_out(exact)
-        return self._roll_out(np.asarray(u.value))
+        return self._roll_out(near)
+
+    def _interior(self, H: Floats, q: Floats, sides: Floats, bounds: Floats) -> tuple[Floats, Floats]:
+        """Clarabel's minimiser of `u' H u + 2 q' u` with `sides u <= bounds`, and the forces of these limits."""
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = PRECISION
+        cones = [clarabel.NonnegativeConeT(len(bounds))]
+        curvature = triu(2 * H, format="csc")
+        found = clarabel.DefaultSolver(curvature, 2 * q, csc_matrix(sides), bounds, cones, settings).solve()
+        if found.status != clarabel.SolverStatus.Solved:
+            raise SolverFailed(
+                f"no plan within the latent box (status {found.status})", self.problem, str(found.status)
+            )
+        return np.array(found.x), np.array(found.z)
 
     def _roll_out(self, u: Floats) -> RolledOut:
         actions = u.reshape(HORIZON, -1)

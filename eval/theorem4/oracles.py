@@ -45,13 +45,14 @@ def lqr_fault(problem: LatentProblem, solution: LQRSolution, horizon: int | None
         pairs = list(zip(gains, values[1:], values[:-1], strict=True))
         first = (relative(solution.gain - gains[0], gains[0]), relative(solution.value_matrix - values[0], values[0]))
         faults = [relative(values[-1] - W, W), *first]
-    for K, after, before in pairs:
-        loop, pull = A - B @ K, B.T @ after
-        faults.append(relative(W + K.T @ R @ K + loop.T @ after @ loop - before, before))
-        faults.append(relative((R + pull @ B) @ K - pull @ A, pull @ A))
-    for t, (K, _, _) in enumerate(pairs):
-        faults.append(relative(solution.action(problem.start, problem.goal, t) + K @ error, K @ error))
-    P = pairs[0][2]
+    K, after, before = (np.stack(parts) for parts in zip(*pairs, strict=True))
+    turned, loop, pull = K.swapaxes(1, 2), A - B @ K, B.T @ after
+    value = W + turned @ R @ K + loop.swapaxes(1, 2) @ after @ loop
+    faults += map(relative, value - before, before)
+    faults += map(relative, (R + pull @ B) @ K - pull @ A, pull @ A)
+    for t, gain in enumerate(K):
+        faults.append(relative(solution.action(problem.start, problem.goal, t) + gain @ error, gain @ error))
+    P = before[0]
     faults.append(relative(solution.value(problem.start, problem.goal) - error @ P @ error, error @ P @ error))
     return max(faults)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from worldplan.planning.rotation import change_basis
 
 RADIUS = (0.5, 1.2)  # spectral radius of A: stable and unstable
 LEAST_ACTIONS = 1 / 8  # actions over latents
+SMALL = 32  # states of problems that are compared by their numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,25 @@ class LatentProblem:
         if self.bend:
             ahead = ahead + self.bend * self.basis @ np.sin(self.to_world(state))
         return np.asarray(ahead)
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """What a planner is made from; equal where all numbers are. Many mistakes are put into the same worlds.
+
+    With it, `lru_cache` makes each planner once. `more` is what else the planner depends on.
+    """
+
+    key: tuple[Any, ...]
+    dynamics: LinearDynamics = field(compare=False)
+    cost: QuadraticCost = field(compare=False)
+
+    @classmethod
+    def of(cls, dynamics: LinearDynamics, cost: QuadraticCost, *more: Any) -> Matrices:
+        """Of a problem. Large ones are equal to themselves only: to compare them takes longer than to draw them."""
+        if dynamics.state_dim > SMALL:
+            return cls((id(dynamics), id(cost), *more), dynamics, cost)
+        return cls((*(M.tobytes() for M in (dynamics.A, dynamics.B, cost.W, cost.R)), *more), dynamics, cost)
 
 
 def draw_problem(

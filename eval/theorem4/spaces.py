@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
 from worldplan.agents.latent_controller import LatentController
 from worldplan.arrays import Floats
 from worldplan.eval.theorem4.gaps import Gaps
-from worldplan.eval.theorem4.problems import relative
+from worldplan.eval.theorem4.problems import Matrices, relative
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.rotation import change_basis, random_symmetry
@@ -76,7 +76,7 @@ def space_gaps(world: SpaceProblem, M: Floats, offset: Floats, *, seam: bool = T
     n = world.space.dim
     seen = replace(world, dynamics=change_basis(world.dynamics, np.kron(np.eye(2), M)))
     ours, theirs = (
-        LatentController(p.dynamics, p.cost, n, low=-np.inf, high=np.inf, space=space)
+        _controller(Matrices.of(p.dynamics, p.cost), space)
         for p, space in ((world, world.space), (seen, world.space if seam else LatentSpace.lines(n)))
     )
     state, pairs, values = np.concatenate([world.start, world.rates]), [], []
@@ -96,6 +96,12 @@ def space_gaps(world: SpaceProblem, M: Floats, offset: Floats, *, seam: bool = T
     torques, costs = np.array(pairs), np.array(values)
     plan, value = (relative(rows[:, 1] - rows[:, 0], rows[:, 0]) for rows in (torques, costs))
     return Gaps(value, relative(torques[0, 1] - torques[0, 0], torques[0, 0]), plan, {}, lambda: 1.0)
+
+
+@lru_cache(maxsize=256)
+def _controller(matrices: Matrices, space: LatentSpace) -> LatentController:
+    """A controller without limits, for dynamics without drift."""
+    return LatentController(matrices.dynamics, matrices.cost, space.dim, low=-np.inf, high=np.inf, space=space)
 
 
 def _mixed(kinds: tuple[int, int], i: int, j: int, size: float, rng: np.random.Generator, k: int) -> Gaps:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worldplan.checks import checked_seed, positive_int
+from worldplan.envs.workers import worker_pool
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.eval.theorem4.dose import SIZES, MistakeTest, checked_sizes, measure_mistake, mistake_tests
 from worldplan.eval.theorem4.gaps import TOLERANCE, Gaps, cem_gaps, lqr_gaps, mpc_gaps, mppi_gaps
@@ -68,6 +69,7 @@ def verify_planning(
     families: Sequence[Family] = FAMILIES,
     tests: Sequence[MistakeTest] | None = None,
     pixels: PixelConfig | None = None,
+    processes: int = 1,
     progress: Progress = silent,
 ) -> Theorem4Report:
     """Test Theorem 4 of Klindt, LeCun and Balestriero (2026, arXiv 2605.26379) on random problems and planted mistakes.
@@ -92,6 +94,8 @@ def verify_planning(
         families: kinds of random problems, each with a name in `FAMILIES`.
         tests: mistakes and harmless changes; None for `mistake_tests()`.
         pixels: amount of rendering for the levels with an encoder; None for the defaults.
+        processes: worker processes for the levels without one; more than 1 needs an importable `__main__` (spawn), and
+            `families` and `tests` that can be pickled. The report does not depend on it.
         progress: wraps the iterator over the levels.
 
     Raises:
@@ -119,7 +123,9 @@ def verify_planning(
 
         shown = pixel_levels(encoder, seed, profile, pixels)
         learned = learned_level(encoder, reference, seed, profile, pixels)
-    levels = [job() for job in progress(iter(jobs), len(jobs))]
+    with worker_pool(processes, torch=False) as start:
+        found = [start(job) for job in jobs]
+        levels = [result() for result in progress(iter(found), len(found))]
     return Theorem4Report(
         seed=seed,
         exact=tuple(level for level in levels if isinstance(level, ExactLevel)),

@@ -9,7 +9,7 @@ from worldplan.eval.theorem4 import mistakes as controls
 from worldplan.eval.theorem4.problems import seen_through
 from worldplan.planning.rotation import random_rotation
 
-SMALL = ["--problems", "10", "--largest", "8", "--trials", "2", "--sizes", "1e-1", "1e-5", "1e-6"]
+SMALL = ["--problems", "10", "--largest", "8", "--trials", "2", "--sizes", "1e-1", "1e-5", "1e-6", "--processes", "1"]
 
 
 def test_passed_is_0_and_the_file_holds_what_json_prints(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,6 +29,7 @@ class Verify(Verb):
         sizes: relative sizes of the mistakes.
         profile: look of the frames.
         threads: threads of the linear algebra of torch.
+        processes: worker processes.
         out: JSON file for the report.
     """
 
@@ -41,6 +43,7 @@ class Verify(Verb):
     sizes: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     profile: Profile = "dmc"
     threads: int = 1
+    processes: int = os.cpu_count() or 1
     out: File = None
 
     @property
@@ -61,6 +64,7 @@ class Verify(Verb):
             trials=self.trials,
             sizes=self.sizes,
             profile=self.profile,
+            processes=self.processes,
             progress=bar("levels"),
         )
         self.keep(command, report.to_dict(), report.table(), self.out)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, solve_triangular
+from scipy.linalg import LinAlgError
 
 from worldplan.arrays import Floats
 
@@ -160,10 +160,8 @@ def bounded(system: System, P: Precise, step: Step) -> Bound | None:
             curve = np.linalg.cholesky(system.R + system.B.T @ P.astype(np.float64) @ system.B)
         except LinAlgError:
             return None
-        inputs, root = (
-            solve_triangular(curve, system.B.T, lower=True),
-            solve_triangular(curve, np.eye(len(curve)), lower=True),
-        )
+        root = np.linalg.inv(curve)
+        inputs = root @ system.B.T
         slope = float(np.linalg.norm(root @ step.slope) + np.linalg.norm(root) * step.slope_rounding)
         steep = float(np.linalg.norm(inputs @ X @ near_loop) + np.linalg.norm(np.abs(inputs) @ sizes @ doubt))
         # With S - B' Z B >= S / 2, g' (...)^-1 g <= 2 (slope + below steep)^2 <= 4 slope^2 + 4 below^2 steep^2.

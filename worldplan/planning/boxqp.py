@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from numpy.linalg import LinAlgError
 
 from worldplan.arrays import Floats
+from worldplan.planning.definite import factor, solve_definite, solve_factored
 
 
 class BoxQP:
@@ -28,11 +29,11 @@ class BoxQP:
         self.scale = float(eigenvalues[-1])
         rounding += len(H) * float(np.finfo(np.float64).eps) * self.scale  # of the eigenvalues themselves
         self.convexity = max(float(eigenvalues[0]) - rounding, least)
-        self._factor = cho_factor(H)
+        self._factor = factor(H)
 
     def unlimited(self, q: Floats) -> Floats:
         """Minimiser (k,) without the box."""
-        return np.asarray(-cho_solve(self._factor, q))
+        return -solve_factored(self._factor, q)
 
     def certificate(self, q: Floats, low: Floats, high: Floats, u: Floats) -> tuple[float, float]:
         """Bound on the cost of a feasible u (k,) minus the least cost, and the residual of u; rounding left out.
@@ -75,7 +76,7 @@ class BoxQP:
             u = np.where(sides < 0, low, np.where(sides > 0, high, 0.0))
             if free.any():
                 try:
-                    u[free] = cho_solve(cho_factor(self.H[np.ix_(free, free)]), -(q + self.H @ u)[free])
+                    u[free] = solve_definite(self.H[np.ix_(free, free)], -(q + self.H @ u)[free])
                 except LinAlgError:  # definite only beyond rounding: keep what we have
                     break
             clipped = np.clip(u, low, high)

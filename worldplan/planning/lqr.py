@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_discrete_are, solve_triangular
+from scipy.linalg import LinAlgError, solve_discrete_are
 
 from worldplan.arrays import Floats, finite_vectors, semidefinite
 from worldplan.checks import positive_int
@@ -32,6 +32,7 @@ from worldplan.planning.bounds import (
     summed,
 )
 from worldplan.planning.cost import QuadraticCost, quadratic_form
+from worldplan.planning.definite import solve_definite
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.modes import MODE_TOLERANCE, hidden_modes, natural_units
 from worldplan.planning.riccati import doubled_riccati
@@ -167,7 +168,7 @@ def riccati_step(dynamics: LinearDynamics, cost: QuadraticCost, P: Floats) -> tu
     with np.errstate(over="ignore", invalid="ignore"):
         gain_system, right = cost.R + B.T @ P @ B, B.T @ P @ A
         try:
-            K = np.asarray(cho_solve(cho_factor(gain_system), right))
+            K = solve_definite(gain_system, right)
         except (LinAlgError, ValueError) as error:
             message = f"the Riccati step broke down: {error}; rescale the state or R"
             raise SolverFailed(message, (dynamics, cost), "not finite") from error
@@ -189,8 +190,8 @@ def _radius(M: Floats) -> float:
 
 
 def _gain(system: System, P: Floats) -> Floats:
-    """`(R + B' P B)^-1 B' P A` (m, d) for P (d, d). Raises LinAlgError or ValueError if there is none."""
-    return np.asarray(cho_solve(cho_factor(system.R + system.B.T @ P @ system.B), system.B.T @ P @ system.A))
+    """`(R + B' P B)^-1 B' P A` (m, d) for P (d, d). Raises LinAlgError if there is none."""
+    return solve_definite(system.R + system.B.T @ P @ system.B, system.B.T @ P @ system.A)
 
 
 class _Refined(NamedTuple):
@@ -236,7 +237,7 @@ def _refined(system: System, P: Floats, K: Floats, arithmetic: Arithmetic) -> _R
 
 def _solved(system: System, P: Precise, right: Floats) -> Floats:
     """`(R + B' P B)^-1 right`."""
-    return np.asarray(cho_solve(cho_factor(system.R + system.B.T @ P.astype(np.float64) @ system.B), right))
+    return solve_definite(system.R + system.B.T @ P.astype(np.float64) @ system.B, right)
 
 
 def _in_units(system: System, units: Floats) -> System:
@@ -245,16 +246,17 @@ def _in_units(system: System, units: Floats) -> System:
     return System(A * units / units[:, None], B / units[:, None], W * np.outer(units, units), R)
 
 
-def _answers(system: System, dear: float) -> Iterator[tuple[Floats, Floats]]:
-    """P (d, d) and K (m, d) that SciPy's solver and doubling find for `R / dear^2`."""
+def _answers(system: System, cheaper: bool) -> Iterator[tuple[Floats, Floats]]:
+    """P (d, d) and K (m, d) that SciPy's solver and doubling find, or that they find for `cheaper` controls."""
     if not system.W.any():
         yield np.zeros_like(system.A), np.zeros_like(system.B.T)
     # P depends on B and R through B R^-1 B' alone, and scales with the cost. SciPy does not use this freedom of units
     # and fails on R = 1e-19. So both solvers get actions in units of R = I, and a W of size 1.
     size = float(np.abs(system.W).max()) or 1.0
-    B = _unit_inputs(system) * np.sqrt(size)
+    B = np.linalg.solve(np.linalg.cholesky(system.R), system.B.T).T
+    dear = 1 / float(np.abs(B).max(initial=1e-300)) if cheaper else 1.0
     for solve in (_scipys, _doubled):
-        P = solve(System(system.A, B * dear, system.W / size, np.eye(B.shape[1])))
+        P = solve(System(system.A, B * (dear * np.sqrt(size)), system.W / size, np.eye(B.shape[1])))
         try:
             if P is not None:
                 yield size * P, _gain(system._replace(R=system.R / dear**2), size * P)
@@ -262,17 +264,12 @@ def _answers(system: System, dear: float) -> Iterator[tuple[Floats, Floats]]:
             continue
 
 
-def _unit_inputs(system: System) -> Floats:
-    """B (d, m) for actions in units of R = I."""
-    return np.asarray(solve_triangular(np.linalg.cholesky(system.R), system.B.T, lower=True).T)
-
-
 def _scipys(system: System) -> Floats | None:
-    """P by SciPy's QZ decomposition; None if it fails, or has too many states for it."""
+    """P by SciPy's QZ decomposition, in units that are natural already; None if it fails, or has too many states."""
     if len(system.A) > LARGEST_QZ:
         return None
     try:
-        P = np.asarray(solve_discrete_are(system.A, system.B, system.W, system.R))
+        P = np.asarray(solve_discrete_are(system.A, system.B, system.W, system.R, balanced=False))
     except (LinAlgError, ValueError):
         return None
     return (P + P.T) / 2 if np.isfinite(P).all() else None
@@ -288,8 +285,8 @@ def _stabilising(system: System, arithmetic: Arithmetic) -> tuple[Floats, _Refin
     found: tuple[Floats, _Refined] | None = None
     value = np.zeros_like(system.A)  # of `found`, in the units of before
     # Controls may be so dear that the solvers lose W in rounding. A gain for cheaper ones is a start then.
-    for dear in (1.0, 1 / float(np.abs(_unit_inputs(system)).max(initial=1e-300))):
-        for P, K in _answers(system, dear):
+    for cheaper in (False, True):
+        for P, K in _answers(system, cheaper):
             if found and _relative(P - value, value) <= CROSS_CHECK:
                 continue
             # In units in which each state alone costs about one, the bounds waste least.

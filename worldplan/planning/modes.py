@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import matrix_balance
+from scipy.linalg.lapack import dgebal
 
 from worldplan.arrays import Floats
 from worldplan.planning.cost import QuadraticCost
@@ -20,7 +20,7 @@ def natural_units(A: Floats) -> Floats:
 
     States in other units make `A * units / units[:, None]` of A. Source: Parlett and Reinsch 1969, Numer. Math. 13.
     """
-    return np.asarray(matrix_balance(A, permute=False, separate=True)[1][0], dtype=np.float64)
+    return np.asarray(dgebal(A, scale=1, permute=0)[3], dtype=np.float64)
 
 
 def unreachable_modes(dynamics: LinearDynamics) -> NDArray[np.complex128]:

@@ -11,9 +11,8 @@ import threading
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import cvxpy as cp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import LinAlgError
@@ -27,6 +26,9 @@ from worldplan.planning.cost import QuadraticCost, quadratic_form
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import check_sizes, riccati_step, solve_lqr
 
+if TYPE_CHECKING:
+    import cvxpy as cp  # loaded by `build_mpc`: it takes a second, and LQR does without
+
 # CVXPY has defaults of its own, and time-based rho adaptation makes iterates depend on the machine: set everything.
 # `BoxQP.active_set` polishes: it also improves what OSQP's polishing rejects, and costs less.
 OSQP_SETTINGS: dict[str, Any] = {
@@ -39,6 +41,7 @@ OSQP_SETTINGS: dict[str, Any] = {
 }
 # Where OSQP does not converge, which is where A is unstable over the horizon, an interior point method often does.
 CLARABEL_SETTINGS: dict[str, Any] = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
+OPTIMAL = "optimal"  # a status
 TOLERANCE = 1e-6
 POLISHINGS = 8
 SAFE = 1e-3  # of the tolerance: rounding below it needs no exact arithmetic
@@ -196,6 +199,8 @@ class MPCSolver:
         return self._workspace.program
 
     def _compiled(self) -> cp.Problem:
+        import cvxpy as cp
+
         size, N = len(self.qp.H), self.problem.horizon
         u, q = cp.Variable(size, name="u"), cp.Parameter(size, name="q")
         low, high = (np.tile(limit, N) for limit in self.problem.limits)
@@ -422,6 +427,8 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
         NotStabilizable: `terminal="lqr"` and the system cannot be stabilised.
         SolverFailed: `terminal="lqr"` and the LQR failed, or the condensed problem overflows or is singular.
     """
+    import cvxpy  # noqa: F401 - not in the control step that first needs it
+
     A, B, N = problem.dynamics.A, problem.dynamics.B, problem.horizon
     d, m = B.shape
     if isinstance(problem.terminal, str):
@@ -539,11 +546,11 @@ _Ends = tuple[ArrayLike, ArrayLike]  # state and goal
 
 def _active_set(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, warm: bool) -> tuple[Floats, str]:
     """Most problems of a closed loop need no iterations: this method ends exactly within a few linear solves."""
-    return solver.qp.active_set(q, low, high, np.clip(solver.qp.unlimited(q), low, high)), str(cp.OPTIMAL)
+    return solver.qp.active_set(q, low, high, np.clip(solver.qp.unlimited(q), low, high)), OPTIMAL
 
 
 def _follow(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, warm: bool) -> tuple[Floats, str]:
-    return solver.qp.active_set(q, low, high, solver.follow(*ends)), str(cp.OPTIMAL)
+    return solver.qp.active_set(q, low, high, solver.follow(*ends)), OPTIMAL
 
 
 def _osqp(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, warm: bool) -> tuple[Floats, str]:
@@ -552,13 +559,15 @@ def _osqp(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, 
 
 
 def _clarabel(solver: MPCSolver, q: Floats, low: Floats, high: Floats, ends: _Ends, warm: bool) -> tuple[Floats, str]:
-    u, status = _solve_program(solver, q, False, cp.CLARABEL, CLARABEL_SETTINGS)
+    u, status = _solve_program(solver, q, False, "CLARABEL", CLARABEL_SETTINGS)
     return solver.qp.active_set(q, low, high, np.clip(u, low, high)), status
 
 
 def _solve_program(
-    solver: MPCSolver, q: Floats, warm_start: bool, by: str = cp.OSQP, settings: dict[str, Any] = OSQP_SETTINGS
+    solver: MPCSolver, q: Floats, warm_start: bool, by: str = "OSQP", settings: dict[str, Any] = OSQP_SETTINGS
 ) -> tuple[Floats, str]:
+    import cvxpy as cp
+
     program, own = solver.program, solver._workspace
     program.param_dict["q"].value = q / solver.qp.scale
     warm_start, own.restart = warm_start and not own.restart, True

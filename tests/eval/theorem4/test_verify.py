@@ -1,6 +1,8 @@
 """The verifier of Theorem 4: it passes the truth, sees each mistake, and fails when it is made to overlook one."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -91,6 +93,20 @@ def test_the_report_is_json_and_a_table(truth):
     assert len(table.rows) == len(truth.levels)
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert any("Resolution, LQR" in note and "1e-06" in note for note in table.notes)
+
+
+def test_worker_processes_change_nothing_and_load_no_torch(tmp_path):
+    script = tmp_path / "both.py"  # spawned workers import the main module: it must be a file
+    script.write_text(
+        "import sys\n"
+        "from worldplan.eval.theorem4.verify import verify_planning\n"
+        "if __name__ == '__main__':\n"
+        "    few = dict(problems=20, largest=8, trials=1, sizes=(1e-1, 1e-5))\n"
+        "    alone, together = verify_planning(**few), verify_planning(**few, processes=2)\n"
+        "    assert alone.to_dict() == together.to_dict()\n"
+        "    assert not {'torch', 'mujoco'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, script], check=True)
 
 
 def test_the_seed_decides():
