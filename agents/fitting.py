@@ -127,8 +127,13 @@ def fit_agent(encoder: PixelEncoder, data: Trajectories, config: FitConfig | Non
 
 
 def recorded(folder: Path | str, count: int) -> Trajectories:
-    """The first training episodes in a folder, as many as `count` or as there are."""
-    data = EpisodeDataset(folder).load("train", frames=True)
+    """The first training episodes in a folder, as many as `count` or as there are.
+
+    Raises BadFile if a file is missing or damaged.
+    """
+    dataset = EpisodeDataset(folder)
+    dataset.verify()
+    data = dataset.load("train", frames=True)
     return replace(
         data, frames=data.frames[:count], actions=data.actions[:count], rewards=data.rewards[:count], info={}
     )

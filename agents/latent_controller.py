@@ -110,6 +110,8 @@ class LatentController:
         """
         if not isinstance(actions, np.ndarray) or actions.shape != (count, len(self._low)):
             return False
+        if actions.dtype.kind not in "fiu":
+            return False
         if actions.size > FEW:
             return bool(np.isfinite(actions).all() and ((actions >= self._low) & (actions <= self._high)).all())
         rows = (zip(row, self._box, strict=True) for row in actions.tolist())
@@ -125,7 +127,7 @@ class LatentController:
         """Clipped LQR's actions for rows without a finite one, or for all if there are not as many as rows."""
         shape = len(means), len(self._low)
         if actions.shape != shape or failed.shape != shape[:1] or actions.dtype.kind not in "fiu":
-            warn_of_fallback(reason or f"it gave {actions.shape}, not {shape}")
+            warn_of_fallback(reason or f"it gave {actions.dtype} {actions.shape}, not {shape}")
             actions, failed = self._backup(means, goals)[0], np.ones(len(means), dtype=bool)
         bad = np.flatnonzero(~np.isfinite(actions).all(axis=1) & ~failed)
         if len(bad):

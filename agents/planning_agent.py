@@ -141,9 +141,7 @@ class PlanningAgent:
         fresh = np.zeros(len(frames), dtype=bool) if episode_start is None else np.ravel(episode_start).astype(bool)
         if len(fresh) != len(frames):
             raise InvalidInput(f"got {len(fresh)} episode starts for {len(frames)} observations")
-        if state is not None and len(state) != len(AgentState._fields):
-            raise InvalidInput(f"state must be None or what the last call returned, got {len(state)} entries")
-        before = None if state is None else AgentState(*state)
+        before = None if state is None else self._remembered(state)
         if before is not None and len(before.mean) != len(frames) and not fresh.all():
             raise InvalidInput(f"got {len(frames)} observations for the state of {len(before.mean)}")
         if before is None or len(before.mean) != len(frames):
@@ -176,6 +174,21 @@ class PlanningAgent:
         after = AgentState(mean, applied.astype(np.float64), turns, goal, fallbacks + failed, shown, ignored, blind)
         return (applied[0] if single else applied), after
 
+    def _remembered(self, state: Any) -> AgentState:
+        """The state of before. Raises InvalidInput if it has not the entries and shapes that `predict` returns."""
+        try:
+            before = AgentState(*state)
+            count = len(before.mean)
+        except TypeError as error:
+            raise InvalidInput(f"state must be None or what the last call returned ({error})") from error
+        rows = {"mean": (count, self.dynamics.state_dim), "action": (count, self.dynamics.action_dim)}
+        rows["goal"] = (count, self.encoder.latent_dim)
+        for name, entry in zip(AgentState._fields, before, strict=True):
+            shape = entry.shape if isinstance(entry, np.ndarray) and entry.dtype.kind in "biuf" else ()
+            if shape != rows.get(name, (count, *shape[1:])):
+                raise InvalidInput(f"state must be None or what the last call returned; its `{name}` is {entry!r}")
+        return before
+
     def _choose(self, frames: NDArray[np.uint8], goals: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:
         """The chart of each row, and its goal encoded in it."""
         upright = np.zeros(len(frames), dtype=np.int64)
@@ -191,8 +204,10 @@ class PlanningAgent:
         n = self.encoder.latent_dim
         try:
             frames, goals = observation["observation"], np.asarray(observation["desired_goal"])
-        except (KeyError, TypeError, IndexError) as error:
-            raise InvalidInput("an observation is a dictionary of `observation` and `desired_goal`") from error
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise InvalidInput(
+                f"an observation is a dictionary of two arrays, `observation` and `desired_goal` ({error})"
+            ) from error
         frames = check_frames(frames)
         single = frames.ndim == 3
         frames, goals = (frames[None], goals[None]) if single else (frames, goals)

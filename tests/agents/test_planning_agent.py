@@ -215,8 +215,10 @@ def gives(*rows):
         (raises(SolverFailed("no", status="user_limit")), [0, 1], "SolverFailed: user_limit"),
         (gives([np.nan, 0.0], [0.1, 0.2]), [0], "not finite"),
         (gives([0.1, 0.2], [0.0, np.inf]), [1], "not finite"),
-        (gives([0.1, 0.2]), [0, 1], r"gave \(1, 2\), not \(2, 2\)"),
-        (gives([0.1], [0.2]), [0, 1], r"gave \(2, 1\)"),
+        (gives([0.1, 0.2]), [0, 1], r"gave float64 \(1, 2\), not \(2, 2\)"),
+        (gives([0.1], [0.2]), [0, 1], r"gave float64 \(2, 1\)"),
+        (gives([0.1, 0.2j], [0.3, 0.4]), [0, 1], "gave complex128"),
+        (gives([0.1, None], [0.3, 0.4]), [0, 1], "gave object"),
     ],
 )
 def test_whatever_a_planner_does_the_torques_are_sane(policy, rows, reason):
@@ -386,6 +388,7 @@ FRAME = to_frames([0.0, 0.0])[0]
         ({"observation": FRAME, "desired_goal": np.zeros((1, 2))}, "latent goals|must be"),
         ({"observation": FRAME, "desired_goal": [np.nan, 0]}, "a latent goal has entries that are not finite"),
         ({"observation": FRAME, "desired_goal": None}, "a latent goal"),
+        ({"observation": FRAME, "desired_goal": [[1], [2, 3]]}, "dictionary of two arrays"),
     ],
 )
 def test_bad_observations_are_refused(observation, message):
@@ -413,8 +416,11 @@ def test_a_state_or_start_that_does_not_fit():
     _, state = agent.predict(observation)
     with pytest.raises(InvalidInput, match="3 episode starts for 2"):
         agent.predict(observation, state, np.zeros(3, dtype=bool))
-    with pytest.raises(InvalidInput, match="what the last call returned"):
-        agent.predict(observation, state[:2])
+    wrong = [state[:2], 5, state._replace(mean=None), state._replace(mean=state.mean[:, :1])]
+    wrong += [state._replace(goal=state.goal[0]), state._replace(action=state.action.astype(object))]
+    for other in wrong:
+        with pytest.raises(InvalidInput, match="what the last call returned"):
+            agent.predict(observation, other)
 
 
 @pytest.mark.parametrize(

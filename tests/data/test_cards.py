@@ -121,6 +121,14 @@ def test_cards_from_before_they_were_covered_are_read(cards):
     assert cards.read(folder)["made"] == "here"
 
 
+def test_a_damaged_name_of_the_hash_is_no_card_from_before(cards):
+    folder = cards.find("mine")
+    text = (folder / "thing.json").read_text()
+    (folder / "thing.json").write_text(text.replace("card_sha256", "card_sha255"))
+    with pytest.raises(BadFile, match="altered"):
+        cards.read(folder)
+
+
 def test_a_death_while_one_replaces_another_leaves_either(cards, monkeypatch):
     """Weights and card are two files; a reader finds a pair that fits at every instant."""
     folder = cards.find("mine")
