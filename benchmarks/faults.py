@@ -41,6 +41,11 @@ sys.path.insert(0, str(TESTS))  # writers that die, and small agents, are the te
 import killed  # noqa: E402
 from arms import COST, joints, small_encoder  # noqa: E402
 
+killed.SERVER.set_forkserver_preload(
+    ["killed", "arms", "scipy.ndimage", "worldplan.envs.datasets.frames", "worldplan.agents.sac"]
+    + ["worldplan.learning.pretraining", "stable_baselines3", "torch._dynamo"]
+)
+
 
 @dataclass(frozen=True)
 class Options:

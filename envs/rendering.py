@@ -6,13 +6,16 @@ frames that anyone renders, and users have stock environments in the same proces
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -115,6 +118,10 @@ class ReacherRenderer:
             frame: Frames = self._camera.render(render_flag_overrides=flags).copy()  # the camera reuses its buffer
         return frame
 
+    def free(self) -> None:
+        """Give the context back, in the thread that made this; nothing can be drawn afterwards."""
+        self._physics.free()
+
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
@@ -137,42 +144,70 @@ def _unavailable(error: Exception) -> RenderingUnavailable:
     return RenderingUnavailable(f"OpenGL back end {backend!r} failed ({error}); run `worldplan doctor`, or: {APT_LINE}")
 
 
-@dataclass
-class _Owner:
-    """The process and thread that hold the shared renderer's OpenGL context; both are None before there is one."""
+class SharedRenderer:
+    """A `ReacherRenderer` for all threads of a process: one thread of its own draws for them, in turn.
 
-    process: int | None = None
-    thread: int | None = None
-
-
-_OWNER = _Owner()
-
-
-def shared_renderer() -> ReacherRenderer:
-    """The one renderer of this process (contexts are slow to make and few).
-
-    Raises RenderingUnavailable in a process that was forked from one that has drawn, and in another thread than the
-    first: OpenGL's context does not come along. A forked process would hang, and frames of several threads would mix.
+    OpenGL's context stays with its thread. With a renderer in each of two threads, one got the other's frames, without
+    a word. Raises RenderingUnavailable as `ReacherRenderer` does.
     """
-    here = os.getpid(), threading.get_ident()
-    if _OWNER.process is None:
-        _OWNER.process, _OWNER.thread = here
-    if _OWNER.process != here[0]:
-        raise RenderingUnavailable(
-            "this process was forked from one that had drawn frames; start it by spawn or forkserver "
-            "(`gymnasium.vector.AsyncVectorEnv(..., context='spawn')`)"
-        )
-    if _OWNER.thread != here[1]:
-        raise RenderingUnavailable(
-            "another thread of this process has drawn frames already; draw in that thread, or in processes started by "
-            "spawn (`render_frames(..., processes=2)`)"
-        )
-    return _renderer()
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        # Not an executor: it would end its thread before the context is freed at exit, which only that thread can do.
+        threading.Thread(target=_work, args=(self._jobs,), daemon=True, name="worldplan-draws").start()
+        self._renderer: ReacherRenderer = self._do(ReacherRenderer)
+        atexit.register(self._free)
+
+    def render(self, qpos: Floats, target: Floats | None = None, profile: str = "dmc") -> Frames:
+        """See `ReacherRenderer.render`."""
+        return self.render_all([(qpos, target, profile)])[0]
+
+    def render_all(self, jobs: Iterable[tuple[Floats, Floats | None, str]]) -> list[Frames]:
+        """Frames of several poses, targets and profiles.
+
+        Raises RenderingUnavailable in a fork of the process that made this: the thread did not come along.
+        """
+        if os.getpid() != self._process:
+            raise RenderingUnavailable(
+                "this process was forked from one that had drawn frames; start it by spawn or forkserver "
+                "(`gymnasium.vector.AsyncVectorEnv(..., context='spawn')`)"
+            )
+        frames: list[Frames] = self._do(lambda: [self._renderer.render(*job) for job in jobs])
+        return frames
+
+    def _do(self, job: Callable[[], Any]) -> Any:
+        """Do it in the thread that draws."""
+        done: Future[Any] = Future()
+        self._jobs.put((done, job))
+        return done.result()
+
+    def _free(self) -> None:
+        if os.getpid() == self._process:
+            self._do(self._renderer.free)
+
+
+def _work(jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]]) -> None:
+    while True:
+        done, job = jobs.get()
+        try:
+            done.set_result(job())
+        except BaseException as error:  # whoever asked gets it
+            done.set_exception(error)
+
+
+_MAKING = threading.Lock()
+
+
+def shared_renderer() -> SharedRenderer:
+    """The one renderer of this process (contexts are slow to make and few); see `SharedRenderer` for errors."""
+    with _MAKING:
+        return _renderer()
 
 
 @cache
-def _renderer() -> ReacherRenderer:
-    return ReacherRenderer()
+def _renderer() -> SharedRenderer:
+    return SharedRenderer()
 
 
 def render_frames(
@@ -223,8 +258,7 @@ def _chunks(batch: Batch) -> list[Batch]:
 def _draw(batch: Batch) -> Frames:
     qpos, targets, profiles = batch
     assert targets is not None
-    renderer = shared_renderer()
-    return np.stack([renderer.render(q, t, p) for q, t, p in zip(qpos, targets, profiles, strict=True)])
+    return np.stack(shared_renderer().render_all(zip(qpos, targets, profiles, strict=True)))
 
 
 def sample_targets(count: int, rng: np.random.Generator, task: str = "hard") -> Floats:

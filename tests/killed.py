@@ -88,7 +88,9 @@ def train(pairs, folder, resume):
     from worldplan.learning.pretraining import pretrain
     from worldplan.learning.training import PretrainConfig
 
-    config = PretrainConfig(width=2, hidden=8, batch=8, epochs=4, validation=8, checkpoint_every=2, device="cpu")
+    config = PretrainConfig(
+        width=2, hidden=8, batch=8, epochs=30, validation=8, lr=1e-2, checkpoint_every=20, device="cpu"
+    )
     pretrain(PairDataset(pairs), folder, config, resume=resume)
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -395,12 +394,41 @@ def test_an_encoder_tells_what_it_was_trained_on():
 # --- threads and forks ------------------------------------------------------------------------------------------------
 
 
-def test_another_thread_is_told_that_frames_are_drawn_elsewhere():
-    """OpenGL's context stays with its thread: with frames of two threads, one got the other's, without a word."""
-    here = shared_renderer().render(POSES[0])
-    with ThreadPoolExecutor(1) as pool, pytest.raises(RenderingUnavailable, match=r"another thread.*spawn"):
-        pool.submit(render_frames, POSES).result()
-    np.testing.assert_array_equal(shared_renderer().render(POSES[0]), here)
+THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+import gymnasium as gym
+import worldplan.envs
+from worldplan.envs import rendering
+
+def episode(seed):
+    env = gym.make("worldplan/ReacherPixels-v0", profile="fast")
+    frames, rng = [env.reset(seed=seed)[0]], np.random.default_rng(seed)
+    for _ in range(20):
+        frames.append(env.step(rng.uniform(-1, 1, 2).astype(np.float32))[0])
+    return np.stack(frames)
+
+class InEveryThread(rendering.SharedRenderer):  # as it was
+    def render_all(self, jobs):
+        return [self._renderer.render(*job) for job in jobs]
+
+if __name__ == "__main__":
+    alone = [episode(seed) for seed in range(4)]
+    if sys.argv[1] == "unguarded":
+        rendering.SharedRenderer = InEveryThread
+        rendering._renderer.cache_clear()
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(episode, range(4)))
+    print("same" if all(map(np.array_equal, alone, together)) else "other")
+"""
+
+
+def test_threads_get_the_frames_of_their_own_environments():
+    done = run(THREADS, "guarded")
+    assert (done.returncode, done.stdout) == (0, "same\n"), done.stderr
+    unguarded = run(THREADS, "unguarded")  # negative control: frames mixed up, an error, or a crash
+    assert unguarded.returncode != 0 or unguarded.stdout == "other\n"
 
 
 FORKED = """
