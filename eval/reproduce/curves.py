@@ -52,8 +52,10 @@ def table(report: MotionReport) -> Table:
     ]
     planted = [f"{row[0]} {row[1]}" for row in controls_table(report).rows]
     notes.append(f"Negative controls that were reported as such, seeds: {', '.join(planted)}.")
-    reasons = {f"{row.motion.name}: {row.reason}" for row in report.rows if row.reason and not row.motion.fault}
-    return Table(f"Encoders by excitation and amount of motion{warning}", COLUMNS, rows, notes + sorted(reasons))
+    for motion in motions(scale):
+        if lost := [row for row in report.of(motion) if row.reason]:
+            notes.append(f"{motion.name}, {len(lost)} of {len(report.of(motion))}: {_said(lost[0])}.")
+    return Table(f"Encoders by excitation and amount of motion{warning}", COLUMNS, rows, notes)
 
 
 PLANTED = {
@@ -69,9 +71,14 @@ def controls_table(report: MotionReport) -> Table:
     rows = []
     for control in controls(report.scale):
         told, found = report.reported(control), report.of(control)
-        what = dict.fromkeys(row.reason or "; ".join(row.faults) or f"J {row.J:.2f}" for row in found)
+        what = dict.fromkeys(_said(row) or "; ".join(row.faults) or f"J {row.J:.2f}" for row in found)
         rows.append([PLANTED[control.fault], f"{sum(told)} of {len(told)}", "\n".join(what)])
     return Table("Negative controls of excitation", ("planted", "reported, seeds", "what was said"), rows, [])
+
+
+def _said(row: MotionResult) -> str:
+    """Why a run ended with an error, without what to do about it."""
+    return row.reason.split(";")[0]
 
 
 def write_trajectories(report: MotionReport, out: Path | str) -> list[Path]:
@@ -93,7 +100,7 @@ def write_trajectories(report: MotionReport, out: Path | str) -> list[Path]:
 def draw(report: MotionReport) -> bytes:
     """A PNG: R2 of the wrist, error and goals reached by exploration noise, and goals reached by minutes of motion.
 
-    A dot is an encoder, lines join medians of seeds, and a cross marks data that the objective refuses.
+    A dot is an encoder, lines join medians of seeds, and a cross marks seeds that were refused, or found nothing.
     """
     scale = report.scale
     figure = Figure(figsize=(13.0, 3.5), dpi=110, layout="constrained")
@@ -133,8 +140,13 @@ def _curve(
         values = [value(row) for row in found if row.r2]
         axes.plot([place] * len(values), values, "o", color=colour, ms=4, alpha=0.5, mew=0)
         medians.append(np.median(values) if values else np.nan)
-        if not values:  # above all values
-            axes.plot(place, 1.0, "x", color=colour, ms=7, clip_on=False, transform=axes.get_xaxis_transform())
+        lost = len(found) - len(values)
+        if lost:  # above all values
+            above = axes.get_xaxis_transform()
+            axes.plot(place, 1.0, "x", color=colour, ms=7, clip_on=False, transform=above)
+            if values:
+                text = f"  {lost} of {len(found)}"
+                axes.text(place, 1.0, text, color=colour, fontsize=8, va="center", transform=above)
     axes.plot(places, medians, "-", color=colour, lw=1.5, label=NAMES[objective])
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from worldplan.eval.reproduce.motion import SCALES, Motion, controls, motions
 from worldplan.eval.reproduce.trajectories import MotionReport, MotionResult, reproduce_trajectories
 
 SMOKE = SCALES["smoke"]
+REPO = Path(__file__).resolve().parents[3]
 NAMES = [
     "excitation-sac-0-0.4min",
     "excitation-sac-0.4-0.4min",
@@ -170,3 +172,12 @@ def test_the_rows_are_those_that_the_curves_need():
     assert {m.noise for m in rows if m.objective == "lejepa"} == {0.0, 0.05, 0.1, 0.2, 0.4, 1.0, None}
     assert [m.minutes for m in rows if m not in rows[:14]] == [1.5, 3.0, 6.0, 24.0]
     assert Motion("excitation", None, 12.0) in rows and scale.episodes(12.0) == 180
+
+
+def test_the_docs_show_the_results_that_are_kept():
+    kept = sorted((REPO / "benchmarks" / "results" / "trajectories").glob("*-s?.json"))
+    report = MotionReport("cpu", SCALES["cpu"], {}, tuple(map(module._read, kept)), ())
+    lines = table(report).markdown().splitlines()
+    assert len(kept) == 63 and len(lines) == 20
+    assert set(lines) <= set((REPO / "docs" / "encoders.md").read_text().splitlines())
+    assert all(report.reported(control) == [True] * 3 for control in controls(SCALES["cpu"]))
