@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import islice
 
@@ -130,6 +133,50 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(uninterrupted, 
     assert torch.equal(state, torch.random.get_rng_state())  # nothing is drawn from the global source
     other = pretrain(data, tmp_path / "other", replace(CONFIG, seed=1))
     assert made(other)["encoder.safetensors"] != made(uninterrupted)["encoder.safetensors"]
+
+
+ON_SOME_CORES = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
+from worldplan.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_the_command_gives_the_same_bytes_whatever_the_number_of_cores(folder, tmp_path):
+    """Threads are as many everywhere: torch's own choice, one for each core, gave other weights on other machines."""
+    net = {
+        "width": 4,
+        "hidden": 32,
+        "batch": 32,
+        "validation": 32,
+        "epochs": 10,
+        "slices": 32,
+        "lr": 0.01,
+        "weight": 0.1,
+    }
+    options = [text for name, value in net.items() for text in (f"--{name}", str(value))]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    weights = []
+    for cores, more in ((1, []), (len(os.sched_getaffinity(0)), []), (1, ["--threads", "1"])):
+        out = tmp_path / f"{cores}{more}"
+        command = [
+            sys.executable,
+            "-c",
+            ON_SOME_CORES,
+            str(cores),
+            "pretrain",
+            str(folder),
+            *options,
+            "--out",
+            str(out),
+        ]
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+        done = subprocess.run([*command, *more], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        weights.append((out / "encoder.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]  # what differs is seen
 
 
 def test_labels_are_never_opened(uninterrupted, folder, tmp_path):

@@ -44,7 +44,7 @@ class Pretrain(Verb, TrainingOptions):
             cramer-von-mises, watson, anderson-darling. Others than the default ask for another weight.
         covariance: vicreg: weight of the covariances relative to that of the variances; by default 1.
         sigma: infonce: width of the kernel, which sets the scale of the embedding; by default .5.
-        threads: threads of torch on the CPU; by default torch's own choice.
+        threads: threads of torch on the CPU; with another number, sums round differently, and so do the weights.
         resume: continue an interrupted run in the folder --out.
         out: folder for the encoder and its log; must not hold one yet.
     """
@@ -63,7 +63,7 @@ class Pretrain(Verb, TrainingOptions):
     test: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     covariance: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     sigma: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
-    threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    threads: int = 2
     resume: bool = False
     out: Path = Path("runs/encoder")
 

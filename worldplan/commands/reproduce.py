@@ -26,14 +26,14 @@ class Reproduce(Verb):
         scale: smoke takes seconds and its numbers mean nothing; cpu trains 27 small encoders, some 45 s each on two
             idle cores, or 60 of trajectories, some four minutes each; full has the published sizes and wants a GPU.
         processes: renderer processes.
-        threads: threads of torch on the CPU; by default torch's own choice.
+        threads: threads of torch on the CPU; with another number, sums round differently, and so do the weights.
         out: folder for data, encoders and results; by default runs/reproduce or runs/trajectories.
     """
 
     experiment: Literal["published", "trajectories"] = "published"
     scale: Literal["smoke", "cpu", "full"] = "cpu"
     processes: int = os.cpu_count() or 1
-    threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    threads: int = 2
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
 
     def run(self, command: str) -> int:
