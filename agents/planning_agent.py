@@ -138,10 +138,22 @@ class PlanningAgent:
             InvalidInput: a key is missing, a dtype or shape is wrong, or `state` or `episode_start` has another N.
         """
         frames, goals, single = self._checked(observation)
+        try:
+            actions, after = self._step(frames, goals, state, episode_start)
+        except (TypeError, AttributeError, IndexError, ValueError):
+            if state is not None:  # looked at only now: every control step would take 2% longer
+                self._check_state(state)
+            raise
+        return (actions[0] if single else actions), after
+
+    def _step(
+        self, frames: NDArray[np.uint8], goals: NDArray[Any], state: State, episode_start: Starts
+    ) -> tuple[NDArray[np.float32], AgentState]:
+        """Torques (N, m) for N observations, and the state."""
         fresh = np.zeros(len(frames), dtype=bool) if episode_start is None else np.ravel(episode_start).astype(bool)
         if len(fresh) != len(frames):
             raise InvalidInput(f"got {len(fresh)} episode starts for {len(frames)} observations")
-        before = None if state is None else self._remembered(state)
+        before = None if state is None else AgentState(*state)
         if before is not None and len(before.mean) != len(frames) and not fresh.all():
             raise InvalidInput(f"got {len(frames)} observations for the state of {len(before.mean)}")
         if before is None or len(before.mean) != len(frames):
@@ -172,22 +184,23 @@ class PlanningAgent:
         actions, failed = self.controller.act(mean, goal)
         applied = actions.astype(np.float32)
         after = AgentState(mean, applied.astype(np.float64), turns, goal, fallbacks + failed, shown, ignored, blind)
-        return (applied[0] if single else applied), after
+        return applied, after
 
-    def _remembered(self, state: Any) -> AgentState:
-        """The state of before. Raises InvalidInput if it has not the entries and shapes that `predict` returns."""
+    def _check_state(self, state: Any) -> None:
+        """Raise InvalidInput if it has not the entries and shapes that `predict` returns."""
+        shapes: list[tuple[int, ...]] = []
         try:
             before = AgentState(*state)
-            count = len(before.mean)
-        except TypeError as error:
-            raise InvalidInput(f"state must be None or what the last call returned ({error})") from error
-        rows = {"mean": (count, self.dynamics.state_dim), "action": (count, self.dynamics.action_dim)}
-        rows["goal"] = (count, self.encoder.latent_dim)
-        for name, entry in zip(AgentState._fields, before, strict=True):
-            shape = entry.shape if isinstance(entry, np.ndarray) and entry.dtype.kind in "biuf" else ()
-            if shape != rows.get(name, (count, *shape[1:])):
-                raise InvalidInput(f"state must be None or what the last call returned; its `{name}` is {entry!r}")
-        return before
+            shapes = [entry.shape for entry in before]
+            numbers = {entry.dtype.kind for entry in before} <= set("biuf")
+            mean, action, _, goal, *_ = shapes
+            widths = self.dynamics.state_dim, self.dynamics.action_dim, self.encoder.latent_dim
+            fits = (mean, action, goal) == tuple((*mean[:1], width) for width in widths)
+            if numbers and fits and all(shape[:1] == mean[:1] for shape in shapes):
+                return
+        except (TypeError, AttributeError):  # not so many entries, or other things than arrays
+            pass
+        raise InvalidInput(f"state must be None or what the last call returned, got shapes {shapes or type(state)}")
 
     def _choose(self, frames: NDArray[np.uint8], goals: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:
         """The chart of each row, and its goal encoded in it."""

@@ -1,6 +1,6 @@
 """Linear systems with positive definite matrices, by LAPACK itself.
 
-The problems of a planner are small: `scipy.linalg.cho_factor` takes ten times as long to check them as to solve them.
+The problems of a planner are small: for 4 x 4, `scipy.linalg.cho_factor` and `cho_solve` take six times as long.
 """
 
 from __future__ import annotations
