@@ -19,6 +19,13 @@ settings.register_profile(
 settings.load_profile("house")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Commands set torch's threads, and stay in this process: the next test starts with one again."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def room():
     """`with room(size): ...`: files of this process end at `size` bytes, as on a disk with no more space."""

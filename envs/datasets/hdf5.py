@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,7 @@ def import_hdf5(path: Path | str) -> tuple[Trajectories, dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise BadFile(path, "no such file")
+    check_harmless(path)
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != _FORMAT:
@@ -116,6 +119,14 @@ def json_text(provenance: Mapping[str, Any] | None) -> str:
         return json.dumps(dict(provenance or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"provenance must be what JSON can hold: {error}") from error
+
+
+def check_harmless(path: Path) -> None:
+    """Let another process read an HDF5 file first. Raises BadFile if that process dies."""
+    command = [sys.executable, "-I", str(Path(__file__).with_name("hdf5_trial.py")), str(path)]
+    ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    if ended.returncode < 0:
+        raise BadFile(path, f"is damaged: HDF5 dies of it (signal {-ended.returncode}); export it again")
 
 
 def check_contained(group: Any, seen: set[int] | None = None) -> None:

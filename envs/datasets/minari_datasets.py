@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from worldplan.data.files import inside, read_json
 from worldplan.data.trajectories import Trajectories
-from worldplan.envs.datasets.hdf5 import UNREADABLE, check_contained, flat_episodes, join_episodes, json_text
+from worldplan.envs.datasets.hdf5 import (
+    UNREADABLE,
+    check_contained,
+    check_harmless,
+    flat_episodes,
+    join_episodes,
+    json_text,
+)
 from worldplan.errors import BadFile, InvalidInput
 
 _COLUMNS = ("observations", "actions")
@@ -135,8 +142,10 @@ def import_minari(dataset_id: str) -> Trajectories:
     # Without spaces Minari would make the environment that the file names: any code at all. Other storages are untried.
     if not {"observation_space", "action_space"} <= metadata.keys() or metadata.get("data_format") != "hdf5":
         raise BadFile(path, "needs observation_space, action_space and data_format 'hdf5' in its metadata.json")
+    numbers = inside(path, "main_data.hdf5")
+    check_harmless(numbers)
     try:
-        with h5py.File(inside(path, "main_data.hdf5"), "r") as file:
+        with h5py.File(numbers, "r") as file:
             check_contained(file)
         dataset = load_dataset(dataset_id)
         for name, space in zip(_COLUMNS, (dataset.observation_space, dataset.action_space), strict=True):

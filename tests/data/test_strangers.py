@@ -14,7 +14,8 @@ from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import inside, read_json, sha256, write_json
 from worldplan.data.pairs import PairDataset
 from worldplan.data.recipes import EpisodeConfig
-from worldplan.data.shards import MANIFEST, UNFINISHED, digest
+from worldplan.data.shards import MANIFEST, UNFINISHED, digest, open_array
+from worldplan.envs.datasets import hdf5
 from worldplan.envs.datasets.episodes import record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.envs.datasets.hdf5 import export_hdf5, import_hdf5
@@ -218,3 +219,25 @@ def test_a_manifest_of_another_form_is_refused(home, change):
     rewrite(home / "episodes", change)
     with pytest.raises(BadFile):
         EpisodeDataset(home / "episodes")
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"}", b" "), (b"(", b"["), (b"'shape'", b"[((((((")])
+def test_a_damaged_header_of_an_array_is_a_typed_error(tmp_path, old, new):
+    """NumPy tries to read it as Python, and raises what Python raises."""
+    np.save(tmp_path / "x.npy", np.zeros((4, 3)))
+    whole = (tmp_path / "x.npy").read_bytes()
+    assert len(old) == len(new) and old in whole
+    (tmp_path / "x.npy").write_bytes(whole.replace(old, new, 1))
+    with pytest.raises(BadFile, match=r"no \.npy file"):
+        open_array(tmp_path / "x.npy", (4, 3), np.float64)
+
+
+def test_an_hdf5_file_that_kills_its_reader_is_a_typed_error(tmp_path, monkeypatch):
+    """Some damages crash the HDF5 library: another process reads the file first."""
+    (tmp_path / "x.hdf5").write_bytes(b"")
+    hdf5.check_harmless(tmp_path / "x.hdf5")  # no HDF5, and no harm
+    deadly = tmp_path / "hdf5_trial.py"
+    deadly.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setattr(hdf5, "__file__", str(deadly))
+    with pytest.raises(BadFile, match=r"dies of it \(signal 11\)"):
+        hdf5.check_harmless(tmp_path / "x.hdf5")

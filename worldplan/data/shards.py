@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Self
 
 import numpy as np
@@ -159,7 +160,7 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> N
     """Memory-map a shard's file. Raises BadFile if it is missing, cut off, no .npy file, or not as in the manifest."""
     try:
         array: NDArray[Any] = open_memmap(path, mode="r")  # reads .npy alone, and never a pickled object
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, RecursionError, TokenError) as error:
         raise BadFile(path, f"is missing, cut off or no .npy file ({error}); collect the dataset again") from error
     if array.shape != shape or array.dtype != dtype:
         found, wanted = f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {shape}"
