@@ -32,7 +32,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from worldplan.data.files import atomic_write, to_json, write_json
+from worldplan.data.files import atomic_write, read_json, to_json, write_json
 from worldplan.errors import WorldplanError
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
@@ -62,21 +62,22 @@ Table = dict[str, dict[str, int]]
 
 
 def main(options: Options) -> None:
-    """Inject, judge, print, write."""
-    facts: dict[str, Any] = {"seed": options.seed, "load": round(os.getloadavg()[0], 2)}
+    """Inject, judge, print, write; parts of which there shall be none stay as they were."""
+    path = options.out / "faults.json"
+    facts: dict[str, Any] = read_json(path) if path.exists() else {}
     parts = {"kills": (kills, options.kills), "files": (damaged, options.files), "torques": (torques, options.torques)}
     for name, (part, count) in parts.items():
         if not count:
             continue
-        begin = perf_counter()
+        begin, load = perf_counter(), round(os.getloadavg()[0], 2)
         with tempfile.TemporaryDirectory() as folder:
             rows = part(count, Path(folder), np.random.default_rng([options.seed, len(name)]))
-        facts[name] = {"rows": rows, "seconds": round(perf_counter() - begin)}
-    write_json(options.out / "faults.json", facts)
-    text = "\n\n".join(f"### {name}\n\n{markdown(facts[name]['rows'])}" for name in facts if name in parts)
-    with atomic_write(options.out / "faults.md") as stream:
-        stream.write((text + "\n").encode())
-    print(text)
+        facts[name] = {"seed": options.seed, "load": load, "seconds": round(perf_counter() - begin), "rows": rows}
+        write_json(path, facts)
+        print(f"### {name}\n\n{markdown(rows)}\n")
+    with atomic_write(path.with_suffix(".md")) as stream:
+        text = [f"### {name}, seed {part['seed']}\n\n{markdown(part['rows'])}" for name, part in facts.items()]
+        stream.write(("\n\n".join(text) + "\n").encode())
 
 
 def markdown(rows: Table) -> str:
