@@ -263,7 +263,9 @@ class PlanningAgent:
             return "encoder", self.encoder.save(folder / "encoder")
         with tempfile.TemporaryDirectory(dir=folder, prefix=".encoder") as beside:
             digest = self.encoder.save(Path(beside) / "new")
-            name = f"encoder-{digest[:12]}"
+            name, there = f"encoder-{digest[:12]}", str(read_json(folder / CARDS.card).get("encoder"))
+            if _OWN_ENCODER.fullmatch(there) and _files(inside(folder, there)) == _files(Path(beside) / "new"):
+                return there, digest
             if not (folder / name).exists():
                 (Path(beside) / "new").rename(folder / name)
         return name, digest
@@ -283,6 +285,11 @@ class PlanningAgent:
 def _lists(value: LinearDynamics | QuadraticCost | QuarterTurns) -> dict[str, Any]:
     """The fields by name, arrays as lists."""
     return {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in asdict(value).items()}
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Bytes of the files of a folder, by name; none if there is no such folder."""
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
 
 
 def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:

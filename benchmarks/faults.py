@@ -135,21 +135,25 @@ def _killed(verb: Any, old: Path | None, new: Path, copy: Path, how: Mapping[str
     """What is lost; empty if nothing is."""
     if old:
         shutil.copytree(old, copy)
-    states = [killed.contents(state) for state in (new, old) if state]
+    states = [_contents(state) for state in (new, old) if state]
     killed.run(verb, copy, False, **how)
     for card in CARDS:  # what makes a folder one of its kind
         if (copy / card).exists() and card != "policy.json":  # a policy may be the best so far
-            seen = killed.contents(copy)
+            seen = _contents(copy)
             if not any(seen[card] == state.get(card) and _has(seen, state, card) for state in states):
                 return "reader saw neither state"
     for resume in (True, False):
-        if killed.run(verb, copy, resume) >= killed.WHOLE or killed.contents(copy) == states[0]:
+        if killed.run(verb, copy, resume) >= killed.WHOLE or _contents(copy) == states[0]:
             break
     else:
         return "no way on"
-    found = {name: data for name, data in killed.contents(copy).items() if not name.startswith("tb/")}
-    wanted = {name: data for name, data in states[0].items() if not name.startswith("tb/")}  # TensorBoard keeps clocks
-    return "" if found == wanted else "other bytes"
+    return "" if _contents(copy) == states[0] else "other bytes"
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """What must be the same to the byte: all files but those of TensorBoard, which hold times."""
+    files: dict[str, bytes] = killed.contents(folder)
+    return {name: data for name, data in files.items() if not name.startswith("tb/")}
 
 
 def _has(seen: Mapping[str, bytes], state: Mapping[str, bytes], card: str) -> bool:

@@ -51,6 +51,17 @@ def test_a_saved_agent_acts_the_same_to_the_byte(saved):
     assert sorted(p.name for p in saved.rglob("*")) == ["agent.json", "encoder", "encoder.json", "encoder.safetensors"]
 
 
+def test_saved_again_it_is_the_same_to_the_byte(copy):
+    def files():
+        return {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+    before = files()
+    load_agent(copy).save(copy)
+    assert files() == before
+    PlanningAgent(small_encoder(1), joints(), COST).save(copy)
+    assert files().keys() != before.keys()  # another encoder stands under another name
+
+
 # --- copies, threads, processes ---------------------------------------------------------------------------------------
 
 

@@ -449,6 +449,17 @@ def test_a_death_before_the_clean_up_leaves_a_way_on(data, uninterrupted, tmp_pa
     assert {path.name for path in (tmp_path / "run").iterdir()} == set(MADE)
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_death_within_the_clean_up_leaves_a_trained_encoder(data, uninterrupted, tmp_path, resume):
+    """The weights of the checkpoint are gone, and its JSON is not: neither way on was open."""
+    folder = shutil.copytree(uninterrupted, tmp_path / "run")
+    (folder / checkpoints.PROGRESS).write_text("{}")
+    with pytest.raises(BadFile, match="already holds a trained encoder"):
+        pretrain(data, folder, CONFIG, resume=resume)
+    assert made(folder) == made(uninterrupted)
+    assert {path.name for path in folder.iterdir()} == set(MADE)
+
+
 def test_nothing_to_resume(data, tmp_path):
     with pytest.raises(BadFile, match="no checkpoint to resume from"):
         pretrain(data, tmp_path / "run", CONFIG, resume=True)

@@ -23,6 +23,8 @@ def check_start(folder: Path, what: str, finished: bool, resume: bool) -> None:
 
     A run that was killed after it had `finished`, and before its checkpoint was deleted, may be resumed too.
     """
+    if finished and not (folder / CHECKPOINT).exists():
+        (folder / PROGRESS).unlink(missing_ok=True)  # of a run that was killed while it deleted these
     unfinished = (folder / PROGRESS).exists()
     if finished and not unfinished:
         raise BadFile(folder, f"already holds a trained {what}; choose another folder")
