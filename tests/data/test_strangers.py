@@ -232,6 +232,13 @@ def test_a_damaged_header_of_an_array_is_a_typed_error(tmp_path, old, new):
         open_array(tmp_path / "x.npy", (4, 3), np.float64)
 
 
+def test_an_hdf5_file_that_goes_in_circles_comes_to_an_end(tmp_path):
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        group = file.create_group("a")
+        group["b"] = group["c"] = group
+    hdf5.check_harmless(tmp_path / "x.hdf5")
+
+
 def test_an_hdf5_file_that_kills_its_reader_is_a_typed_error(tmp_path, monkeypatch):
     """Some damages crash the HDF5 library: another process reads the file first."""
     (tmp_path / "x.hdf5").write_bytes(b"")
