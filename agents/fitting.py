@@ -16,6 +16,7 @@ from worldplan.arrays import Floats
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import write_json
 from worldplan.data.trajectories import Trajectories
+from worldplan.data.world_card import REACHER, WorldCard, same_world, world_of
 from worldplan.errors import InvalidInput
 from worldplan.learning.encoder import Encoder, PixelEncoder, encode, space_of
 from worldplan.planning.cost import QuadraticCost
@@ -104,42 +105,51 @@ class FitReport:
         return written
 
 
-def fit_agent(encoder: PixelEncoder, data: Trajectories, config: FitConfig | None = None) -> FitReport:
+def fit_agent(
+    encoder: PixelEncoder, data: Trajectories, config: FitConfig | None = None, world: WorldCard = REACHER
+) -> FitReport:
     """Fit linear dynamics to an encoder's latents of random-torque episodes, and put a planner on top.
 
     No reward and no joint angle is read. The cost is `|h - g|^2 + (control_weight / scale^2) |u|^2`, plus the term of
-    `velocity_weight`. One latent unit is `scale` radians, so the terms keep the ratio that they have in radians.
+    `velocity_weight`. One latent unit is `scale` radians, so the terms keep the ratio that they have in radians. In
+    other worlds than the Reacher, the unit in place of a radian is the spread of the latents of `data` (on circles, a
+    radian), and the unit of an action is half its range.
 
     Args:
         encoder: a frozen encoder.
         data: random-torque episodes with frames (`worldplan.envs.tasks.random_torques`).
         config: None for the defaults.
+        world: the world of the episodes.
 
     Raises:
-        InvalidInput: the episodes do not identify the dynamics.
+        InvalidInput: the episodes do not identify the dynamics, or the encoder is for another world.
         NotStabilizable: no feedback stabilises what was fitted.
     """
     config = config or FitConfig()
+    trained = world_of(_card(encoder))
+    if trained is not None:
+        same_world("this encoder", trained, world)
     latents = [encode(encoder, frames) for frames in data.frames]
-    scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder)
-    agent = build_agent(encoder, latents, data, replace(config, scale=scale))
+    scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder, latents, world)
+    agent = build_agent(encoder, latents, data, replace(config, scale=scale), world)
     return FitReport(agent, config, scale, source, data.steps)
 
 
-def recorded(folder: Path | str, count: int) -> Trajectories:
-    """The first training episodes in a folder, as many as `count` or as there are.
+def recorded(folder: Path | str, count: int) -> tuple[Trajectories, WorldCard]:
+    """The first training episodes in a folder, as many as `count` or as there are, and their world.
 
     Raises BadFile if a file is missing or damaged.
     """
     dataset = EpisodeDataset(folder)
     dataset.verify()
     data = dataset.load("train", frames=True)
-    return replace(
-        data, frames=data.frames[:count], actions=data.actions[:count], rewards=data.rewards[:count], info={}
-    )
+    first = {name: getattr(data, name)[:count] for name in ("frames", "actions", "rewards")}
+    return replace(data, **first, info={}), dataset.world
 
 
-def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, config: FitConfig) -> PlanningAgent:
+def build_agent(
+    encoder: Encoder, latents: list[Floats], data: Trajectories, config: FitConfig, world: WorldCard = REACHER
+) -> PlanningAgent:
     """Put dynamics, charts, cost and planner on top of an encoder.
 
     `latents` are E arrays (T + 1, n), the encoder's output on the frames of `data`. A `scale` of None in `config` is 1.
@@ -148,11 +158,21 @@ def build_agent(encoder: Encoder, latents: list[Floats], data: Trajectories, con
     space = space_of(encoder)
     dynamics = fit_dynamics(latents, data.actions, order=2, space=space)
     scale = 1.0 if config.scale is None else config.scale
+    low, high = np.array(world.action_low), np.array(world.action_high)
     cost = QuadraticCost.goal_reaching(
         encoder.latent_dim, config.control_weight / scale**2, config.velocity_weight, dynamics.action_dim
     )
-    apart = np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames])
-    return PlanningAgent(encoder, dynamics, cost, config.planner, charts=find_charts(encoder, apart))
+    cost = replace(cost, R=cost.R / np.square((high - low) / 2.0))
+    charts = None
+    if world.name == REACHER.name:
+        charts = find_charts(encoder, np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames]))
+    limits = {"action_low": _limit(low), "action_high": _limit(high)}
+    return PlanningAgent(encoder, dynamics, cost, config.planner, charts=charts, **limits)
+
+
+def _limit(limits: Floats) -> Any:
+    """One number if all are the same."""
+    return float(limits[0]) if (limits == limits[0]).all() else limits
 
 
 def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
@@ -168,10 +188,18 @@ def find_charts(encoder: Any, frames: NDArray[np.uint8]) -> QuarterTurns | None:
         return None
 
 
-def world_scale(encoder: Any) -> tuple[float, str]:
-    """Radians per latent unit, from an encoder's card, and a sentence that says where they came from."""
+def world_scale(encoder: Any, latents: list[Floats], world: WorldCard = REACHER) -> tuple[float, str]:
+    """Radians per latent unit, from an encoder's card, and a sentence that says where they came from.
+
+    In other worlds than the Reacher it is one over the spread of the latents, E arrays (T + 1, n).
+    """
     if not space_of(encoder).flat:
         return 1.0, "circles are in radians"
+    if world.name != REACHER.name:
+        spread = float(np.sqrt(np.concatenate(latents).var(axis=0).mean()))
+        if not spread > 0.0:
+            raise InvalidInput("the encoder gives the same latent for all frames; train another")
+        return 1.0 / spread, "one over the spread of the latents"
     data = _card(encoder).get("data", {})
     recorded = data.get("summary", {}).get("angle_deviation")
     if recorded:

@@ -20,6 +20,7 @@ from worldplan.checks import check_name
 from worldplan.data.cards import ZOO, Cards
 from worldplan.data.files import inside, read_json
 from worldplan.data.trajectories import Starts, State
+from worldplan.data.world_card import FRAME_SIZE, WorldCard, world_of
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.encoder import (
     CARDS as ENCODERS,
@@ -104,7 +105,7 @@ class PlanningAgent:
         **options: Any,
     ) -> None:
         self.encoder, self.dynamics, self.cost, self.planner = encoder, dynamics, cost, planner
-        self.charts = charts
+        self.charts, self._size = charts, getattr(encoder, "size", FRAME_SIZE)
         if charts is not None and len(charts.shift) != encoder.latent_dim:
             raise InvalidInput(
                 f"the charts are of latents of {len(charts.shift)}, the encoder gives {encoder.latent_dim}"
@@ -122,13 +123,18 @@ class PlanningAgent:
             **options,
         )
 
+    @property
+    def world(self) -> WorldCard | None:
+        """The world that its encoder was trained in; None if nobody recorded it."""
+        return world_of(getattr(self.encoder, "card", {}))
+
     def predict(
         self, observation: Any, state: State = None, episode_start: Starts = None, deterministic: bool = True
     ) -> tuple[NDArray[np.float32], AgentState]:
         """Torques (m,) or (N, m), float32, for one observation or N of them, and the state.
 
         Args:
-            observation: dictionary of `observation`, uint8 (64, 64, 3), and `desired_goal`, such an image or a latent
+            observation: dictionary of `observation`, uint8 (S, S, 3), and `desired_goal`, such an image or a latent
                 (n,) of floats; or both with a leading N.
             state: what the last call returned, left as it is; None starts anew.
             episode_start: (N,); True resets that row. If all are True, N may differ from the last call's.
@@ -221,14 +227,14 @@ class PlanningAgent:
             raise InvalidInput(
                 f"an observation is a dictionary of two arrays, `observation` and `desired_goal` ({error})"
             ) from error
-        frames = check_frames(frames)
+        frames = check_frames(frames, self._size)
         single = frames.ndim == 3
         frames, goals = (frames[None], goals[None]) if single else (frames, goals)
         if goals.ndim < 3:
             goals = finite_array("a latent goal", goals)
             if goals.shape != (len(frames), n):
                 raise InvalidInput(f"latent goals of {len(frames)} frames are ({len(frames)}, {n}), got {goals.shape}")
-        elif check_frames(goals).shape != frames.shape:
+        elif check_frames(goals, self._size).shape != frames.shape:
             raise InvalidInput(f"need one goal image per frame, got {goals.shape} for {frames.shape}")
         return frames, goals, single
 

@@ -15,24 +15,24 @@ from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.encoder import check_frames
 
 
-def read_goal_image(path: Path | str) -> Frames:
-    """A goal image (64, 64, 3) uint8 from a PNG file.
+def read_goal_image(path: Path | str, size: int = SIZE) -> Frames:
+    """A goal image (size, size, 3) uint8 from a PNG file.
 
     Raises:
         BadFile: no such file, no PNG, or cut off.
-        InvalidInput: another size or other colours than 64 x 64 RGB.
+        InvalidInput: another size or other colours than RGB of this size.
     """
     if not Path(path).is_file():
-        raise BadFile(path, "no such file; a goal image is a PNG of 64 x 64 pixels")
+        raise BadFile(path, f"no such file; a goal image is a PNG of {size} x {size} pixels")
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            if image.size != (SIZE, SIZE) or image.mode != "RGB":
+            if image.size != (size, size) or image.mode != "RGB":
                 raise InvalidInput(
-                    f"{path}: a goal image is {SIZE} x {SIZE} RGB as camera 0 sees the Reacher, got "
+                    f"{path}: a goal image is {size} x {size} RGB as camera 0 sees the world, got "
                     f"{image.width} x {image.height} {image.mode}; convert it: "
-                    f"PIL.Image.open(file).convert('RGB').resize(({SIZE}, {SIZE})).save('goal.png')"
+                    f"PIL.Image.open(file).convert('RGB').resize(({size}, {size})).save('goal.png')"
                 )
-            return check_frames(np.array(image))
+            return check_frames(np.array(image), size)
     except (OSError, SyntaxError) as error:  # Pillow's PNG reader raises SyntaxError on broken chunks
         raise BadFile(path, f"cannot be read as PNG ({error}); save the image again as PNG") from error
 

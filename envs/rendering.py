@@ -7,25 +7,23 @@ frames that anyone renders, and users have stock environments in the same proces
 from __future__ import annotations
 
 import atexit
-import gc
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from worldplan.arrays import Floats, Frames
 from worldplan.checks import check_name
-from worldplan.envs.workers import APT_LINE, select_backend, spawned_pool
+from worldplan.data.world_card import FRAME_SIZE
+from worldplan.envs.drawing import drawing_thread, no_garbage_collection, plain_quality, unavailable
+from worldplan.envs.workers import select_backend, spawned_pool
 from worldplan.errors import InvalidInput, RenderingUnavailable
 
-SIZE = 64  # pixels a side
+SIZE = FRAME_SIZE
 TARGET_SIZE = {"easy": 0.05, "hard": 0.015}  # metres: the two tasks of dm_control.suite.reacher
 TARGET_RADIUS = (0.05, 0.20)  # metres from the shoulder: where its reset puts the target
 _CHUNK = 256  # frames a worker draws per task
@@ -55,7 +53,7 @@ def load_physics() -> Any:
     try:
         from dm_control.suite import reacher
     except Exception as error:  # dm_control opens the back end while it is imported
-        raise _unavailable(error) from error
+        raise unavailable(error) from error
     return reacher.Physics.from_xml_string(*reacher.get_model_and_assets())
 
 
@@ -75,15 +73,13 @@ class ReacherRenderer:
         from dm_control.mujoco.engine import Camera
 
         model = self._physics.model
-        model.vis.quality.shadowsize = 256
-        model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = model.vis.global_.offheight = SIZE  # all are read once, when the context is made
+        plain_quality(model, SIZE)
         self._material = int(model.geom("target").matid[0])
         try:
             self._camera = Camera(self._physics, SIZE, SIZE, camera_id=0)
             self._camera.render()
         except Exception as error:  # OpenGL bindings raise many unrelated types
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def render(self, qpos: Floats, target: Floats | None = None, profile: str = "dmc") -> Frames:
         """Draw one frame, (64, 64, 3) uint8.
@@ -114,7 +110,7 @@ class ReacherRenderer:
         self._physics.data.qpos[:] = qpos
         self._physics.forward()
         flags = {"shadow": look.shadows, "reflection": look.reflections}
-        with _no_garbage_collection():
+        with no_garbage_collection():
             frame: Frames = self._camera.render(render_flag_overrides=flags).copy()  # the camera reuses its buffer
         return frame
 
@@ -123,40 +119,15 @@ class ReacherRenderer:
         self._physics.free()
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Pause the cyclic garbage collector.
-
-    Suppose it collects a stock environment after dm_control has made our context current, and before the drawing. The
-    environment's finaliser then leaves no context current: the frame is an old one, or the process dies.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _unavailable(error: Exception) -> RenderingUnavailable:
-    backend = os.environ.get("MUJOCO_GL")
-    return RenderingUnavailable(f"OpenGL back end {backend!r} failed ({error}); run `worldplan doctor`, or: {APT_LINE}")
-
-
 class SharedRenderer:
-    """A `ReacherRenderer` for all threads of a process: one thread of its own draws for them, in turn.
+    """A `ReacherRenderer` for all threads of a process, in the one thread that draws; see `DrawingThread`.
 
-    OpenGL's context stays with its thread. With a renderer in each of two threads, one got the other's frames, without
-    a word. Raises RenderingUnavailable as `ReacherRenderer` does.
+    Raises RenderingUnavailable as `ReacherRenderer` does.
     """
 
     def __init__(self) -> None:
-        self._process = os.getpid()
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
-        # Not an executor: it would end its thread before the context is freed at exit, which only that thread can do.
-        threading.Thread(target=_work, args=(self._jobs,), daemon=True, name="worldplan-draws").start()
-        self._renderer: ReacherRenderer = self._do(ReacherRenderer)
+        self._thread = drawing_thread()
+        self._renderer: ReacherRenderer = self._thread.do(ReacherRenderer)
         atexit.register(self._free)
 
     def render(self, qpos: Floats, target: Floats | None = None, profile: str = "dmc") -> Frames:
@@ -164,36 +135,13 @@ class SharedRenderer:
         return self.render_all([(qpos, target, profile)])[0]
 
     def render_all(self, jobs: Iterable[tuple[Floats, Floats | None, str]]) -> list[Frames]:
-        """Frames of several poses, targets and profiles.
-
-        Raises RenderingUnavailable in a fork of the process that made this: the thread did not come along.
-        """
-        if os.getpid() != self._process:
-            raise RenderingUnavailable(
-                "this process was forked from one that had drawn frames; start it by spawn or forkserver "
-                "(`gymnasium.vector.AsyncVectorEnv(..., context='spawn')`)"
-            )
-        frames: list[Frames] = self._do(lambda: [self._renderer.render(*job) for job in jobs])
+        """Frames of several poses, targets and profiles."""
+        frames: list[Frames] = self._thread.do(lambda: [self._renderer.render(*job) for job in jobs])
         return frames
 
-    def _do(self, job: Callable[[], Any]) -> Any:
-        """Do it in the thread that draws."""
-        done: Future[Any] = Future()
-        self._jobs.put((done, job))
-        return done.result()
-
     def _free(self) -> None:
-        if os.getpid() == self._process:
-            self._do(self._renderer.free)
-
-
-def _work(jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]]) -> None:
-    while True:
-        done, job = jobs.get()
-        try:
-            done.set_result(job())
-        except BaseException as error:  # whoever asked gets it
-            done.set_exception(error)
+        if self._thread.here:
+            self._thread.do(self._renderer.free)
 
 
 _MAKING = threading.Lock()

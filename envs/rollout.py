@@ -10,7 +10,9 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from worldplan.data.recipes import Exploration
 from worldplan.data.trajectories import Starts, State, Trajectories
+from worldplan.envs.exploration import random_actions
 from worldplan.errors import InvalidInput
 from worldplan.progress import Progress, silent
 
@@ -33,17 +35,19 @@ def rollout(
     *,
     steps: int | None = None,
     options: Sequence[dict[str, Any]] | None = None,
+    exploration: Exploration | None = None,
     progress: Progress = silent,
 ) -> Trajectories:
     """Run whole episodes and record them.
 
     Args:
         env: a Gymnasium environment with a `Box` action space, which must be bounded for random torques.
-        agent: an object with `predict`; None draws torques uniformly at random.
+        agent: an object with `predict`; None draws actions at random.
         episodes: number of episodes.
         seed: seed for resets and random torques; episode k does not depend on the others.
         steps: cut every episode after this many actions; None waits for the environment.
         options: `reset` options, one dictionary per episode.
+        exploration: how random actions are drawn; None draws each one uniformly.
         progress: wraps the iterator of episodes, for a progress bar.
 
     Returns:
@@ -52,8 +56,9 @@ def rollout(
             (T + 1, ...).
 
     Raises:
-        InvalidInput: no episode asked for, another number of options, an action space that is no (bounded) `Box`, or
-            observations that are neither one array nor a dictionary with the entry `observation`.
+        InvalidInput: no episode asked for, another number of options, an action space that is no (bounded) `Box`,
+            actions of another shape, or observations that are neither one array nor a dictionary with the entry
+            `observation`.
     """
     space = env.action_space
     if not isinstance(space, Box) or (agent is None and not space.is_bounded()):
@@ -72,12 +77,18 @@ def rollout(
         actions: list[NDArray[np.float64]] = []
         rewards: list[float] = []
         state, start, done = None, np.ones(1, dtype=bool), False
+        drawn = random_actions(exploration or Exploration(), space.low, space.high, rng)
         while not done:
             if agent is None:
-                action = rng.uniform(space.low, space.high)
+                action = next(drawn)
             else:
                 action, state = agent.predict(observation, state, start, deterministic=True)
                 start = np.zeros(1, dtype=bool)
+            if np.shape(action) != space.shape:  # NumPy would spread one torque over all joints
+                raise InvalidInput(
+                    f"the agent gives actions of shape {np.shape(action)}, the environment takes {space.shape}; it was "
+                    "made for another world"
+                )
             action = np.clip(action, space.low, space.high).astype(space.dtype)
             observation, reward, terminated, truncated, info = env.step(action)
             frames.append(_frame(observation))

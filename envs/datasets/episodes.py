@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import finite_array
 from worldplan.checks import checked_seed
-from worldplan.data.episodes import FORMAT, STATES, EpisodeDataset
+from worldplan.data.episodes import FORMAT, EpisodeDataset
 from worldplan.data.files import read_json
 from worldplan.data.recipes import EpisodeConfig
 from worldplan.data.shards import MANIFEST, UNFINISHED, ShardWriter, settle
 from worldplan.data.trajectories import Trajectories
+from worldplan.envs.datasets.writing import episode_arrays, episode_facts, finish_episodes
 from worldplan.envs.parallel import rollout_states
 from worldplan.envs.rollout import Predictor
 from worldplan.errors import InvalidInput
@@ -81,8 +82,8 @@ def record_episodes(
         for size, child in progress(iter(todo), len(todo)):
             data, random = _simulate(policy, size, child, config)
             rng = np.random.default_rng(child.spawn(1)[0])
-            writer.add(_arrays(data), _facts(data, rng.random(size) < config.test_share, random))
-        _finish(writer, [*recipe["after"], {**run, "command": command}])
+            writer.add(episode_arrays(data), episode_facts(data, rng.random(size) < config.test_share, random))
+        finish_episodes(writer, [*recipe["after"], {**run, "command": command}])
     return EpisodeDataset(folder)
 
 
@@ -155,56 +156,9 @@ def save_episodes(
     with ShardWriter(folder, {"save": run}, FORMAT) as writer:
         for group in (g[i : i + SHARD] for g in groups for i in range(0, len(g), SHARD)):
             part = _pick({True: data}, [(True, k) for k in group])
-            writer.add(_arrays(part), _facts(part, rng.random(len(group)) < test_share, None))
-        _finish(writer, [run])
+            writer.add(episode_arrays(part), episode_facts(part, rng.random(len(group)) < test_share, None))
+        finish_episodes(writer, [run])
     return EpisodeDataset(folder)
-
-
-def _arrays(data: Trajectories) -> dict[str, NDArray[np.float64]]:
-    rows: dict[str, Any] = {**data.info, "actions": data.actions, "rewards": data.rewards}
-    arrays = {name: np.stack([np.asarray(r, dtype=np.float64) for r in rows[name]]) for name in STATES}
-    if "expected" in rows:
-        arrays["expected"] = np.stack([np.asarray(r[:-1], dtype=np.float64) for r in rows["expected"]])
-    return {**arrays, "target": np.stack([t[0] for t in data.info["target"]]).astype(np.float64)}
-
-
-def _facts(data: Trajectories, test: NDArray[np.bool_], random: NDArray[np.bool_] | None) -> dict[str, Any]:
-    actions = np.stack(data.actions)
-    centred = actions - actions.mean(axis=(0, 1))
-    power = np.square(centred).sum(axis=(0, 1))
-    lagged = (centred[:, 1:] * centred[:, :-1]).sum(axis=(0, 1))
-    return {
-        "episodes": len(data),
-        "steps": len(data.actions[0]),
-        "test": test.tolist(),
-        "random": None if random is None else random.tolist(),
-        "returns": [float(np.sum(r)) for r in data.rewards],
-        "action_autocorrelation": [float(a) for a in np.divide(lagged, power, where=power > 0, out=np.zeros(2))],
-        "shoulder_past_pi": float(np.mean([np.abs(q[:, 0]) > np.pi for q in data.info["qpos"]])),
-        "angle_sums": [[float(np.sum(np.stack(data.info["qpos"])[..., j] ** p)) for j in range(2)] for p in (1, 2)],
-    }
-
-
-def _finish(writer: ShardWriter, runs: list[dict[str, Any]]) -> None:
-    """Write the manifest, with a summary of all episodes."""
-    weights = np.array([s["episodes"] * (s["steps"] + 1) for s in writer.shards], dtype=np.float64)
-    sums = np.sum([s["angle_sums"] for s in writer.shards], axis=0) / weights.sum()
-
-    def mean(name: str) -> Any:
-        return np.average([s[name] for s in writer.shards], axis=0, weights=weights).tolist()
-
-    writer.finish(
-        kind="episodes",
-        runs=runs,
-        summary={
-            "episodes": sum(s["episodes"] for s in writer.shards),
-            "mean_return": float(np.mean(list(itertools.chain(*(s["returns"] for s in writer.shards))))),
-            "action_autocorrelation": mean("action_autocorrelation"),
-            "shoulder_past_pi": mean("shoulder_past_pi"),
-            "angle_deviation": np.sqrt(np.maximum(sums[1] - sums[0] ** 2, 0.0)).tolist(),
-        },
-        frames=None,
-    )
 
 
 def interrupted(folder: Path | str) -> str:

@@ -24,7 +24,7 @@ from worldplan.progress import Progress, silent
 _SHARD = 2048  # pairs a file
 
 
-class World(Protocol):
+class LatentWorld(Protocol):
     """A frozen dataclass that draws joint angles."""
 
     kind: ClassVar[str]
@@ -41,7 +41,7 @@ class World(Protocol):
 
 
 def collect_pairs(
-    world: World,
+    world: LatentWorld,
     pairs: int,
     folder: Path | str,
     *,
@@ -101,7 +101,7 @@ def _made(folder: Path | str, recipe: dict[str, Any]) -> bool:
 
 def _collect(
     writer: ShardWriter,
-    world: World,
+    world: LatentWorld,
     recipe: dict[str, Any],
     with_labels: bool,
     processes: int,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +18,7 @@ from worldplan.envs.tasks import Tasks
 from worldplan.errors import EncoderCollapsed, InvalidInput, UnknownName
 from worldplan.learning.encoder import Encoder, PixelEncoder, encode, known_encoders, load_encoder
 from worldplan.learning.network import ConvEncoder
+from worldplan.named import named_object
 
 FORM = (
     "module:object, such as mypackage.nets:encoder, an object with latent_dim that maps uint8 (T, 64, 64, 3) to (T, m)"
@@ -103,17 +100,7 @@ def import_encoder(spec: str) -> Encoder:
     Raises:
         InvalidInput: not of that form, or no such module or object.
     """
-    if not re.fullmatch(r"[\w.]+:[\w.]+", spec):
-        raise InvalidInput(f"{spec!r} is not of the form {FORM}")
-    module, _, path = spec.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidInput(f"cannot import {spec!r} ({error}); the form is {FORM}") from error
+    found = named_object(spec, FORM)
     if isinstance(found, type):
         raise InvalidInput(f"{spec!r} is a class; name an object of it; the form is {FORM}")
     return found  # type: ignore[no-any-return]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worldplan.arrays import Floats, Frames, finite_array, varies
+from worldplan.envs.latent_worlds import OUWorld
 from worldplan.envs.rendering import render_frames, sample_targets
-from worldplan.envs.worlds import OUWorld
 from worldplan.errors import InvalidInput
 from worldplan.eval.identifiability.ceiling import bayes_ceiling
 from worldplan.eval.identifiability.hermite import HermiteEnergy, hermite_energy

@@ -46,6 +46,6 @@ class PlanConfig:
             raise InvalidInput("a goal is an image or a pair of angles; give one of the two")
 
     @property
-    def world(self) -> dict[str, Any]:
+    def look(self) -> dict[str, Any]:
         """Arguments of `ReacherGoal`."""
         return {"profile": self.profile, "target": self.target, "success": self.success}

@@ -59,7 +59,7 @@ def plan_to_goals(
     card = getattr(agent.encoder, "card", {})
     check_encoder(agent.encoder)
     pairs = tasks_of(config)
-    env = GoalImage(ReacherGoal(**config.world), goal)
+    env = GoalImage(ReacherGoal(**config.look), goal)
     episodes, runs = [], []
     for k in progress(iter(range(config.episodes)), config.episodes):
         watched = Recorder(agent)
@@ -70,7 +70,7 @@ def plan_to_goals(
     controls: tuple[ControlSummary, ...] = ()
     distances: tuple[LatentSummary, ...] = ()
     if goal is None:
-        results = {AGENT: measure(runs), **evaluate_baselines(pairs, config.seed, **config.world)}
+        results = {AGENT: measure(runs), **evaluate_baselines(pairs, config.seed, **config.look)}
         reference = results[REFERENCE]
         controls = tuple(summarise(name, result, reference) for name, result in results.items())
         ratios = [float(r) if np.isfinite(r) else None for r in cost_ratios(results[AGENT], reference)]
@@ -146,7 +146,7 @@ def _latent_distances(
     agent: PlanningAgent, config: PlanConfig, pairs: Tasks, episodes: list[Episode]
 ) -> tuple[LatentSummary, ...]:
     """Final distances of the agent, random torques and standing still (no gravity: an arm at rest stays)."""
-    env, goal = ReacherGoal(**config.world), episodes[0].goal_latent
+    env, goal = ReacherGoal(**config.look), episodes[0].goal_latent
     random = []
     for k, options in enumerate(pairs.options()):
         last = rollout(env, None, 1, seed=config.seed + k, options=[options]).frames[0][-1]

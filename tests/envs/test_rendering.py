@@ -138,7 +138,7 @@ rendering.select_backend()
 from dm_control import suite
 from dm_control.mujoco.engine import Camera
 if sys.argv[1] == "unguarded":
-    rendering._no_garbage_collection = nullcontext
+    rendering.no_garbage_collection = nullcontext
 pose = np.array([0.5, 1.0])
 ours = rendering.ReacherRenderer()
 alone = ours.render(pose)

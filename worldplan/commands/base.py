@@ -21,9 +21,11 @@ from worldplan.checks import positive_int
 from worldplan.errors import BadFile, InvalidInput
 
 if TYPE_CHECKING:
+    from worldplan.envs.world.world import World
     from worldplan.eval.show.table import Table
 
 Config = TypeVar("Config")
+REACHER = "reacher"  # the world that ships, and that most verbs take unless told otherwise
 
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")]
 Planner = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
@@ -104,6 +106,28 @@ class Verb:
             console.print(drawn)
         for note in table.notes:
             console.print(note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldOptions:
+    """Which world.
+
+    Args:
+        env: world: reacher; dm_control/DOMAIN-TASK; the id of a Gymnasium environment; or module:factory, a function
+            of your own that gives an environment or a World.
+        size: pixels a side of the frames; by default 64, or the world's own.
+        repeat: steps of the environment for which an action is repeated; by default 1, or the world's own.
+    """
+
+    env: Annotated[str, tyro.conf.arg(metavar="ID")] = REACHER
+    size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    repeat: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+
+    def world(self) -> World:
+        """The world of these options. Raises UnknownName or InvalidInput if there is none."""
+        from worldplan.envs.world.registry import find_world
+
+        return find_world(self.env, self.size, self.repeat)
 
 
 def config_of(kind: Callable[..., Config], verb: Verb, **more: Any) -> Config:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from worldplan.choices import Look
-from worldplan.commands.base import Verb, bar, config_of, without_resume
+from worldplan.commands.base import REACHER, Verb, WorldOptions, bar, config_of, without_resume
 from worldplan.data.recipes import EpisodeConfig, EpisodeOptions, GeneralizedNormalOptions, Nuisances, OUOptions
 
 
@@ -94,7 +94,7 @@ class CollectOU(_Pairs, OUOptions):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.envs.worlds import OUWorld
+        from worldplan.envs.latent_worlds import OUWorld
 
         return self._collect(config_of(OUWorld, self), command)
 
@@ -114,7 +114,7 @@ class CollectGennorm(_Pairs, GeneralizedNormalOptions):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.envs.worlds import GeneralizedNormalWorld
+        from worldplan.envs.latent_worlds import GeneralizedNormalWorld
 
         return self._collect(config_of(GeneralizedNormalWorld, self), command)
 
@@ -243,18 +243,65 @@ def _policy(name: str | None, task: str, config: EpisodeConfig) -> tuple[Any, di
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectRandom(_Record):
-    """Episodes of uniformly random torques: states, actions and rewards first, then their frames.
+class CollectRandom(_Record, WorldOptions):
+    """Episodes of random actions in any world, with their frames.
+
+    The Reacher's states, actions and rewards come first, then their frames. Other worlds are seen as they move; they
+    take no --look, --task, --stock, --small, --hidden, --no-frames and --append.
 
     Args:
+        hold: steps for which each action is held; slow plants move further. auto takes the hold, of 1 to 32, after
+            which the frames differ nearly the most.
+        memory: correlation of an action with the one before, for Ornstein-Uhlenbeck noise.
         out: folder for the dataset.
     """
 
+    hold: Annotated[int | Literal["auto"], tyro.conf.arg(metavar="INT|auto")] = 1
+    memory: float = 0.0
     out: Path = Path("data/random")
 
     def run(self, command: str) -> int:
         """Exit status 0."""
+        from worldplan.errors import InvalidInput
+
+        if self.env != REACHER:
+            return self._watch(command)
+        given = [f"--{name}" for name in ("hold", "memory", "size", "repeat") if getattr(self, name) != _default(name)]
+        if given:
+            raise InvalidInput(f"{', '.join(given)}: these are for other worlds than the Reacher; leave them out")
         return self._record(None, command)
+
+    def _watch(self, command: str) -> int:
+        """Episodes of another world than the Reacher."""
+        from worldplan.data.recipes import WorldEpisodes
+        from worldplan.envs.datasets.world_episodes import choose_hold, record_world
+        from worldplan.errors import InvalidInput
+
+        names = ("look", "task", "stock", "small", "hidden", "no_frames", "append")
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != _default(name)]
+        if given:
+            raise InvalidInput(f"{', '.join(given)}: only the Reacher has these; leave them out for {self.env}")
+        world = self.world()
+        hold, tried = choose_hold(world, self.seed) if self.hold == "auto" else (self.hold, {})
+        folder = record_world(
+            world,
+            self.out,
+            config_of(WorldEpisodes, self, hold=hold),
+            seed=self.seed,
+            processes=self.processes,
+            command=without_resume(command),
+            resume=self.resume,
+            progress=bar("files of episodes"),
+        ).folder
+        moved = ", ".join(f"{k}: {change:.2f}" for k, change in tried.items())
+        notes = (
+            [f"Held for {hold} steps. Mean change of a pixel in 32 steps, of 255, by hold: {moved}."] if tried else []
+        )
+        return self._tell(folder, *notes)
+
+
+def _default(name: str) -> Any:
+    return {field.name: field.default for field in fields(CollectRandom)}[name]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from worldplan.agents.config import FitConfig
-from worldplan.commands.base import Verb, bar, config_of
+from worldplan.commands.base import REACHER, Verb, bar, config_of
 
 if TYPE_CHECKING:
     from worldplan.agents.fitting import FitReport
@@ -49,12 +49,20 @@ def fit_encoder(encoder: str | Path, config: FitConfig, data: Path | None = None
     `data` is a folder of recorded episodes; None records new ones.
     """
     from worldplan.agents.fitting import fit_agent, recorded
+    from worldplan.data.world_card import world_of
     from worldplan.envs.fingerprint import check_encoder
+    from worldplan.errors import InvalidInput
     from worldplan.learning.encoder import load_encoder
 
     frozen = load_encoder(encoder)
     check_encoder(frozen)
-    return fit_agent(frozen, torque_data(config) if data is None else recorded(data, config.episodes), config)
+    if data is not None:
+        episodes, world = recorded(data, config.episodes)
+        return fit_agent(frozen, episodes, config, world)
+    trained = world_of(frozen.card)
+    if trained is not None and trained.name != REACHER:
+        raise InvalidInput(f"this encoder was trained in {trained.name!r}; name recorded episodes of it with --data")
+    return fit_agent(frozen, torque_data(config), config)
 
 
 def torque_data(config: FitConfig) -> Trajectories:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from worldplan.agents.config import FitConfig
-from worldplan.commands.base import Name, Planner, Verb, bar, config_of
+from worldplan.commands.base import REACHER, Name, Planner, Verb, WorldOptions, bar, config_of
 from worldplan.eval.plan.config import PlanConfig
 
 if TYPE_CHECKING:
     from worldplan.agents.planning_agent import PlanningAgent
 
+WORLD_OPTIONS = ("steps", "ahead", "hold")
+ELSEWHERE = (*WORLD_OPTIONS, "size", "repeat")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Verb, PlanConfig):
+class Plan(Verb, PlanConfig, WorldOptions):
     """Reach goals from pixels; writes plan.json, plan.png and a film, and prints a table.
 
-    Start and goal poses are drawn, or given as angles (radians: shoulder, wrist) or, for the goal, as a picture.
+    Start and goal poses are drawn, or given as angles (radians: shoulder, wrist) or, for the goal, as a picture. With
+    --env ID the agent acts in another world than the Reacher, and takes --steps, --ahead, --hold and --goal-image only.
 
     Args:
+        steps: other worlds: actions in each episode; by default 200.
+        ahead: worlds that do not sample their states: steps of random actions from start to goal; by default 50.
+        hold: steps for which each of these actions is held; by default 1.
         agent: a shipped name, or a folder that `worldplan fit` wrote; `reacher` by default.
         encoder: in place of --agent: a name or folder of an encoder; dynamics are fitted to it first, unless an agent
             that was fitted to it ships, or is in that folder.
@@ -33,15 +42,24 @@ class Plan(Verb, PlanConfig):
     agent: Name = None
     encoder: Name = None
     planner: Planner = None
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    ahead: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    hold: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     threads: int = 1
     video: Literal["gif", "mp4", "none"] = "gif"
     out: Path = Path("runs/plan")
 
     def run(self, command: str) -> int:
         """Exit status 0, whether or not the goals were reached."""
+        from worldplan.errors import InvalidInput
         from worldplan.eval.plan.run import plan_to_goals, write_plan
         from worldplan.eval.show.film import require_video
 
+        if self.env != REACHER:
+            return self._elsewhere(command)
+        given = [f"--{name}" for name in ELSEWHERE if getattr(self, name) is not None]
+        if given:
+            raise InvalidInput(f"{', '.join(given)}: these are for other worlds than the Reacher; leave them out")
         require_video(self.video)
         config = config_of(PlanConfig, self)
         fit = FitConfig(seed=self.seed, profile=self.profile, target=self.target)
@@ -49,6 +67,29 @@ class Plan(Verb, PlanConfig):
         name = self.encoder or self.agent or "reacher"
         report = plan_to_goals(agent, config, name=name, progress=bar("episodes"))
         written = write_plan(report, self.out, self.video, command)
+        self.show(report.to_dict(), report.table().also(f"Written: {', '.join(map(str, written))}"))
+        return 0
+
+    def _elsewhere(self, command: str) -> int:
+        """Reach goals in another world than the Reacher."""
+        from worldplan.agents.planning_agent import load_agent
+        from worldplan.envs.goal_image import read_goal_image
+        from worldplan.errors import InvalidInput
+        from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world, write_world_plan
+
+        fixed = {field.name: field.default for field in fields(PlanConfig)}
+        given = [name for name in fixed if name not in ("episodes", "seed", "goal_image")]
+        given = [f"--{name.replace('_', '-')}" for name in given if getattr(self, name) != fixed[name]]
+        if given:
+            raise InvalidInput(f"{', '.join(given)}: only the Reacher has these; leave them out for {self.env}")
+        if self.agent is None:
+            raise InvalidInput(f"name an agent for {self.env} with --agent: a folder that `worldplan fit` wrote")
+        world, agent = self.world(), load_agent(self.agent, self.planner)
+        options = {name: getattr(self, name) for name in WORLD_OPTIONS if getattr(self, name) is not None}
+        config = WorldPlanConfig(episodes=self.episodes, seed=self.seed, **options)
+        goal = None if self.goal_image is None else read_goal_image(self.goal_image, world.card.size)
+        report = plan_in_world(agent, world, config, goal=goal, progress=bar("episodes"))
+        written = write_world_plan(report, self.out, command)
         self.show(report.to_dict(), report.table().also(f"Written: {', '.join(map(str, written))}"))
         return 0
 

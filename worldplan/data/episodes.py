@@ -1,9 +1,10 @@
-"""Reacher episodes on disk: states, actions, rewards, and frames that a second pass draws from the states.
+"""Episodes on disk: frames, actions, rewards, and the true states that their world tells.
 
-A shard holds B episodes of T steps: `qpos`, `qvel` (B, T + 1, 2) float64, `target` (B, 3), `actions` (B, T, 2),
-`rewards` (B, T). Where a policy explored, it also holds `expected` (B, T, 2), the mean of each action. Once drawn, it
-also holds `frames` (B, T + 1, 64, 64, 3) uint8. Whole episodes belong to training or to test. `StridedPairs` opens only
-frames: training cannot see an angle.
+A shard holds B episodes of T steps: `actions` (B, T, m) float64, `rewards` (B, T), states (B, T + 1, width) and what is
+fixed in an episode (B, width), as the world's card names them: the Reacher has `qpos` and `qvel`, 2 wide, and `target`,
+3 wide. Where a policy explored, it also holds `expected` (B, T, m), the mean of each action. Once drawn, it also holds
+`frames` (B, T + 1, S, S, 3) uint8. Whole episodes belong to training or to test. `StridedPairs` opens only frames:
+training cannot see a state.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from numpy.typing import NDArray
 from worldplan.checks import check_name
 from worldplan.data.shards import check_file, digest, open_array, read_manifest
 from worldplan.data.trajectories import Trajectories
+from worldplan.data.world_card import REACHER, WorldCard
 from worldplan.errors import BadFile, InvalidInput
 
 FORMAT = 1  # version of the manifest's format
-STATES = {"qpos": (1, 2), "qvel": (1, 2), "actions": (0, 2), "rewards": (0,)}  # rows beyond T, and width
 SPLITS = ("train", "test")
 
 
 class EpisodeDataset:
-    """Episodes on disk, in a folder that `worldplan collect sac|random|mixture` wrote.
+    """Episodes on disk, in a folder that `worldplan collect sac|random|mixture` wrote; `world` says of what.
 
     Raises BadFile if the manifest is missing, altered, or of another kind of dataset.
     """
@@ -37,6 +38,10 @@ class EpisodeDataset:
             raise BadFile(self.folder, "holds pairs, not episodes; collect with `worldplan collect sac|random|mixture`")
         self.shards: list[dict[str, Any]] = self.manifest["shards"]
         self.runs: list[dict[str, Any]] = self.manifest.get("runs", [])
+        try:
+            self.world = WorldCard.from_dict(self.manifest["world"]) if "world" in self.manifest else REACHER
+        except InvalidInput as error:
+            raise BadFile(self.folder, f"{error}; collect it again") from error
         if not all(map(_whole, self.shards)):
             raise BadFile(self.folder, "has a shard whose episodes, steps and split do not fit; collect it again")
 
@@ -49,52 +54,66 @@ class EpisodeDataset:
 
         Args:
             split: `train`, `test`, or None for all.
-            frames: True gives frames as observations; False gives (qpos, qvel, target), (T + 1, 7).
+            frames: True gives frames as observations; False gives the true states side by side, of the Reacher
+                (qpos, qvel, target), (T + 1, 7).
 
         Raises:
             BadFile: an array is missing or damaged.
             InvalidInput: no frames were drawn, or no episode is in this split.
         """
-        episodes: dict[str, list[NDArray[Any]]] = {name: [] for name in (*STATES, "target", "frames")}
+        world, named = self.world, [*self.world.states, *self.world.fixed]
+        episodes: dict[str, list[NDArray[Any]]] = {name: [] for name in ("actions", "rewards", *named, "frames")}
         for shard in self.shards:
             count, steps = shard["episodes"], shard["steps"]
-            shapes = {name: (count, steps + extra, *width) for name, (extra, *width) in STATES.items()}
-            arrays = {k: self._array(shard, k, s, np.float64) for k, s in {**shapes, "target": (count, 3)}.items()}
+            shapes = {"actions": (count, steps, world.action_dim), "rewards": (count, steps)}
+            shapes |= {name: (count, steps + 1, width) for name, width in world.states.items()}
+            shapes |= {name: (count, width) for name, width in world.fixed.items()}
+            arrays = {name: self._array(shard, name, shape, np.float64) for name, shape in shapes.items()}
             if frames:
                 arrays["frames"] = self.frames(shard)
             for k in _members(shard, split):
                 for name, array in arrays.items():
-                    episodes[name].append(array[k])
-        if not episodes["qpos"]:
+                    rows = np.repeat(array[k][None], steps + 1, axis=0) if name in world.fixed else array[k]
+                    episodes[name].append(rows)
+        if not episodes["actions"]:
             raise InvalidInput(f"no episode of the split {split!r} in {self.folder}; collect more")
-        target = [np.repeat(t[None], len(q), axis=0) for t, q in zip(episodes["target"], episodes["qpos"], strict=True)]
-        info = {"qpos": episodes["qpos"], "qvel": episodes["qvel"], "target": target}
-        states = [np.concatenate(rows, axis=1) for rows in zip(*info.values(), strict=True)]
+        info = {name: episodes[name] for name in named}
+        empty = [np.zeros((len(u) + 1, 0)) for u in episodes["actions"]]
+        states = [np.concatenate(rows, axis=1) for rows in zip(*info.values(), strict=True)] or empty
         return Trajectories(
             frames=episodes["frames"] or states, actions=episodes["actions"], rewards=episodes["rewards"], info=info
         )
 
     def frames(self, shard: dict[str, Any]) -> NDArray[np.uint8]:
-        """Frames (B, T + 1, 64, 64, 3) of a shard, memory-mapped."""
-        shape = (shard["episodes"], shard["steps"] + 1, 64, 64, 3)
+        """Frames (B, T + 1, S, S, 3) of a shard, memory-mapped."""
+        shape = (shard["episodes"], shard["steps"] + 1, *self.world.frame)
         array: NDArray[np.uint8] = self._array(shard, "frames", shape, np.uint8)
         return array
 
     def poses(self, shard: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Joint angles (B, T + 1, 2) and targets (B, 3) of a shard, memory-mapped."""
+        """Joint angles (B, T + 1, 2) and targets (B, 3) of a shard of the Reacher, memory-mapped.
+
+        Raises InvalidInput if these are episodes of another world.
+        """
+        if self.world.name != REACHER.name:
+            raise InvalidInput(
+                f"{self.folder} holds episodes of {self.world.name!r}, whose frames are taken as they happen; only "
+                "those of the Reacher are drawn later"
+            )
         count, steps = shard["episodes"], shard["steps"]
         shapes = {"qpos": (count, steps + 1, 2), "target": (count, 3)}
         qpos, target = (self._array(shard, name, shape, np.float64) for name, shape in shapes.items())
         return qpos, target
 
     def actions(self, shard: dict[str, Any]) -> NDArray[np.float64]:
-        """Actions (B, T, 2) of a shard, memory-mapped."""
-        array: NDArray[np.float64] = self._array(shard, "actions", (shard["episodes"], shard["steps"], 2), np.float64)
+        """Actions (B, T, m) of a shard, memory-mapped."""
+        shape = (shard["episodes"], shard["steps"], self.world.action_dim)
+        array: NDArray[np.float64] = self._array(shard, "actions", shape, np.float64)
         return array
 
     def expected(self, shard: dict[str, Any]) -> NDArray[np.float64] | None:
-        """What a policy that explored did on average, (B, T, 2); None where nobody told, as of random torques."""
-        shape = (shard["episodes"], shard["steps"], 2)
+        """What a policy that explored did on average, (B, T, m); None where nobody told, as of random torques."""
+        shape = (shard["episodes"], shard["steps"], self.world.action_dim)
         return self._array(shard, "expected", shape, np.float64) if "expected" in shard else None
 
     def verify(self) -> None:
@@ -164,8 +183,8 @@ class StridedPairs:
         return self._rows
 
     def __getitem__(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Frames (len(index), 2, 64, 64, 3) of the pairs `index`."""
-        out = np.empty((len(index), 2, 64, 64, 3), dtype=np.uint8)
+        """Frames (len(index), 2, S, S, 3) of the pairs `index`."""
+        out = np.empty((len(index), 2, *self._data.world.frame), dtype=np.uint8)
         for row, (shard, episode, step) in enumerate(self._rows[index]):
             out[row] = self._frames[shard][episode, [step, step + self._stride]]
         return out

@@ -75,6 +75,47 @@ class EpisodeConfig(EpisodeOptions):
 
 
 @dataclass(frozen=True)
+class Exploration:
+    """How random actions are drawn.
+
+    Args:
+        hold: steps for which each action is held, from a start that is drawn too. Held torques move a slow plant
+            further; white ones leave it where it is.
+        memory: correlation of an action with that of the step before, in [0, 1): 0 draws each anew, uniformly within
+            the limits; above, an Ornstein-Uhlenbeck process of a standard deviation of half the range, clipped.
+    """
+
+    hold: int = 1
+    memory: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive_int("hold", self.hold)
+        if not 0.0 <= self.memory < 1.0:
+            raise InvalidInput(f"memory must lie in [0, 1), got {self.memory}")
+
+
+@dataclass(frozen=True)
+class WorldEpisodes(Exploration):
+    """Which episodes of random actions are recorded in a world.
+
+    Args:
+        episodes: number of episodes.
+        steps: length of each episode.
+        test_share: probability that an episode belongs to the test split.
+    """
+
+    episodes: int = 250
+    steps: int = 200
+    test_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive_int("episodes", self.episodes), positive_int("steps", self.steps)
+        if not 0.0 <= self.test_share < 1.0:
+            raise InvalidInput(f"test_share must lie in [0, 1), got {self.test_share}")
+
+
+@dataclass(frozen=True)
 class WorldOptions:
     """Options that all latent worlds have.
 

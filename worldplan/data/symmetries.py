@@ -13,8 +13,13 @@ import numpy as np
 from worldplan.arrays import Floats, Frames
 from worldplan.checks import check_name
 
-SYMMETRIES = ("mirror", "turns")
-"""`mirror`: upside down, with the opposite actions. `turns`: quarter turns, with the same actions."""
+SYMMETRIES = ("mirror", "turns", "shifts")
+"""What each does to both frames of a window: `mirror` turns them upside down, with the opposite actions; `turns` by
+quarter turns, with the same actions; `shifts` moves both by the same few pixels, with the same actions, as a camera
+that hangs askew would see any world.
+"""
+
+FARTHEST = 1 / 16  # of a side, for shifts
 
 
 def check_symmetries(names: Sequence[str]) -> tuple[str, ...]:
@@ -41,4 +46,12 @@ def transform(
         turns = np.where(chosen, rng.integers(4, size=len(frames)), 0)
         for k in (1, 2, 3):
             frames[turns == k] = np.rot90(frames[turns == k], k, axes=(2, 3))
+    if "shifts" in names:
+        side = frames.shape[2]
+        most = max(1, round(FARTHEST * side))
+        moves = np.where(chosen[:, None], rng.integers(-most, most + 1, size=(len(frames), 2)), 0)
+        places = (np.arange(side) + moves[:, :, None]).clip(0, side - 1)  # the margin is repeated
+        rows, columns = places[:, 0, None, :, None], places[:, 1, None, None, :]
+        index = np.arange(len(frames))[:, None, None, None], np.arange(frames.shape[1])[None, :, None, None]
+        frames = frames[*index, rows, columns]
     return frames, actions

@@ -20,7 +20,7 @@ class Trajectories:
     """E episodes of any lengths; every list has E entries.
 
     Args:
-        frames: uint8 (T + 1, 64, 64, 3), or any observation array with T + 1 rows.
+        frames: uint8 (T + 1, S, S, 3), or any observation array with T + 1 rows.
         actions: (T, m), as the environment applied them.
         rewards: (T,); empty list if there are none.
         info: named arrays of T + 1 rows (`qpos`, `tip_distance`, `is_success`), for evaluation; no fit reads them.

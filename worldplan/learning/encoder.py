@@ -16,11 +16,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from worldplan.arrays import Floats, Frames, finite_array
 from worldplan.data.cards import ZOO, Cards
+from worldplan.data.world_card import FRAME_SIZE
 from worldplan.errors import BadFile, InvalidInput
-from worldplan.learning.network import ConvEncoder, MirrorOdd, to_input
+from worldplan.learning.network import SIZES, ConvEncoder, MirrorOdd, to_input
 from worldplan.planning.space import LatentSpace
 
-FRAME = (64, 64, 3)
 CARDS = Cards(
     "encoder",
     ZOO / "encoders",
@@ -40,12 +40,12 @@ class Encoder(Protocol):
     latent_dim: int
 
     def __call__(self, frames: NDArray[np.uint8]) -> Floats:
-        """Frames (T, 64, 64, 3) uint8 to latents (T, n)."""
+        """Frames (T, S, S, 3) uint8 to latents (T, n)."""
         ...
 
 
 class PixelEncoder:
-    """A frozen encoder, `uint8 (T, 64, 64, 3) -> float64 (T, n)`; `card` records how it was made.
+    """A frozen encoder, `uint8 (T, S, S, 3) -> float64 (T, n)`; `card` records how it was made, `size` is S.
 
     In its training world, the output is the true state up to a rotation, a scale per world and an offset (Theorem 1 of
     Klindt, LeCun and Balestriero 2026, arXiv 2605.26379).
@@ -53,7 +53,7 @@ class PixelEncoder:
 
     def __init__(self, network: ConvEncoder, card: dict[str, Any], name: str = "encoder") -> None:
         self.latent_dim: int = network.config["latent_dim"]
-        self.space = network.space
+        self.space, self.size = network.space, network.size
         if card.get("mirror") and not self.space.flat:
             raise InvalidInput("averaging over the mirror image is for latents of lines; train without --mirror")
         self.card = card
@@ -64,15 +64,15 @@ class PixelEncoder:
 
     @property
     def network(self) -> nn.Module:
-        """The bare inference network on (N, 3, 64, 64) float32, the reference for timings."""
+        """The bare inference network on (N, 3, S, S) float32, the reference for timings."""
         return self._network
 
     def __call__(self, frames: Frames) -> Floats:
-        """Latents (T, n) or (n,) of uint8 frames, (T, 64, 64, 3) or one (64, 64, 3); channels last, T > 0.
+        """Latents (T, n) or (n,) of uint8 frames, (T, S, S, 3) or one (S, S, 3); channels last, T > 0.
 
         Raises InvalidInput for another dtype, layout or size, or an empty batch.
         """
-        frames = check_frames(frames)
+        frames = check_frames(frames, self.size)
         single = frames.ndim == 3
         frames = frames[None] if single else frames
         flags = frames.flags  # torch takes neither negative strides nor read-only memory
@@ -89,21 +89,25 @@ class PixelEncoder:
         return save_encoder(self._trained, folder, self.card)
 
 
-def check_frames(frames: Any) -> NDArray[np.uint8]:
-    """Frames as an array. Raises InvalidInput if they are not uint8 (T, 64, 64, 3) or (64, 64, 3), or empty."""
+def check_frames(frames: Any, size: int = FRAME_SIZE) -> NDArray[np.uint8]:
+    """Frames as an array. Raises InvalidInput unless they are uint8, (T, S, S, 3) or (S, S, 3) with S = size, T > 0."""
     try:
         array: NDArray[Any] = np.asarray(frames)
     except ValueError as error:
         raise InvalidInput(f"frames must all have the same shape ({error})") from error
-    shape = array.shape
+    shape, frame = array.shape, (size, size, 3)
     if array.size == 0:
         raise InvalidInput("got an empty batch of frames; pass at least one")
     if array.dtype != np.uint8:
         raise InvalidInput(f"frames must be uint8 in 0..255, got {_described(array)}")
-    if shape[-3:] == (3, 64, 64):
-        raise InvalidInput(f"frames must be channels last (..., 64, 64, 3), got {shape}; use np.moveaxis(f, -3, -1)")
-    if array.ndim not in (3, 4) or shape[-3:] != FRAME:
-        raise InvalidInput(f"frames must be (T, 64, 64, 3) or (64, 64, 3), got {shape}; resize to 64 x 64 RGB")
+    if shape[-3:] == (3, size, size):
+        raise InvalidInput(
+            f"frames must be channels last (..., {size}, {size}, 3), got {shape}; use np.moveaxis(f, -3, -1)"
+        )
+    if array.ndim not in (3, 4) or shape[-3:] != frame:
+        raise InvalidInput(
+            f"frames must be (T, {size}, {size}, 3) or {frame}, got {shape}; resize to {size} x {size} RGB"
+        )
     return array
 
 
@@ -129,7 +133,7 @@ def encode(encoder: Encoder, frames: Frames, *, twice: bool = False) -> Floats:
 
     Args:
         encoder: a callable on frames with an integer `latent_dim`.
-        frames: (T, 64, 64, 3) uint8.
+        frames: (T, S, S, 3) uint8.
         twice: encode the frames again, and compare.
 
     Raises:
@@ -176,7 +180,8 @@ def load_encoder(name: str | Path) -> PixelEncoder:
     try:
         tensors = load(weights)
         largest = max((size for value in tensors.values() for size in value.shape), default=0)
-        if any(isinstance(size, int) and size > largest for size in card["network"].values()):
+        sizes = {name: size for name, size in card["network"].items() if name != "size" or size > SIZES[1]}
+        if any(isinstance(size, int) and size > largest for size in sizes.values()):
             raise InvalidInput(f"they do not fit {card['network']}")
         with torch.device("meta"):  # sizes in a card are a claim: no memory before the weights confirm it
             claimed = {name: value.shape for name, value in ConvEncoder(**card["network"]).state_dict().items()}

@@ -11,37 +11,54 @@ import torch
 from torch import Tensor, nn
 
 from worldplan.arrays import Floats
+from worldplan.data.world_card import FRAME_SIZE
 from worldplan.errors import InvalidInput
 from worldplan.planning.space import LatentSpace
 
+SIZES = 32, 224  # the least and the most
+_SMALLEST_MAP = 4  # pixels a side of what the head sees, or more
+
 
 class ConvEncoder(nn.Module):
-    """Four strided convolutions (width w, 2w, 4w, 8w; BatchNorm, GELU), a 1 x 1 one to 2w, a head on the 4 x 4 map.
+    """Strided convolutions down to a map of 4 to 7 pixels a side, a 1 x 1 one to 2w channels, a head on this map.
 
-    The map is flattened, not averaged: for an arm, position *is* the state. BatchNorm keeps runs from collapsing
-    (Klindt, LeCun and Balestriero 2026: 36% did without it). `latent_dim`, `width` w and `hidden` are those of
-    `TrainingOptions`. `space` holds the kinds of the latent's coordinates, as of `LatentSpace`; None is all lines. The
-    head has one output more for each circle: the angle of a circle is that of a point in the plane.
+    For 64 pixels these are four convolutions, of w, 2w, 4w and 8w channels; further ones have 8w. Each is followed by
+    BatchNorm and GELU. The map is flattened, not averaged: for an arm, position *is* the state. BatchNorm keeps runs
+    from collapsing (Klindt, LeCun and Balestriero 2026: 36% did without it). `latent_dim`, `width` w and `hidden` are
+    those of `TrainingOptions`. `space` holds the kinds of the latent's coordinates, as of `LatentSpace`; None is all
+    lines. The head has one output more for each circle: the angle of a circle is that of a point in the plane. `size`
+    is that of the frames, pixels a side.
 
     Raises:
-        InvalidInput: a size below 1, or a space of another width than the latent.
+        InvalidInput: a size below 1, a space of another width than the latent, or frames too small or too large.
     """
 
     def __init__(
-        self, latent_dim: int = 2, width: int = 16, hidden: int = 256, space: Sequence[str] | None = None
+        self,
+        latent_dim: int = 2,
+        width: int = 16,
+        hidden: int = 256,
+        space: Sequence[str] | None = None,
+        size: int = FRAME_SIZE,
     ) -> None:
         super().__init__()
         if min(latent_dim, width, hidden) < 1:
             raise InvalidInput(f"sizes must be at least 1, got {latent_dim}, {width}, {hidden}")
+        if not SIZES[0] <= size <= SIZES[1]:
+            raise InvalidInput(f"the network takes frames of {SIZES[0]} to {SIZES[1]} pixels a side, got {size}")
+        self.size = size
         self.space = LatentSpace.lines(latent_dim) if space is None else LatentSpace(*space)
         if self.space.dim != latent_dim:
             raise InvalidInput(f"a latent of {latent_dim} cannot lie in {self.space!r}, which has {self.space.dim}")
         self.config: dict[str, Any] = {"latent_dim": latent_dim, "width": width, "hidden": hidden}
         if not self.space.flat:
             self.config["space"] = list(self.space.kinds)
+        if size != FRAME_SIZE:
+            self.config["size"] = size
         layers: list[nn.Module] = []
-        channels = 3
-        for k in range(4):
+        channels, side = 3, size
+        while side >= 2 * _SMALLEST_MAP:
+            k, side = min(len(layers) // 3, 3), side // 2
             layers += [
                 nn.Conv2d(channels, width << k, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(width << k),
@@ -52,7 +69,7 @@ class ConvEncoder(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(32 * width, hidden, bias=False),
+            nn.Linear(2 * width * side**2, hidden, bias=False),
             nn.BatchNorm1d(hidden),
             nn.GELU(),
             nn.Linear(hidden, latent_dim + int(self.space.circles.sum())),
@@ -64,7 +81,7 @@ class ConvEncoder(nn.Module):
         return self.head(self.trunk(frames))  # type: ignore[no-any-return]
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Embed frames (N, 3, 64, 64), already scaled to [-.5, .5], as (N, n)."""
+        """Embed frames (N, 3, S, S), already scaled to [-.5, .5], as (N, n)."""
         return self.angles(self.outputs(frames))  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -127,12 +144,12 @@ class MirrorOdd(nn.Module):
         self.net = net
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Embed frames (N, 3, 64, 64) as (N, n)."""
+        """Embed frames (N, 3, S, S) as (N, n)."""
         upright, mirrored = self.net(torch.cat([frames, frames.flip(2)])).chunk(2)
         return (upright - mirrored) / 2  # type: ignore[no-any-return]
 
 
 def to_input(frames: Tensor) -> Tensor:
-    """Uint8 frames (N, 64, 64, 3) as network input (N, 3, 64, 64), float32 in [-.5, .5], channels last in memory."""
+    """Uint8 frames (N, S, S, 3) as network input (N, 3, S, S), float32 in [-.5, .5], channels last in memory."""
     # To float first: to divide whole numbers gives the same floats, and takes five times as long.
     return frames.permute(0, 3, 1, 2).float().div_(255.0).sub_(0.5)

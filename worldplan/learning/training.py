@@ -93,7 +93,8 @@ class Run:
         self.autocast = self.device.type == "cuda" if config.bfloat16 is None else config.bfloat16
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            network = ConvEncoder(config.latent_dim, config.width, config.hidden, config.space.kinds)
+            sizes = {"latent_dim": config.latent_dim, "width": config.width, "hidden": config.hidden}
+            network = ConvEncoder(**sizes, space=config.space.kinds, size=data[np.arange(1)].shape[2])
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.held_out, self.train = data.split(config.validation, np.random.default_rng([config.seed, 0]))
@@ -153,7 +154,7 @@ class Run:
         return self.network.angles(self.through(self.network.outputs, self.data[index]))  # type: ignore[no-any-return]
 
     def through(self, module: Callable[[Tensor], Tensor], views: NDArray[np.uint8]) -> Tensor:
-        """What a part of the network makes of frames (B, V, 64, 64, 3), as (B, V, k)."""
+        """What a part of the network makes of frames (B, V, S, S, 3), as (B, V, k)."""
         frames = torch.from_numpy(views).to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             h = module(to_input(frames.flatten(0, 1)))

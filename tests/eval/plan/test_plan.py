@@ -387,7 +387,7 @@ def test_goal_image_that_is_no_png(tmp_path):
 )
 def test_scale_comes_from_the_card(scale, value, said):
     encoder = tiny_encoder() if scale is None else tiny_encoder(world={"scale": list(scale)})
-    found, source = world_scale(encoder)
+    found, source = world_scale(encoder, [])
     assert found == value
     assert said in source
 

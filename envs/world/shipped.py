@@ -1,0 +1,30 @@
+"""The worlds that worldplan ships: their starts and goals, and when a goal counts as reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from worldplan.arrays import Floats
+from worldplan.envs.world.world import Judge, World
+
+ROOM = 0.28  # metres from the centre: where point_mass's own reset puts it, less a margin for its walls
+NEAR = 0.015  # metres
+
+
+def point_mass(size: int = 64, repeat: int = 1) -> World:
+    """dm_control's point mass: a ball on a plane, pushed along both axes; reached within 15 mm."""
+    plain = World.from_gym("dm_control/point_mass-easy", size, repeat=repeat)
+    card = replace(plain.card, name="point_mass")
+    return replace(plain, card=card, sample=_anywhere, judge=Judge(_apart, NEAR, "m"))
+
+
+def _anywhere(rng: np.random.Generator) -> dict[str, Any]:
+    return {"qpos": rng.uniform(-ROOM, ROOM, 2)}
+
+
+def _apart(state: Mapping[str, Floats], goal: Mapping[str, Floats]) -> Floats:
+    return np.asarray(np.linalg.norm(state["qpos"] - goal["qpos"], axis=-1))

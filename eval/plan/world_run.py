@@ -1,0 +1,239 @@
+"""Reach goal frames in any world, beside random actions and standing still."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.arrays import Floats, Frames
+from worldplan.checks import checked_seed, positive_int
+from worldplan.data.files import atomic_write, write_json
+from worldplan.data.trajectories import Trajectories
+from worldplan.data.world_card import same_world
+from worldplan.envs.rollout import Predictor, rollout
+from worldplan.envs.world.goal_env import GoalEnv
+from worldplan.envs.world.world import World
+from worldplan.eval.control.baselines import AGENT, STILL
+from worldplan.eval.show.film import blend_goal
+from worldplan.eval.show.style import BLUE, GREEN, png, tidy
+from worldplan.eval.show.table import Cell, Table, number
+from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate
+from worldplan.learning.encoder import encode, space_of
+from worldplan.progress import Progress, silent
+from worldplan.provenance import plain, provenance
+
+RANDOM = "random actions"
+FILMED, TILES = 3, 7  # episodes drawn, and pictures of each
+
+
+@dataclass(frozen=True)
+class WorldPlanConfig:
+    """How goals are drawn and how long the agent has.
+
+    Args:
+        episodes: pairs of start and goal.
+        steps: actions in each episode.
+        ahead: steps of random actions from start to goal, in a world that does not sample its states.
+        hold: steps for which each of these actions is held.
+        seed: seed for starts, goals and random actions.
+    """
+
+    episodes: int = 5
+    steps: int = 200
+    ahead: int = 50
+    hold: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "steps", "ahead", "hold"):
+            positive_int(name, getattr(self, name))
+        checked_seed(self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class WorldRow:
+    """A controller over N episodes.
+
+    Attributes:
+        name: of the controller.
+        distance: median of the latent distance to the goal at the end, over that at the start.
+        error: median of the world's error at the end; None if it cannot judge.
+        reached: share of episodes in which the error is within the tolerance at the end; None likewise.
+    """
+
+    name: str
+    distance: Estimate
+    error: Estimate | None
+    reached: Estimate | None
+
+
+@dataclass(frozen=True, eq=False)
+class WorldPlanReport:
+    """Result of `plan_in_world`; `films` are the first episodes' frames (T + 1, S, S, 3) and goals (S, S, 3).
+
+    `paths` are the errors (N, T + 1) of the agent, or its latent distances where the world cannot judge.
+    """
+
+    world: World
+    config: WorldPlanConfig
+    agent: dict[str, Any]
+    rows: tuple[WorldRow, ...]
+    paths: list[Floats]
+    films: list[tuple[Frames, Frames]]
+
+    @property
+    def title(self) -> str:
+        """The outcome, in one line."""
+        n, own = self.config.episodes, self.rows[0]
+        if own.reached is None:
+            return f"{self.world.card.name} from pixels: {own.distance.value:.0%} of the latent distance left, of {n}"
+        return f"{self.world.card.name} from pixels: {round(own.reached.value * n)} of {n} goals reached"
+
+    def table(self) -> Table:
+        """One row per controller."""
+        judge, n = self.world.judge, self.config.episodes
+        heads = ["controller", "latent distance left,\nmedian"]
+        notes = [f"At the last of {self.config.steps} steps of {self.world.card.step_seconds:g} s."]
+        if judge is not None:
+            heads += [f"error, {judge.unit},\nmedian", "reached"]
+            notes.append(f"Reached: an error of {judge.tolerance:g} {judge.unit} or less.")
+        else:
+            notes.append("This world cannot judge: distances are in the latent, over those at the start.")
+        rows: list[list[Cell | str]] = []
+        for row in self.rows:
+            cells: list[Cell | str] = [row.name, number(row.distance)]
+            if row.error is not None and row.reached is not None:
+                rate = row.reached
+                cells += [
+                    number(row.error),
+                    Cell(f"{round(rate.value * n)} of {n}", f"{rate.low:.0%}, {rate.high:.0%}"),
+                ]
+            rows.append(cells)
+        return Table(self.title, heads, rows, [*notes, "Brackets: 95% intervals."])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: every number, no image."""
+        facts = {"world": self.world.card.to_dict(), "config": asdict(self.config), "agent": self.agent}
+        return plain({**facts, "controllers": self.rows, "paths": self.paths})  # type: ignore[no-any-return]
+
+
+def plan_in_world(
+    agent: PlanningAgent,
+    world: World,
+    config: WorldPlanConfig | None = None,
+    *,
+    goal: Frames | None = None,
+    progress: Progress = silent,
+) -> WorldPlanReport:
+    """Let an agent reach goal frames in its world.
+
+    All controllers run the same pairs with the same seeds. `goal` is the goal of every episode, as a frame; by default
+    the world draws them.
+
+    Raises:
+        InvalidInput: the agent was made for another world, or the goal is no frame of this one.
+    """
+    config = config or WorldPlanConfig()
+    if agent.world is not None:
+        same_world("this agent", agent.world, world.card)
+    env = GoalEnv(world, ahead=config.ahead, hold=config.hold)
+    controllers: dict[str, Predictor | None] = {AGENT: agent, RANDOM: None, STILL: StandStill(world)}
+    order = progress(iter(range(len(controllers) * config.episodes)), len(controllers) * config.episodes)
+    rows, paths, films = [], [], []
+    try:
+        for name, controller in controllers.items():
+            runs = []
+            for k in range(config.episodes):
+                next(order)
+                runs.append(_episode(agent, env, controller, config, k, goal))
+            ends = [run.left[-1] / max(run.left[0], 1e-12) for run in runs]
+            errors = [run.errors for run in runs if run.errors is not None]
+            judged = errors if len(errors) == len(runs) and world.judge is not None else []
+            last = np.array([e[-1] for e in judged])
+            reached = None if not judged else estimate_rate(last <= world.judge.tolerance)  # type: ignore[union-attr]
+            error = estimate(last, np.median) if judged else None
+            rows.append(WorldRow(name, estimate(np.array(ends), np.median), error, reached))
+            if name == AGENT:
+                paths = judged or [run.left for run in runs]
+                films = [run.film for run in runs[:FILMED]]
+    finally:
+        env.close()
+    about = {"planner": agent.planner, "encoder_sha256": getattr(agent.encoder, "card", {}).get("sha256")}
+    return WorldPlanReport(world, config, about, tuple(rows), paths, films)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    left: Floats  # latent distances (T + 1,)
+    errors: Floats | None
+    film: tuple[Frames, Frames]
+
+
+class StandStill:
+    """The least action, always: zero, or the nearest limit."""
+
+    def __init__(self, world: World) -> None:
+        self._action = np.zeros(world.card.action_dim).clip(world.card.action_low, world.card.action_high)
+
+    def predict(self, observation: Any, *state: Any, **more: Any) -> tuple[NDArray[np.float64], None]:
+        """The action (m,)."""
+        return self._action, None
+
+
+def _episode(
+    agent: PlanningAgent,
+    env: GoalEnv,
+    controller: Predictor | None,
+    config: WorldPlanConfig,
+    k: int,
+    goal: Frames | None,
+) -> _Run:
+    options = None if goal is None else [{"goal": goal}]
+    run: Trajectories = rollout(env, controller, 1, seed=config.seed + k, steps=config.steps, options=options)
+    shown, frames = env.goal, run.frames[0]
+    latents, space = encode(agent.encoder, np.concatenate([frames, shown[None]])), space_of(agent.encoder)
+    left = np.linalg.norm(space.difference(latents[:-1], latents[-1]), axis=1)
+    errors = np.asarray(run.info["error"][0], dtype=np.float64) if "error" in run.info else None
+    return _Run(left, errors, (frames, shown))
+
+
+def draw_world_plan(report: WorldPlanReport) -> bytes:
+    """PNG of the first episodes: film strips with the goal blended in, and what is left to the goal over time."""
+    shown, judge = report.films, report.world.judge
+    figure = Figure(figsize=(12.0, 1.6 * len(shown) + 3.4), dpi=110, layout="constrained")
+    figure.suptitle(report.title, fontsize=14, fontweight="bold", ha="left", x=0.01)
+    grid = figure.add_gridspec(len(shown) + 1, TILES + 1, height_ratios=[1.0] * len(shown) + [1.7])
+    for k, (frames, goal) in enumerate(shown):
+        times = np.linspace(0, len(frames) - 1, TILES).round().astype(int)
+        pictures = [*blend_goal(frames[times], goal), goal]
+        seconds = [f"{t * report.world.card.step_seconds:.1f} s" for t in times]
+        for j, (picture, label) in enumerate(zip(pictures, [*seconds, "goal"], strict=True)):
+            axes = figure.add_subplot(grid[k, j])
+            axes.imshow(picture)
+            axes.set_axis_off()
+            axes.set_title(label, fontsize=8.5)
+    axes = figure.add_subplot(grid[len(shown), :])
+    for path in report.paths:
+        axes.plot(np.arange(len(path)) * report.world.card.step_seconds, path, color=BLUE, alpha=0.5, lw=1)
+    if judge is not None:
+        axes.axhline(judge.tolerance, color=GREEN, lw=1, ls="--")
+    axes.set_xlabel("seconds")
+    axes.set_ylabel(f"error, {judge.unit}" if judge is not None else "distance to the goal, latent units")
+    axes.set_ylim(bottom=0)
+    tidy(axes)
+    return png(figure)
+
+
+def write_world_plan(report: WorldPlanReport, folder: Path | str, command: str = "") -> list[Path]:
+    """Write `plan.json` and `plan.png`, each whole or not at all; returns their paths."""
+    picture = draw_world_plan(report)
+    with atomic_write(Path(folder) / "plan.png") as stream:
+        stream.write(picture)
+    write_json(Path(folder) / "plan.json", {**provenance(command, report.config.seed), **report.to_dict()})
+    return [Path(folder) / name for name in ("plan.json", "plan.png")]

@@ -1,0 +1,84 @@
+"""docs/your-world.md goes from an environment of your own to a plan: its code and commands run as they stand."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from worldplan.__main__ import main
+
+PAGE = (Path(__file__).parents[2] / "docs" / "your-world.md").read_text()
+OWN, TOLD, JUDGED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = [line.strip() for line in PAGE.splitlines() if line.startswith("    worldplan ")]
+SMOKE = {
+    "collect": ["--episodes", "12", "--steps", "40", "--hold", "4", "--processes", "1", "--test-share", "0"],
+    "pretrain": shlex.split("--epochs 2 --width 2 --batch 32 --validation 32 --least -9 --threads 1"),
+    "fit": [],
+    "plan": ["--episodes", "2", "--steps", "10"],
+}
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """The folder of a stranger who has followed the page up to the plan, at smoke size."""
+    folder = tmp_path_factory.mktemp("stranger")
+    (folder / "slide.py").write_text(OWN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        patch.delitem(sys.modules, "slide", raising=False)
+        for command in COMMANDS:
+            words = shlex.split(command)[1:]
+            assert main([*words, *SMOKE[words[0]]]) == 0, command
+        yield folder
+        sys.modules.pop("slide", None)
+
+
+def test_the_page_has_an_environment_and_four_commands():
+    assert [command.split()[1] for command in COMMANDS] == ["collect", "pretrain", "fit", "plan"]
+    assert len([line for line in OWN.splitlines() if line.strip()]) < 30
+
+
+def test_the_commands_lead_to_a_plan(walked):
+    report = json.loads((walked / "runs/slide-plan/plan.json").read_text())
+    assert [row["name"] for row in report["controllers"]] == [
+        "the agent, from pixels",
+        "random actions",
+        "standing still",
+    ]
+    assert report["world"]["name"] == "slide:Slide"
+    assert (walked / "runs/slide-plan/plan.png").stat().st_size > 10_000
+
+
+def test_the_python_of_the_page_runs(walked, capsys):
+    space = {}
+    exec(TOLD, space)
+    exec(JUDGED, space)
+    told, judged = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"from \[.*\] to \[.*\]", told)
+    assert judged == "0.05 m"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("plan --env point_mass --agent runs/slide", "this agent is for 'slide:Slide'"),
+        ("plan --env slide:Slide --size 32 --agent runs/slide", "with size 64"),
+        ("plan --env slide:Slide", "name an agent"),
+        ("plan --env slide:Slide --agent runs/slide --target easy", "--target: only the Reacher"),
+        ("plan --steps 50", "--steps: these are for other worlds"),
+        ("collect random --env slide:Slide --look dmc --out data/other", "--look: only the Reacher"),
+        ("collect random --hold 4 --out data/other", "--hold: these are for other worlds"),
+        ("fit --encoder runs/slide-encoder --out runs/other", "--data"),
+        ("fit --encoder reacher --data data/slide --out runs/other", "this encoder is for 'reacher'"),
+        ("collect frames data/slide", "whose frames are taken as they happen"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_a_word_on_what_to_do(walked, capsys, words, says):
+    assert main(words.split()) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not (walked / "data/other").exists()
+    assert not (walked / "runs/other").exists()

@@ -1,0 +1,35 @@
+"""Objects by name: `module:object`, of the user's own code."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from worldplan.errors import InvalidInput
+
+
+def named_object(spec: str, form: str) -> Any:
+    """Import `module:object`, from the current folder too.
+
+    Args:
+        spec: what the user wrote.
+        form: what it should look like, for the error.
+
+    Raises:
+        InvalidInput: not of that form, or no such module or object.
+    """
+    if not re.fullmatch(r"[\w.]+:[\w.]+", spec):
+        raise InvalidInput(f"{spec!r} is not of the form {form}")
+    module, _, path = spec.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput(f"cannot import {spec!r} ({error}); the form is {form}") from error
+    return found
