@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from worldplan.agents.config import FitConfig
 from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.agents.prediction import Prediction, predict_held_out
 from worldplan.agents.quarter_turns import QuarterTurns, fit_quarter_turns
 from worldplan.arrays import Floats
 from worldplan.data.episodes import EpisodeDataset
@@ -23,6 +24,7 @@ from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import fit_dynamics
 from worldplan.provenance import plain, provenance
 
+JUDGED = 20  # episodes on which a fit is judged
 FRAME_STRIDE = 12  # frames of an episode so far apart that they show different poses
 
 
@@ -34,6 +36,7 @@ class FitReport:
         scale: radians per latent unit that the cost used.
         scale_source: origin of `scale`, as a sentence.
         environment_steps: number of simulator steps in the data.
+        prediction: of episodes that it was not fitted to; None without such.
     """
 
     agent: PlanningAgent
@@ -41,6 +44,7 @@ class FitReport:
     scale: float
     scale_source: str
     environment_steps: int
+    prediction: Prediction | None = None
 
     @property
     def gain(self) -> Floats:
@@ -79,6 +83,8 @@ class FitReport:
             "eigenvalue_moduli": self.moduli,
             "noise_std": self.noise,
         }
+        if self.prediction is not None:
+            facts |= {"prediction": self.prediction.errors, "verdict": self.prediction.verdict}
         return plain(facts)  # type: ignore[no-any-return]
 
     def rows(self) -> list[tuple[str, str]]:
@@ -96,7 +102,17 @@ class FitReport:
                 "nothing alike" if charts is None else _numbers(charts.shift),
             ),
             *noise,
+            *self._predicted(),
         ]
+
+    def _predicted(self) -> list[tuple[str, str]]:
+        if self.prediction is None:
+            return []
+        errors = [
+            (f"error {e.steps} steps ahead, of the latents' spread", f"{e.error:.3g} (staying: {e.persistence:.3g})")
+            for e in self.prediction.errors
+        ]
+        return [*errors, ("on held-out episodes, the model", self.prediction.verdict)]
 
     def save(self, folder: Path | str, command: str = "") -> Path:
         """Write the agent for `load_agent`, and `fit.json` with these numbers and their provenance."""
@@ -106,7 +122,12 @@ class FitReport:
 
 
 def fit_agent(
-    encoder: PixelEncoder, data: Trajectories, config: FitConfig | None = None, world: WorldCard = REACHER
+    encoder: PixelEncoder,
+    data: Trajectories,
+    config: FitConfig | None = None,
+    world: WorldCard = REACHER,
+    *,
+    held_out: Trajectories | None = None,
 ) -> FitReport:
     """Fit linear dynamics to an encoder's latents of random-torque episodes, and put a planner on top.
 
@@ -120,6 +141,7 @@ def fit_agent(
         data: random-torque episodes with frames (`worldplan.envs.tasks.random_torques`).
         config: None for the defaults.
         world: the world of the episodes.
+        held_out: other episodes, on which the report judges the model; None judges it nowhere.
 
     Raises:
         InvalidInput: the episodes do not identify the dynamics, or the encoder is for another world.
@@ -132,19 +154,44 @@ def fit_agent(
     latents = [encode(encoder, frames) for frames in data.frames]
     scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder, latents, world)
     agent = build_agent(encoder, latents, data, replace(config, scale=scale), world)
-    return FitReport(agent, config, scale, source, data.steps)
+    prediction = None
+    if held_out is not None:
+        seen = [encode(encoder, frames) for frames in held_out.frames]
+        prediction = predict_held_out(agent.dynamics, seen, held_out, space_of(encoder))
+    return FitReport(agent, config, scale, source, data.steps, prediction)
 
 
-def recorded(folder: Path | str, count: int) -> tuple[Trajectories, WorldCard]:
-    """The first training episodes in a folder, as many as `count` or as there are, and their world.
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """Episodes of a folder: those to fit to, others to judge by (None if there are none), and their world."""
+
+    data: Trajectories
+    held_out: Trajectories | None
+    world: WorldCard
+
+
+def recorded(folder: Path | str, count: int) -> Recorded:
+    """The first training episodes in a folder, as many as `count` or as there are.
+
+    To judge by, there are the first test episodes, or else the next training episodes.
 
     Raises BadFile if a file is missing or damaged.
     """
     dataset = EpisodeDataset(folder)
     dataset.verify()
     data = dataset.load("train", frames=True)
-    first = {name: getattr(data, name)[:count] for name in ("frames", "actions", "rewards")}
-    return replace(data, **first, info={}), dataset.world
+    tests = any(any(shard["test"]) for shard in dataset.shards)
+    others = _part(dataset.load("test", frames=True), 0, JUDGED) if tests else _part(data, count, count + JUDGED)
+    first = _part(data, 0, count)
+    assert first is not None
+    return Recorded(first, others, dataset.world)
+
+
+def _part(data: Trajectories, start: int, stop: int) -> Trajectories | None:
+    """Some of the episodes, without their true states; None if there are not so many."""
+    if start >= len(data):
+        return None
+    return replace(data, **{x: getattr(data, x)[start:stop] for x in ("frames", "actions", "rewards")}, info={})
 
 
 def build_agent(

@@ -97,7 +97,7 @@ def _judge(folder: Path, against: str, seed: int, tasks: Any, reference: Any, op
     angles = rng.uniform([-np.pi, -WRIST_LIMIT], [np.pi, WRIST_LIMIT], (options.poses, 2))
     latents = encode(encoder, render_frames(angles, sample_targets(options.poses, rng, "hard"), "dmc"))
     error = affine_error(latents, angles, space_of(encoder), LatentSpace("circle", "line"))
-    agent = fit_agent(encoder, recorded(options.data, FitConfig().episodes)[0], FitConfig()).agent
+    agent = fit_agent(encoder, recorded(options.data, FitConfig().episodes).data, FitConfig()).agent
     control = summarise(folder.name, evaluate_control(agent, tasks, options.judged, **WORLD), reference)
     held_out = {k: v for k, v in encoder.card["validation"].items() if k == "J" or k.startswith("r2")}
     return {"found": True, "held_out": held_out, "error": error.to_dict()["joints"], "control": control.to_dict()}

@@ -184,7 +184,7 @@ def originals(folder: Path) -> dict[str, tuple[Path, Load]]:
     shutil.copytree(folder / "agent" / "encoder", folder / "encoder")
     shutil.copytree(ZOO / "policies" / "reacher-easy", folder / "policy")
     (folder / "hdf5").mkdir()
-    export_hdf5(recorded(folder / "episodes", 9)[0], folder / "hdf5" / "episodes.hdf5")
+    export_hdf5(recorded(folder / "episodes", 9).data, folder / "hdf5" / "episodes.hdf5")
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     seen = np.random.default_rng(0).uniform(-1, 1, (5, 7)).astype(np.float32)
 
@@ -211,7 +211,7 @@ def originals(folder: Path) -> dict[str, tuple[Path, Load]]:
 
     loads: dict[str, Load] = {
         "pairs": pairs,
-        "episodes": lambda path: vars(recorded(path, 9)[0]),
+        "episodes": lambda path: vars(recorded(path, 9).data),
         "encoder": encoder,
         "agent": agent,
         "policy": policy,

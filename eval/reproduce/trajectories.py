@@ -273,7 +273,7 @@ class Judge:
 
     def agent(self, encoder: PixelEncoder, folder: Path, name: str) -> dict[str, Any]:
         """`control` of a `MotionResult`: dynamics are fitted to the encoder's own training episodes."""
-        fitted = fit_agent(encoder, recorded(folder, self.scale.fit_episodes)[0], FitConfig(**LOOK))
+        fitted = fit_agent(encoder, recorded(folder, self.scale.fit_episodes).data, FitConfig(**LOOK))
         spheres = target_spheres(self.scale.plans, self.seed, "hidden")
         run = rollout_goals(fitted.agent, self.tasks, spheres, _draw)
         found: dict[str, Any] = plain(summarise(name, measure([run]), self._baselines[REFERENCE]))

@@ -57,8 +57,8 @@ def fit_encoder(encoder: str | Path, config: FitConfig, data: Path | None = None
     frozen = load_encoder(encoder)
     check_encoder(frozen)
     if data is not None:
-        episodes, world = recorded(data, config.episodes)
-        return fit_agent(frozen, episodes, config, world)
+        found = recorded(data, config.episodes)
+        return fit_agent(frozen, found.data, config, found.world, held_out=found.held_out)
     trained = world_of(frozen.card)
     if trained is not None and trained.name != REACHER:
         raise InvalidInput(f"this encoder was trained in {trained.name!r}; name recorded episodes of it with --data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -73,6 +74,8 @@ class Plan(Verb, PlanConfig, WorldOptions):
     def _elsewhere(self, command: str) -> int:
         """Reach goals in another world than the Reacher."""
         from worldplan.agents.planning_agent import load_agent
+        from worldplan.agents.prediction import UNFIT
+        from worldplan.data.files import read_json
         from worldplan.envs.goal_image import read_goal_image
         from worldplan.errors import InvalidInput
         from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world, write_world_plan
@@ -85,6 +88,10 @@ class Plan(Verb, PlanConfig, WorldOptions):
         if self.agent is None:
             raise InvalidInput(f"name an agent for {self.env} with --agent: a folder that `worldplan fit` wrote")
         world, agent = self.world(), load_agent(self.agent, self.planner)
+        told = Path(self.agent) / "fit.json"
+        verdict = str(read_json(told).get("verdict", "")) if told.is_file() else ""
+        if verdict.startswith(UNFIT):
+            warnings.warn(f"the model of {self.agent} {verdict}", stacklevel=1)
         options = {name: getattr(self, name) for name in WORLD_OPTIONS if getattr(self, name) is not None}
         config = WorldPlanConfig(episodes=self.episodes, seed=self.seed, **options)
         goal = None if self.goal_image is None else read_goal_image(self.goal_image, world.card.size)
