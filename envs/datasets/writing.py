@@ -16,7 +16,7 @@ from worldplan.data.world_card import REACHER, WorldCard
 def episode_arrays(data: Trajectories, world: WorldCard = REACHER) -> dict[str, NDArray[np.float64]]:
     """Arrays of a shard of episodes of one length, but for frames."""
     rows: dict[str, Any] = {**data.info, "actions": data.actions, "rewards": data.rewards}
-    names = ("actions", "rewards", *world.states)
+    names = (*world.states, "actions", "rewards")
     arrays = {name: np.stack([np.asarray(r, dtype=np.float64) for r in rows[name]]) for name in names}
     if "expected" in rows:
         arrays["expected"] = np.stack([np.asarray(r[:-1], dtype=np.float64) for r in rows["expected"]])

@@ -92,7 +92,7 @@ class WorldPlanReport:
         """The outcome, in one line."""
         n, own = self.config.episodes, self.rows[0]
         if own.reached is None:
-            return f"{self.world.card.name} from pixels: {own.distance.value:.0%} of the latent distance left, of {n}"
+            return f"{self.world.card.name} from pixels: {own.distance.value:.1%} of the latent distance left, of {n}"
         return f"{self.world.card.name} from pixels: {round(own.reached.value * n)} of {n} goals reached"
 
     def table(self) -> Table:
