@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from worldplan.arrays import Floats
+from worldplan.data.world_card import for_reacher
 from worldplan.envs.rendering import PROFILES, shared_renderer
 from worldplan.errors import FingerprintMismatch
 
@@ -29,7 +30,11 @@ def render_fingerprint() -> dict[str, str]:
 
 
 def check_encoder(encoder: Any) -> bool:
-    """Whether frames drawn here look like an encoder's training frames (True if its card has none); warns if not."""
+    """Whether frames drawn here look like an encoder's training frames (True if its card has none); warns if not.
+
+    Raises InvalidInput for an encoder that was trained in another world than the Reacher.
+    """
+    for_reacher(encoder)
     data = getattr(encoder, "card", {}).get("data", {})
     recorded = data.get("render") or (data.get("frames") or {}).get("render")
     return recorded is None or check_fingerprint(recorded, f"encoder {getattr(encoder, 'name', '')!r}")

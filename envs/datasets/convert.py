@@ -8,6 +8,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from worldplan.data.episodes import EpisodeDataset
+from worldplan.data.world_card import REACHER, same_world
 from worldplan.envs.datasets.episodes import save_episodes
 from worldplan.envs.datasets.hdf5 import export_hdf5, import_hdf5
 from worldplan.envs.datasets.minari_datasets import export_minari, import_minari
@@ -43,6 +44,7 @@ def convert_episodes(
         name = Path(ends[0]).name if foreign[0] and not ends[0].startswith(_MINARI) else ends[0]
         return str(save_episodes(data, target, test_share=test_share, seed=seed, source={"from": name}).folder)
     folder = EpisodeDataset(source)
+    same_world(str(source), folder.world, REACHER)
     folder.verify()
     data = folder.load(frames=frames)
     if not frames:

@@ -18,6 +18,7 @@ from worldplan.data.files import read_json
 from worldplan.data.recipes import EpisodeConfig
 from worldplan.data.shards import MANIFEST, UNFINISHED, ShardWriter, settle
 from worldplan.data.trajectories import Trajectories
+from worldplan.data.world_card import REACHER, same_world
 from worldplan.envs.datasets.writing import episode_arrays, episode_facts, finish_episodes
 from worldplan.envs.parallel import rollout_states
 from worldplan.envs.rollout import Predictor
@@ -68,6 +69,8 @@ def record_episodes(
     run = run_record(config, policy, seed, source)
     settled = settle(folder)
     before = EpisodeDataset(folder) if append or (resume and settled and (Path(folder) / MANIFEST).exists()) else None
+    if before:
+        same_world(f"the dataset in {folder}", before.world, REACHER)
     runs = before.runs if before else []
     made = [{k: v for k, v in r.items() if k != "command"} == run for r in runs]
     if before and resume and settled and made[-1:] == [True]:

@@ -10,6 +10,8 @@ import numpy as np
 
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import write_json
+from worldplan.data.trajectories import Trajectories
+from worldplan.data.world_card import REACHER
 from worldplan.errors import InvalidInput
 from worldplan.eval.diagnose.figure import figure
 from worldplan.eval.diagnose.normality import TrajectoryDiagnostics, diagnose, ou_episodes
@@ -32,6 +34,8 @@ def diagnose_datasets(
 ) -> tuple[list[TrajectoryDiagnostics], list[ExcitationReport]]:
     """Diagnose the poses of datasets, beside Ornstein-Uhlenbeck episodes of as many poses as the first has.
 
+    Poses are the Reacher's: of datasets of other worlds, excitation alone is reported.
+
     `out` receives `diagnostics.json` and `diagnostics.png`. `rho` is the autocorrelation of the Ornstein-Uhlenbeck
     episodes at one step; their diagnostics come first in the result. Without `max_lag` the largest lag is 64 steps, or
     what the shortest episodes have. `encoder` and `window` are those of `excitation_report`; datasets without frames
@@ -49,19 +53,8 @@ def diagnose_datasets(
     datasets = [EpisodeDataset(folder) for folder in folders]
     for data in datasets:
         data.verify()
-    runs = [data.load() for data in datasets]
-    first = runs[0]
-    if max_lag is None:
-        shortest = min(len(actions) for run in runs for actions in run.actions)
-        if shortest < 2:
-            raise InvalidInput("episodes of one step have no autocorrelation; collect longer ones with --steps")
-        max_lag = min(_MAX_LAG, shortest - 1)
-    ou = ou_episodes(len(first), len(first.actions[0]), rho, seed=seed)
-    worlds: list[tuple[str, Sequence[Any], Sequence[Any] | None]] = [(f"OU, rho {rho:g}", ou, None)]
-    worlds += [(name, run.info["qpos"], run.actions) for name, run in zip(names, runs, strict=True)]
-    found = [diagnose(q, name=name, actions=u, max_lag=max_lag, seed=seed) for name, q, u in worlds]
-    samples = {name: np.concatenate(q) for name, q, _ in worlds}
-    figure(found, samples, Path(out) / "diagnostics.png")
+    arms = {name: data.load() for name, data in zip(names, datasets, strict=True) if data.world.name == REACHER.name}
+    found = _angles(arms, Path(out), rho, max_lag, seed) if arms else []
     excited = [
         excitation_report(data, name, encoder, window=window, seed=seed)
         for name, data in zip(names, datasets, strict=True)
@@ -71,6 +64,24 @@ def diagnose_datasets(
     facts = {"worlds": [d.to_dict() for d in found], "excitation": [report.to_dict() for report in excited]}
     write_json(Path(out) / "diagnostics.json", {**facts, "runs": dict(zip(names, sources, strict=True))})
     return found, excited
+
+
+def _angles(
+    runs: dict[str, Trajectories], out: Path, rho: float, max_lag: int | None, seed: int
+) -> list[TrajectoryDiagnostics]:
+    """Diagnose the Reacher's joint angles in each dataset, and draw them."""
+    first = next(iter(runs.values()))
+    if max_lag is None:
+        shortest = min(len(actions) for run in runs.values() for actions in run.actions)
+        if shortest < 2:
+            raise InvalidInput("episodes of one step have no autocorrelation; collect longer ones with --steps")
+        max_lag = min(_MAX_LAG, shortest - 1)
+    ou = ou_episodes(len(first), len(first.actions[0]), rho, seed=seed)
+    worlds: list[tuple[str, Sequence[Any], Sequence[Any] | None]] = [(f"OU, rho {rho:g}", ou, None)]
+    worlds += [(name, run.info["qpos"], run.actions) for name, run in runs.items()]
+    found = [diagnose(q, name=name, actions=u, max_lag=max_lag, seed=seed) for name, q, u in worlds]
+    figure(found, {name: np.concatenate(q) for name, q, _ in worlds}, out / "diagnostics.png")
+    return found
 
 
 def diagnosis_table(found: Sequence[TrajectoryDiagnostics]) -> Table:

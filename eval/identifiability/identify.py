@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worldplan.arrays import Floats, Frames, finite_array, varies
+from worldplan.data.world_card import for_reacher
 from worldplan.envs.latent_worlds import OUWorld
 from worldplan.envs.rendering import render_frames, sample_targets
 from worldplan.errors import InvalidInput
@@ -67,7 +68,8 @@ def identify(
 ) -> IdentifiabilityReport:
     """Judge an encoder on rendered pairs of poses; every view has its own place of the target.
 
-    Raises InvalidInput as `identify_latents` does, or if the encoder does not give one latent a frame.
+    Raises InvalidInput as `identify_latents` does, or if the encoder is for another world than the Reacher, or does not
+    give one latent a frame.
 
     Args:
         encoder: maps frames (T, 64, 64, 3) uint8 to latents (T, m); m need not be the number of joints.
@@ -82,6 +84,7 @@ def identify(
         matched: scale the latent to the spread of the state first, so that units are no distortion.
         draw: maps joint angles (N, 2), targets (N, 3) or None, and the profile to frames.
     """
+    for_reacher(encoder)
     z, frames = gaussian_views(count, scale=scale, rho=rho, seed=seed, profile=profile, draw=draw)
     h = encode(encoder, frames.reshape(-1, *frames.shape[2:]))
     h = space_of(encoder).chart(h).reshape(count, 2, -1)  # circles are cut opposite to the mean, where hardly a pose is

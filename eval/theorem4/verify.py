@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worldplan.checks import checked_seed, positive_int
+from worldplan.data.world_card import for_reacher
 from worldplan.envs.workers import worker_pool
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.eval.theorem4.dose import SIZES, MistakeTest, checked_sizes, measure_mistake, mistake_tests
@@ -99,7 +100,8 @@ def verify_planning(
         progress: wraps the iterator over the levels.
 
     Raises:
-        InvalidInput: a number is out of range, the encoder gives no latents, or there is a reference only.
+        InvalidInput: a number is out of range, the encoder gives no latents or is for another world than the Reacher,
+            or there is a reference only.
         NotStabilizable: no feedback stabilises the dynamics fitted to the encoder.
         EncoderCollapsed: the encoder is constant.
         SolverFailed: a mistake could not be solved.
@@ -117,6 +119,8 @@ def verify_planning(
     jobs += [partial(measure_mistake, test, trials, seed, checked_sizes(sizes)) for test in tests]
     shown: tuple[PixelLevel, ...] = ()
     learned = None
+    for given in (encoder, reference):
+        for_reacher(given)
     if encoder is not None:  # first: wrong encoders show at once
         from worldplan.eval.theorem4.learned import learned_level
         from worldplan.eval.theorem4.pixels import pixel_levels

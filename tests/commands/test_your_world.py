@@ -74,6 +74,10 @@ def test_the_python_of_the_page_runs(walked, capsys):
         ("collect random --hold 4 --out data/other", "--hold: these are for other worlds"),
         ("fit --encoder runs/slide-encoder --out runs/other", "--data"),
         ("fit --encoder reacher --data data/slide --out runs/other", "this encoder is for 'reacher'"),
+        ("plan --agent runs/slide --episodes 1 --out runs/other", "and not for 'reacher'"),
+        ("verify --encoder runs/slide-encoder --out runs/other", "and not for 'reacher'"),
+        ("convert data/slide --out data/other.hdf5", "and not for 'reacher'"),
+        ("collect random --episodes 1 --steps 2 --no-frames --append --out data/slide", "and not for 'reacher'"),
         ("collect frames data/slide", "whose frames are taken as they happen"),
     ],
 )
@@ -82,3 +86,15 @@ def test_what_does_not_fit_is_refused_with_a_word_on_what_to_do(walked, capsys, 
     assert says in " ".join(capsys.readouterr().err.split())
     assert not (walked / "data/other").exists()
     assert not (walked / "runs/other").exists()
+
+
+def test_a_table_of_encoders_tells_which_one_is_for_another_world(walked, capsys):
+    assert main(shlex.split("identify runs/slide-encoder --out runs/identify")) == 1
+    assert "is for 'slide:Slide', and not for 'reacher'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_diagnose_tells_whether_the_actions_excite(walked, capsys):
+    assert main(shlex.split("diagnose data/slide --encoder runs/slide-encoder --out runs/diagnosis --json")) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["worlds"] == []  # the poses of a world that nobody knows
+    assert facts["excitation"][0]["episodes"] == 12

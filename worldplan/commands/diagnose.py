@@ -48,7 +48,8 @@ class Diagnose(Verb):
             seed=self.seed,
         )
         facts = {"worlds": [d.to_dict() for d in found], "excitation": [report.to_dict() for report in excited]}
-        self.show(facts, diagnosis_table(found).also(f"Figure and JSON in {self.out}"))
-        if excited and not self.json:
-            self.show({}, excitation_table(excited))
+        tables = [diagnosis_table(found).also(f"Figure and JSON in {self.out}")] if found else []
+        tables += [excitation_table(excited)] if excited else []
+        for table in tables[:1] if self.json else tables:
+            self.show(facts, table)
         return 0

@@ -55,13 +55,13 @@ def fit_encoder(encoder: str | Path, config: FitConfig, data: Path | None = None
     from worldplan.learning.encoder import load_encoder
 
     frozen = load_encoder(encoder)
-    check_encoder(frozen)
     if data is not None:
         found = recorded(data, config.episodes)
         return fit_agent(frozen, found.data, config, found.world, held_out=found.held_out)
     trained = world_of(frozen.card)
     if trained is not None and trained.name != REACHER:
         raise InvalidInput(f"this encoder was trained in {trained.name!r}; name recorded episodes of it with --data")
+    check_encoder(frozen)
     return fit_agent(frozen, torque_data(config), config)
 
 

@@ -106,12 +106,20 @@ def world_of(card: Mapping[str, Any]) -> WorldCard | None:
     return WorldCard.from_dict(record) if named else REACHER
 
 
+def for_reacher(encoder: Any) -> None:
+    """Raise InvalidInput if an encoder's card says that it was trained in another world than the Reacher."""
+    trained = world_of(getattr(encoder, "card", {}))
+    if trained is not None:
+        same_world("this encoder", trained, REACHER)
+
+
 def same_world(what: str, recorded: WorldCard, world: WorldCard) -> None:
     """Raise InvalidInput if `what` was made for another world, other frames or other actions than those of `world`."""
-    for name in ("name", "size", "action_low", "action_high", "step_seconds"):
+    remedy = "name its own world with --env, or make one for this world"
+    if recorded.name != world.name:
+        raise InvalidInput(f"{what} is for {recorded.name!r}, and not for {world.name!r}; {remedy}")
+    for name in ("size", "action_low", "action_high", "step_seconds"):
         ours, theirs = getattr(recorded, name), getattr(world, name)
         if ours != theirs:
-            raise InvalidInput(
-                f"{what} is for {recorded.name!r}, with {name.replace('_', ' ')} {ours}, and not for {world.name!r}, "
-                f"with {theirs}; name its own world with --env, or make one for this world"
-            )
+            what = f"{what} is for {recorded.name!r} with {name.replace('_', ' ')} {ours}"
+            raise InvalidInput(f"{what}, and not {theirs}; name its --size and --repeat, or make one for these")
