@@ -124,9 +124,10 @@ def _check(data: Trajectories, config: WorldEpisodes, world: WorldCard) -> None:
         raise InvalidInput(f"{world.name} shows frames of other sizes than {world.frame}; mend its render()")
     if not any((f != f[:1]).any() for f in data.frames):
         raise InvalidInput(f"the frames of {world.name} never change: no camera sees what the actions move")
-    missing = [name for name, width in world.states.items() if any(i.shape[1] != width for i in data.info[name])]
-    if missing:
-        raise InvalidInput(f"{world.name} tells {', '.join(missing)} in changing widths; leave them out of its info")
+    told = {name: {i.shape[1:] for i in data.info.get(name, [])} for name in world.states}
+    changing = [name for name, width in world.states.items() if told[name] != {(width,)}]
+    if changing:
+        raise InvalidInput(f"{world.name} tells {', '.join(changing)} at some steps alone; leave it out of its info")
 
 
 def _check_reset(world: World) -> None:

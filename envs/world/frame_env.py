@@ -28,7 +28,7 @@ class FrameEnv(gym.Wrapper[Frames, NDArray[Any], Any, Any]):
         repeat: steps of `env` for one action.
 
     Raises:
-        InvalidInput: other actions, no frames, or less than one step.
+        InvalidInput: other actions, no frames, frames of changing sizes, or less than one step.
     """
 
     def __init__(self, env: gym.Env[Any, Any], size: int = 64, repeat: int = 1) -> None:
@@ -55,6 +55,7 @@ class FrameEnv(gym.Wrapper[Frames, NDArray[Any], Any, Any]):
             )
         self._told = isinstance(seen, spaces.Box) and len(seen.shape) == 1
         self._size, self.repeat = size, repeat
+        self._shape: tuple[int, ...] = ()  # of the frames, before they are resized
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frames, dict[str, Any]]:
@@ -87,6 +88,12 @@ class FrameEnv(gym.Wrapper[Frames, NDArray[Any], Any, Any]):
         if frame.dtype != np.uint8 or not _is_frame(frame):
             raise InvalidInput(
                 f"{_name(self.env)} draws {frame.dtype} {frame.shape}, no uint8 frame (H, W, 3); wrap its render()"
+            )
+        self._shape = self._shape or frame.shape
+        if frame.shape != self._shape:
+            raise InvalidInput(
+                f"{_name(self.env)} draws frames of changing sizes, {self._shape} and {frame.shape}: nothing would "
+                "stay in place; let its render() give one size"
             )
         if frame.shape == self.observation_space.shape:
             return frame.copy()  # environments may reuse their buffers

@@ -106,14 +106,16 @@ def _make(name: str, size: int, repeat: int, options: dict[str, Any]) -> gym.Env
 
 
 def _card(name: str, env: gym.Env[Any, Any]) -> WorldCard:
-    """What an environment is; it is reset once."""
+    """What an environment is; it is reset, and makes one step."""
     frame, info = env.reset(seed=0)
     actions = env.action_space
     if not isinstance(actions, Box) or len(actions.shape) != 1:
         raise InvalidInput(f"{name} has actions {actions}; make it a FrameEnv")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[0] != frame.shape[1] or frame.shape[2] != 3:
         raise InvalidInput(f"{name} shows {frame.dtype} {frame.shape}, no square frame; make it a FrameEnv")
-    states = {k: len(v) for k, v in info.items() if isinstance(v, np.ndarray) and v.ndim == 1 and v.dtype.kind == "f"}
+    *_, later = env.step(((actions.low + actions.high) / 2).astype(actions.dtype))
+    always = {k: v for k, v in info.items() if k in later and np.shape(later[k]) == np.shape(v)}
+    states = {k: len(v) for k, v in always.items() if isinstance(v, np.ndarray) and v.ndim == 1 and v.dtype.kind == "f"}
     return WorldCard(
         name=name,
         size=frame.shape[0],

@@ -66,7 +66,21 @@ class Growing(Slide):
     """Its frames change their size within an episode."""
 
     def frame(self):
-        return np.zeros((48 + self.steps, 48, 3), np.float32)
+        return np.zeros((48 + self.steps, 48, 3), np.uint8)
+
+
+class Bright(Slide):
+    """Its frames are no whole numbers."""
+
+    def frame(self):
+        return super().frame() / 255.0
+
+
+class Fickle(Slide):
+    """It tells its speed at some steps only."""
+
+    def info(self):
+        return {"place": self.place.copy()} | ({"speed": self.speed.copy()} if self.steps < 3 else {})
 
 
 class Buttons(Slide):

@@ -80,7 +80,12 @@ def test_an_interrupted_recording_goes_on(slide, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("Short", "--steps 5"), ("Blind", "never change"), ("Unpaid", "rewards that are not finite")],
+    [
+        ("Short", "--steps 5"),
+        ("Blind", "never change"),
+        ("Unpaid", "rewards that are not finite"),
+        ("Fickle", "tells speed at some steps alone"),
+    ],
 )
 def test_episodes_that_teach_nothing_are_refused(name, says, tmp_path):
     with pytest.raises(InvalidInput, match=says):
