@@ -88,16 +88,16 @@ class Run:
             wanted = f"{config.validation} held out and batches of {config.batch}"
             raise InvalidInput(f"{len(data)} pairs are too few for {wanted}; collect more or lower both")
         self.data, self.config = data, config
+        self.held_out, self.train = data.split(config.validation, np.random.default_rng([config.seed, 0]))
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(wanted if config.device == "auto" else config.device)
         self.autocast = self.device.type == "cuda" if config.bfloat16 is None else config.bfloat16
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             sizes = {"latent_dim": config.latent_dim, "width": config.width, "hidden": config.hidden}
-            network = ConvEncoder(**sizes, space=config.space.kinds, size=data[np.arange(1)].shape[2])
+            network = ConvEncoder(**sizes, space=config.space.kinds, size=data[self.train[:1]].shape[2])
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-        self.held_out, self.train = data.split(config.validation, np.random.default_rng([config.seed, 0]))
         self.per_epoch = len(self.train) // config.batch
         self.steps = max(1, round(self.per_epoch * config.epochs))
         self.validate_every = config.checkpoint_every
