@@ -59,7 +59,7 @@ def contents(folder):
 
 def ou(folder, resume, count=4):
     from worldplan.envs.datasets import pairs
-    from worldplan.envs.latent_worlds import OUWorld
+    from worldplan.envs.worlds import OUWorld
 
     pairs._SHARD = 2
     pairs.collect_pairs(OUWorld(), count, folder, with_labels=True, resume=resume)

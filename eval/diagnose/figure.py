@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from worldplan.arrays import Floats
 from worldplan.data.files import atomic_write
-from worldplan.envs.latent_worlds import JOINT_RANGE
+from worldplan.envs.worlds import JOINT_RANGE
 from worldplan.errors import InvalidInput
 from worldplan.eval.diagnose.normality import JointDiagnostics, TrajectoryDiagnostics
 from worldplan.eval.show.style import JOINT_COLOURS, JOINTS, RED, tidy

@@ -18,7 +18,7 @@ from scipy.stats import lognorm
 
 from worldplan.arrays import Floats
 from worldplan.checks import positive_int
-from worldplan.envs.latent_worlds import JOINT_RANGE, OUWorld
+from worldplan.envs.worlds import JOINT_RANGE, OUWorld
 from worldplan.errors import InvalidInput
 from worldplan.eval.statistics.estimate import Estimate
 from worldplan.learning.gaussianity import epps_pulley

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from worldplan.arrays import Floats, Frames, finite_array, varies
 from worldplan.data.world_card import for_reacher
-from worldplan.envs.latent_worlds import OUWorld
 from worldplan.envs.rendering import render_frames, sample_targets
+from worldplan.envs.worlds import OUWorld
 from worldplan.errors import InvalidInput
 from worldplan.eval.identifiability.ceiling import bayes_ceiling
 from worldplan.eval.identifiability.hermite import HermiteEnergy, hermite_energy

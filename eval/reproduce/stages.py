@@ -20,7 +20,7 @@ from worldplan.data.shards import MANIFEST, UNFINISHED
 from worldplan.envs.datasets.episodes import interrupted, record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.envs.datasets.pairs import collect_pairs
-from worldplan.envs.latent_worlds import OUWorld
+from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, InvalidInput, UnknownName
 from worldplan.learning.encoder import PixelEncoder, load_encoder
 from worldplan.learning.objectives import LeJEPA

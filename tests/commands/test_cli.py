@@ -23,7 +23,7 @@ from worldplan.data.pairs import PairDataset, load_labels
 from worldplan.data.recipes import EpisodeOptions, Nuisances
 from worldplan.doctor import Finding
 from worldplan.envs.fingerprint import check_encoder, render_fingerprint
-from worldplan.envs.latent_worlds import GeneralizedNormalWorld, OUWorld
+from worldplan.envs.worlds import GeneralizedNormalWorld, OUWorld
 from worldplan.errors import FingerprintMismatch
 from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.plan.config import PlanConfig

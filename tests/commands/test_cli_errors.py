@@ -15,7 +15,7 @@ from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import atomic_write, read_json, write_json
 from worldplan.data.shards import ShardWriter
 from worldplan.envs.datasets import episodes as record, frames as drawing, pairs as collect
-from worldplan.envs.latent_worlds import OUWorld
+from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, InvalidInput
 
 FEW = ["--episodes", 8, "--steps", 6]

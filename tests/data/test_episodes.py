@@ -367,7 +367,7 @@ def test_an_altered_byte_or_manifest_is_noticed(folder):
 
 def test_pairs_and_episodes_are_not_mistaken_for_each_other(original, tmp_path):
     from worldplan.envs.datasets.pairs import collect_pairs
-    from worldplan.envs.latent_worlds import OUWorld
+    from worldplan.envs.worlds import OUWorld
 
     with pytest.raises(BadFile, match="--stride"):
         PairDataset(original)

@@ -16,8 +16,8 @@ from worldplan.envs.datasets import pairs as collect
 from worldplan.envs.datasets.frames import draw_nuisances
 from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.fingerprint import render_fingerprint
-from worldplan.envs.latent_worlds import OUWorld
 from worldplan.envs.rendering import TARGET_SIZE, render_frames
+from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, InvalidInput
 
 WORLD = OUWorld(rho=0.9, scale=(0.9, 0.9), views=3)

@@ -20,9 +20,9 @@ from worldplan.envs.datasets.episodes import record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.envs.datasets.hdf5 import export_hdf5, import_hdf5
 from worldplan.envs.datasets.pairs import collect_pairs
-from worldplan.envs.latent_worlds import OUWorld
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
+from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, UnknownName
 from worldplan.learning.encoder import load_encoder
 

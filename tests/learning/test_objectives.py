@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from worldplan.commands.pretrain import Pretrain
-from worldplan.envs.latent_worlds import OUWorld
+from worldplan.envs.worlds import OUWorld
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.learning.excitation import Excitation
 from worldplan.learning.gaussianity import TESTS, epps_pulley

@@ -20,7 +20,7 @@ from worldplan.commands.base import TrainingBar
 from worldplan.data.files import held
 from worldplan.data.pairs import PairDataset
 from worldplan.envs.datasets.pairs import collect_pairs
-from worldplan.envs.latent_worlds import OUWorld
+from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
 from worldplan.learning import checkpoints, pretraining, training
 from worldplan.learning.encoder import load_encoder

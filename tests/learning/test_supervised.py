@@ -10,7 +10,7 @@ import torch
 from worldplan.data.pairs import PairDataset, load_labels
 from worldplan.data.recipes import Nuisances
 from worldplan.envs.datasets.pairs import collect_pairs
-from worldplan.envs.latent_worlds import OUWorld
+from worldplan.envs.worlds import OUWorld
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput
 from worldplan.learning.encoder import load_encoder
 from worldplan.learning.pretraining import PretrainRun

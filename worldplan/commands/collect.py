@@ -94,7 +94,7 @@ class CollectOU(_Pairs, OUOptions):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.envs.latent_worlds import OUWorld
+        from worldplan.envs.worlds import OUWorld
 
         return self._collect(config_of(OUWorld, self), command)
 
@@ -114,7 +114,7 @@ class CollectGennorm(_Pairs, GeneralizedNormalOptions):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
-        from worldplan.envs.latent_worlds import GeneralizedNormalWorld
+        from worldplan.envs.worlds import GeneralizedNormalWorld
 
         return self._collect(config_of(GeneralizedNormalWorld, self), command)
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.special import gamma
 from scipy.stats import gennorm, kstest
 
-from worldplan.envs import latent_worlds
-from worldplan.envs.latent_worlds import GeneralizedNormalWorld, OUWorld
+from worldplan.envs import worlds
+from worldplan.envs.worlds import GeneralizedNormalWorld, OUWorld
 from worldplan.errors import InvalidInput
 
 N = 30_000
@@ -77,12 +77,12 @@ def test_the_law_stays_after_many_steps(alpha):
 def test_without_rejection_the_law_would_be_lost(monkeypatch):
     """Negative control: the discretised diffusion has another law; with rejection the step may even be this large."""
     steps, step = 10, 0.2
-    monkeypatch.setattr(latent_worlds, "_calibrate", lambda alpha, rho: (steps, step))
+    monkeypatch.setattr(worlds, "_calibrate", lambda alpha, rho: (steps, step))
     assert p_values(sample(1.0), 1.0).min() > 1e-3
     rng = np.random.default_rng(0)
     z = standardised(1.0).rvs((N, 2, 2), random_state=rng)
     for _ in range(steps):
-        z, _ = latent_worlds._propose(z, rng.standard_normal(z.shape), 1.0, step)
+        z, _ = worlds._propose(z, rng.standard_normal(z.shape), 1.0, step)
     assert p_values(z, 1.0).max() < 1e-6
 
 
@@ -119,7 +119,7 @@ def transition_matrix(alpha, step, cells=501):
 @settings(max_examples=5)
 @given(alpha=st.floats(1.0, 16.0), rho=st.floats(0.3, 0.9))
 def test_the_calibration_agrees_with_the_transition_matrix(alpha, rho):
-    steps, step = latent_worlds._calibrate(alpha, rho)
+    steps, step = worlds._calibrate(alpha, rho)
     assert steps >= 8
     z, density, P = transition_matrix(alpha, step)
     np.testing.assert_allclose(density @ P, density, atol=1e-12)  # stationary
@@ -199,7 +199,7 @@ def test_scale_is_the_standard_deviation_of_each_joint_in_radians(pairs):
 
 def test_samples_depend_on_the_seed_and_on_nothing_else():
     first = sample(4.0, count=50, seed=1)
-    latent_worlds._calibrate.cache_clear()
+    worlds._calibrate.cache_clear()
     np.testing.assert_array_equal(first, sample(4.0, count=50, seed=1))
     assert not np.isclose(first, sample(4.0, count=50, seed=2)).any()
 

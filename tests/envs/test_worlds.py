@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from worldplan.envs.latent_worlds import JOINT_RANGE, OUWorld
+from worldplan.envs.worlds import JOINT_RANGE, OUWorld
 from worldplan.errors import InvalidInput
 
 N = 20_000
