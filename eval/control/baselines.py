@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldplan.data.world_card import REACHER, WorldCard
 from worldplan.envs.reacher import CONTROL_WEIGHT, STEP_SECONDS, angle_error
 from worldplan.envs.tasks import normal_poses, random_torques
 from worldplan.planning.cost import QuadraticCost
@@ -34,11 +35,14 @@ class TrueStateLQR:
 
 
 class StandStill:
-    """Zero torque, always."""
+    """The least action that a world takes, always: zero, or the limit nearest to it."""
+
+    def __init__(self, world: WorldCard = REACHER) -> None:
+        self._action = np.zeros(world.action_dim).clip(world.action_low, world.action_high).astype(np.float32)
 
     def predict(self, observation: Any, *state: Any, **more: Any) -> tuple[NDArray[np.float32], None]:
-        """Zero torques (2,)."""
-        return np.zeros(2, dtype=np.float32), None
+        """The action (m,)."""
+        return self._action.copy(), None
 
 
 @cache

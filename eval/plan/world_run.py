@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.arrays import Floats, Frames
@@ -18,8 +17,8 @@ from worldplan.data.trajectories import Trajectories
 from worldplan.data.world_card import same_world
 from worldplan.envs.rollout import Predictor, rollout
 from worldplan.envs.world.goal_env import GoalEnv
-from worldplan.envs.world.world import World
-from worldplan.eval.control.baselines import AGENT, STILL
+from worldplan.envs.world.world import Judge, World
+from worldplan.eval.control.baselines import AGENT, STILL, StandStill
 from worldplan.eval.show.film import blend_goal
 from worldplan.eval.show.style import BLUE, GREEN, png, tidy
 from worldplan.eval.show.table import Cell, Table, number
@@ -92,7 +91,7 @@ class WorldPlanReport:
         """The outcome, in one line."""
         n, own = self.config.episodes, self.rows[0]
         if own.reached is None:
-            return f"{self.world.card.name} from pixels: {own.distance.value:.1%} of the latent distance left, of {n}"
+            return f"{self.world.card.name} from pixels: {own.distance.value:.1%} of the latent distance left, median of {n}"
         return f"{self.world.card.name} from pixels: {round(own.reached.value * n)} of {n} goals reached"
 
     def table(self) -> Table:
@@ -143,7 +142,7 @@ def plan_in_world(
     if agent.world is not None:
         same_world("this agent", agent.world, world.card)
     env = GoalEnv(world, ahead=config.ahead, hold=config.hold)
-    controllers: dict[str, Predictor | None] = {AGENT: agent, RANDOM: None, STILL: StandStill(world)}
+    controllers: dict[str, Predictor | None] = {AGENT: agent, RANDOM: None, STILL: StandStill(world.card)}
     order = progress(iter(range(len(controllers) * config.episodes)), len(controllers) * config.episodes)
     rows, paths, films = [], [], []
     try:
@@ -152,16 +151,11 @@ def plan_in_world(
             for k in range(config.episodes):
                 next(order)
                 runs.append(_episode(agent, env, controller, config, k, goal))
-            ends = [run.left[-1] / max(run.left[0], 1e-12) for run in runs]
-            errors = [run.errors for run in runs if run.errors is not None]
-            judged = errors if len(errors) == len(runs) and world.judge is not None else []
-            last = np.array([e[-1] for e in judged])
-            reached = None if not judged else estimate_rate(last <= world.judge.tolerance)  # type: ignore[union-attr]
-            error = estimate(last, np.median) if judged else None
-            rows.append(WorldRow(name, estimate(np.array(ends), np.median), error, reached))
+            rows.append(_row(name, runs, world.judge))
             if name == AGENT:
+                judged = [run.errors for run in runs if run.errors is not None]
                 paths = judged or [run.left for run in runs]
-                films = [run.film for run in runs[:FILMED]]
+                films = [run.film for run in runs if run.film is not None]
     finally:
         env.close()
     about = {"planner": agent.planner, "encoder_sha256": getattr(agent.encoder, "card", {}).get("sha256")}
@@ -172,18 +166,15 @@ def plan_in_world(
 class _Run:
     left: Floats  # latent distances (T + 1,)
     errors: Floats | None
-    film: tuple[Frames, Frames]
+    film: tuple[Frames, Frames] | None  # those of many episodes would fill memory
 
 
-class StandStill:
-    """The least action, always: zero, or the nearest limit."""
-
-    def __init__(self, world: World) -> None:
-        self._action = np.zeros(world.card.action_dim).clip(world.card.action_low, world.card.action_high)
-
-    def predict(self, observation: Any, *state: Any, **more: Any) -> tuple[NDArray[np.float64], None]:
-        """The action (m,)."""
-        return self._action, None
+def _row(name: str, runs: list[_Run], judge: Judge | None) -> WorldRow:
+    ends = np.array([run.left[-1] / max(run.left[0], 1e-12) for run in runs])
+    distance, errors = estimate(ends, np.median), np.array([run.errors[-1] for run in runs if run.errors is not None])
+    if judge is None or not len(errors):
+        return WorldRow(name, distance, None, None)
+    return WorldRow(name, distance, estimate(errors, np.median), estimate_rate(errors <= judge.tolerance))
 
 
 def _episode(
@@ -200,14 +191,19 @@ def _episode(
     latents, space = encode(agent.encoder, np.concatenate([frames, shown[None]])), space_of(agent.encoder)
     left = np.linalg.norm(space.difference(latents[:-1], latents[-1]), axis=1)
     errors = np.asarray(run.info["error"][0], dtype=np.float64) if "error" in run.info else None
-    return _Run(left, errors, (frames, shown))
+    return _Run(left, errors, (frames, shown) if k < FILMED else None)
 
 
 def draw_world_plan(report: WorldPlanReport) -> bytes:
     """PNG of the first episodes: film strips with the goal blended in, and what is left to the goal over time."""
     shown, judge = report.films, report.world.judge
     figure = Figure(figsize=(12.0, 1.6 * len(shown) + 3.4), dpi=110, layout="constrained")
+    figure.get_layout_engine().set(rect=(0.0, 0.03, 1.0, 0.97))
     figure.suptitle(report.title, fontsize=14, fontweight="bold", ha="left", x=0.01)
+    note = (
+        f"The first {len(shown)} of {report.config.episodes} episodes; below, all of them. Faint: the goal, laid over."
+    )
+    figure.text(0.01, 0.0, note, fontsize=9, color="0.3", va="bottom")
     grid = figure.add_gridspec(len(shown) + 1, TILES + 1, height_ratios=[1.0] * len(shown) + [1.7])
     for k, (frames, goal) in enumerate(shown):
         times = np.linspace(0, len(frames) - 1, TILES).round().astype(int)

@@ -4,11 +4,17 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from worldplan.__main__ import main
+from worldplan.agents.planning_agent import load_agent
+from worldplan.envs.world.registry import find_world
+from worldplan.envs.world.world import Judge
+from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-world.md").read_text()
 OWN, TOLD, JUDGED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -60,6 +66,18 @@ def test_the_python_of_the_page_runs(walked, capsys):
     told, judged = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"from \[.*\] to \[.*\]", told)
     assert judged == "0.05 m"
+
+
+def test_a_world_that_judges_tells_errors_and_goals_reached(walked):
+    world, agent = find_world("slide:Slide"), load_agent("runs/slide")
+    for tolerance, reached in ((9.0, 1.0), (0.0, 0.0)):
+        judge = Judge(lambda state, goal: np.linalg.norm(state["place"] - goal["place"]), tolerance, "m")
+        report = plan_in_world(agent, replace(world, judge=judge), WorldPlanConfig(episodes=2, steps=3))
+        own, still = report.rows[0], report.rows[2]
+        assert own.reached.value == reached
+        assert report.title == f"slide:Slide from pixels: {round(2 * reached)} of 2 goals reached"
+        assert own.error.value == pytest.approx(np.median([path[-1] for path in report.paths]))
+        assert still.error.value == pytest.approx(np.median([path[0] for path in report.paths]))  # it stood still
 
 
 @pytest.mark.parametrize(
