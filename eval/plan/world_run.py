@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.arrays import Floats, Frames
@@ -91,7 +92,8 @@ class WorldPlanReport:
         """The outcome, in one line."""
         n, own = self.config.episodes, self.rows[0]
         if own.reached is None:
-            return f"{self.world.card.name} from pixels: {own.distance.value:.1%} of the latent distance left, median of {n}"
+            left = f"{own.distance.value:.1%} of the latent distance left, median of {n}"
+            return f"{self.world.card.name} from pixels: {left}"
         return f"{self.world.card.name} from pixels: {round(own.reached.value * n)} of {n} goals reached"
 
     def table(self) -> Table:
@@ -197,12 +199,12 @@ def _episode(
 def draw_world_plan(report: WorldPlanReport) -> bytes:
     """PNG of the first episodes: film strips with the goal blended in, and what is left to the goal over time."""
     shown, judge = report.films, report.world.judge
-    figure = Figure(figsize=(12.0, 1.6 * len(shown) + 3.4), dpi=110, layout="constrained")
-    figure.get_layout_engine().set(rect=(0.0, 0.03, 1.0, 0.97))
-    figure.suptitle(report.title, fontsize=14, fontweight="bold", ha="left", x=0.01)
-    note = (
-        f"The first {len(shown)} of {report.config.episodes} episodes; below, all of them. Faint: the goal, laid over."
+    figure = Figure(
+        figsize=(12.0, 1.6 * len(shown) + 3.4), dpi=110, layout=ConstrainedLayoutEngine(rect=(0.0, 0.03, 1.0, 0.97))
     )
+    figure.suptitle(report.title, fontsize=14, fontweight="bold", ha="left", x=0.01)
+    count = report.config.episodes
+    note = f"The first {len(shown)} of {count} episodes; below, all of them. Faint: the goal, laid over."
     figure.text(0.01, 0.0, note, fontsize=9, color="0.3", va="bottom")
     grid = figure.add_gridspec(len(shown) + 1, TILES + 1, height_ratios=[1.0] * len(shown) + [1.7])
     for k, (frames, goal) in enumerate(shown):
