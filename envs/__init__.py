@@ -18,3 +18,4 @@ if "worldplan/ReacherGoal-v0" not in registry:
     ):
         limits: dict[str, Any] = {"kwargs": {"episode_steps": None}, "max_episode_steps": steps}
         register(f"worldplan/{name}-v0", entry_point=place, **limits)
+    register("worldplan/Arm-v0", entry_point="worldplan.envs.world.arm:ArmEnv", disable_env_checker=True)

@@ -18,7 +18,7 @@ def random_actions(
 
     Held actions change first after 1 to `hold` steps, so that the changes of different episodes fall on all steps.
     """
-    middle, half = (np.asarray(high) + low) / 2.0, (np.asarray(high) - low) / 2.0
+    middle, half = (np.asarray(high) + low) / 2.0, how.strength * (np.asarray(high) - low) / 2.0
     left = int(rng.integers(how.hold)) + 1 if how.hold > 1 else 1
     z = rng.standard_normal(np.shape(low)) if how.memory else np.zeros(np.shape(low))
     while True:
@@ -26,7 +26,7 @@ def random_actions(
             action = middle + half * z.clip(-1.0, 1.0)
             z = how.memory * z + np.sqrt(1.0 - how.memory**2) * rng.standard_normal(z.shape)
         else:
-            action = rng.uniform(low, high)
+            action = rng.uniform(middle - half, middle + half)
         for _ in range(left):
             yield action
         left = how.hold

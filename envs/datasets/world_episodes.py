@@ -101,7 +101,7 @@ def _episodes(
 ) -> tuple[Trajectories, NDArray[np.bool_]]:
     """A shard's episodes, and which of them are for testing."""
     rng = np.random.default_rng(child)
-    how, env = Exploration(config.hold, config.memory), world.make()
+    how, env = Exploration(config.hold, config.memory, config.strength), world.make()
     try:
         data = rollout(env, None, size, seed=int(rng.integers(2**31)), steps=config.steps, exploration=how)
     finally:

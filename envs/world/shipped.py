@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from worldplan.arrays import Floats
+from worldplan.envs.world.arm import fingertips_apart, random_pose
 from worldplan.envs.world.world import Judge, World
 
 # Metres from the centre along each axis. The mass moves at .11 m/s at most: further apart than .38 m along an axis, no
 # controller reaches a goal in the 4 s that a plan has.
 ROOM = 0.19
 NEAR = 0.015  # metres
+TOUCH = 0.025  # metres from fingertip to fingertip
 
 
 def point_mass(size: int = 64, repeat: int = 1) -> World:
@@ -22,6 +25,19 @@ def point_mass(size: int = 64, repeat: int = 1) -> World:
     plain = World.from_gym("dm_control/point_mass-easy", size, repeat=repeat)
     card = replace(plain.card, name="point_mass")
     return replace(plain, card=card, sample=_anywhere, judge=Judge(_apart, NEAR, "m"))
+
+
+def arm(size: int = 64, repeat: int = 1, *, links: int = 3) -> World:
+    """Our own planar arm of one to four joints (`ArmEnv`); all poses, reached with the fingertip within 25 mm."""
+    plain = World.from_gym("worldplan/Arm-v0", size, repeat=repeat, links=links)
+    card = replace(plain.card, name=f"arm{links}")
+    poses = partial(_any_pose, links)
+    symmetries = "mirror", "turns"
+    return replace(plain, card=card, sample=poses, judge=Judge(fingertips_apart, TOUCH, "m"), symmetries=symmetries)
+
+
+def _any_pose(links: int, rng: np.random.Generator) -> dict[str, Any]:
+    return {"qpos": random_pose(links, rng)}
 
 
 def _anywhere(rng: np.random.Generator) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,9 +15,10 @@ from gymnasium.spaces import Box
 
 from worldplan.arrays import Floats
 from worldplan.data.world_card import WorldCard
+from worldplan.envs.workers import select_backend
+from worldplan.envs.world.control_env import ControlEnv, SuiteEnv
 from worldplan.envs.world.frame_env import FrameEnv
-from worldplan.envs.world.suite_env import SuiteEnv
-from worldplan.errors import InvalidInput, UnknownName
+from worldplan.errors import InvalidInput, RenderingUnavailable, UnknownName
 
 SUITE = "dm_control/"
 Make = Callable[[], gym.Env[Any, Any]]
@@ -93,16 +95,27 @@ def _make(name: str, size: int, repeat: int, options: dict[str, Any]) -> gym.Env
         domain, _, task = name.removeprefix(SUITE).partition("-")
         env: gym.Env[Any, Any] = SuiteEnv(domain, task, size, **options)
         return env if repeat == 1 else FrameEnv(env, size, repeat)
+    with suppress(RenderingUnavailable):
+        select_backend()  # Gymnasium's renderer would ask for a display
     try:
         made: gym.Env[Any, Any] = gym.make(name, render_mode="rgb_array", **options)
-        if isinstance(made.unwrapped, MujocoEnv) and not options.keys() & {"width", "height"}:
-            made.close()  # it draws as small as it is asked to, and some twenty times as fast as it would
-            made = gym.make(name, render_mode="rgb_array", width=size, height=size, **options)
+        # Those that draw as small as they are asked to; Gymnasium's do so some twenty times as fast as by default.
+        wanted = _frame_options(made.unwrapped, size)
+        if wanted and not options.keys() & wanted.keys():
+            made.close()
+            made = gym.make(name, render_mode="rgb_array", **wanted, **options)
     except (gym.error.NameNotFound, gym.error.NamespaceNotFound, gym.error.VersionNotFound) as error:
         raise UnknownName("world", name, ["dm_control/DOMAIN-TASK", "a Gymnasium id", "module:factory"]) from error
     except gym.error.Error as error:
         raise InvalidInput(f"{name} cannot be made ({error})") from error
     return FrameEnv(made, size, repeat)
+
+
+def _frame_options(env: gym.Env[Any, Any], size: int) -> dict[str, int]:
+    """Arguments with which an environment draws frames of a size."""
+    if isinstance(env, MujocoEnv):
+        return {"width": size, "height": size}
+    return {"size": size} if isinstance(env, ControlEnv) else {}
 
 
 def _card(name: str, env: gym.Env[Any, Any]) -> WorldCard:

@@ -125,6 +125,45 @@ def test_the_loss_pulls_on_the_coordinate_that_is_explained_least():
 # --- the claim ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("space", [("line", "line"), ("circle", "line")])
+def test_a_plant_that_moves_by_itself_needs_its_past(space):
+    """An unstable plant with inertia: with the motion before the window and the place, the truth explains all.
+
+    Without, what it does by itself hides what the actions do. Bent maps are worse than the truth either way.
+    """
+    rng = np.random.default_rng(0)
+    q = rng.uniform(-2, 2, (COUNT, 2))
+    v, a = SMALL * rng.standard_normal((COUNT, 2)), rng.standard_normal((COUNT, 3))
+    drift = np.stack([np.sin(q[:, 0]) if space[0] == "circle" else q[:, 0], q[:, 1]], axis=1) @ rng.standard_normal(
+        (2, 2)
+    )
+    moved = 2 * v + SMALL * (a @ rng.standard_normal((3, 2)) + 3 * drift + 0.01 * rng.standard_normal((COUNT, 2)))
+
+    def share(h, past):
+        views = np.stack([h(q - v), h(q), h(q + moved)][0 if past else 1 :], axis=1)
+        return float(Excitation(space=space, past=past)(tensor(views), None, tensor(a))["J"])
+
+    truth = share(lambda x: x, 3)
+    assert truth > 1.99
+    assert share(lambda x: x, 0) < 1.0
+    mixed = np.array([[1.0, 0.3 * (space[0] == "line")], [0.0, 2.0]])  # gravity has its own circle
+    assert share(lambda x: x @ mixed.T, 3) == pytest.approx(truth, abs=1e-3)
+    bends = [share(bent(strength), 3) for strength in (0.05, 0.2, 0.4)]
+    assert truth > bends[0] > bends[1] > bends[2]
+    assert bends[2] < truth - 0.05
+
+
+def test_a_past_that_says_the_same_twice_is_no_error():
+    """Before training both coordinates of a network may be one."""
+    h = torch.randn(64, 3, 1, generator=torch.Generator().manual_seed(0)).repeat(1, 1, 2).requires_grad_()
+    terms = Excitation(past=2)(h, None, torch.randn(64, 3, generator=torch.Generator().manual_seed(1)))
+    terms["loss"].backward()
+    assert torch.isfinite(h.grad).all()
+    for wrong in (h[:, :2], h[:, :1]):
+        with pytest.raises(InvalidInput, match=r"\(B, 3, n\)"):
+            Excitation(past=2)(wrong, None, torch.randn(64, 3))
+
+
 @pytest.mark.parametrize("law", ["uniform", "two lumps", "correlated"])
 @pytest.mark.parametrize("seed", range(3))
 def test_affine_maps_attain_the_bound_and_bent_ones_do_not(law, seed):
@@ -325,6 +364,17 @@ def test_windows_hold_the_sums_of_the_actions_between_their_frames(data, folder)
         wanted = [u[t - 8 : t].sum(axis=0), u[t : t + 8].sum(axis=0), u[t + 8 : t + 16].sum(axis=0)]
         np.testing.assert_allclose(features, np.concatenate(wanted), atol=1e-12)
         np.testing.assert_array_equal(pair, episodes.frames[k][[t, t + 16]])
+
+
+def test_windows_with_a_past_show_the_frame_before(folder, data):
+    longer = Windows(EpisodeDataset(folder), 16, past=12)
+    assert longer.views == 3 and longer.manifest_sha256 != data.manifest_sha256
+    assert len(longer) == len(data) * (40 - 16 + 1 - 12) // (40 - 16 + 1 - 8)  # the first have no past of 12 steps
+    frames, shards = longer[np.arange(3)], EpisodeDataset(folder)
+    for views, (shard, k, t) in zip(frames, longer.places, strict=False):
+        np.testing.assert_array_equal(views, shards.frames(shards.shards[shard])[k, [t - 12, t, t + 16]])
+    with pytest.raises(InvalidInput, match="at least 0"):
+        Windows(EpisodeDataset(folder), 16, past=-1)
 
 
 def test_held_out_windows_are_of_other_episodes(data):

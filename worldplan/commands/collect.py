@@ -253,11 +253,13 @@ class CollectRandom(_Record, WorldOptions):
         hold: steps for which each action is held; slow plants move further. auto takes the hold, of 1 to 32, after
             which the frames differ nearly the most.
         memory: correlation of an action with the one before, for Ornstein-Uhlenbeck noise.
+        strength: share of the range of the actions that is used, in (0, 1].
         out: folder for the dataset.
     """
 
     hold: Annotated[int | Literal["auto"], tyro.conf.arg(metavar="INT|auto")] = 1
     memory: float = 0.0
+    strength: float = 1.0
     out: Path = Path("data/random")
 
     def run(self, command: str) -> int:
@@ -266,7 +268,8 @@ class CollectRandom(_Record, WorldOptions):
 
         if self.env != REACHER:
             return self._watch(command)
-        given = [f"--{name}" for name in ("hold", "memory", "size", "repeat") if getattr(self, name) != _default(name)]
+        names = ("hold", "memory", "strength", "size", "repeat")
+        given = [f"--{name}" for name in names if getattr(self, name) != _default(name)]
         if given:
             raise InvalidInput(f"{', '.join(given)}: these are for other worlds than the Reacher; leave them out")
         return self._record(None, command)

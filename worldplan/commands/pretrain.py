@@ -28,6 +28,8 @@ class Pretrain(Verb, TrainingOptions):
             angles themselves, of data collected --with-labels; the yardstick for the others.
         window: excitation: steps from the first frame of a window to the second; by default 16. auto runs 8, 16, 32 and
             48 (up to half an episode) for half the epochs, and takes the one with the best J on held-out episodes.
+        past: excitation, for plants with inertia: steps before a window over which the latent's own displacement tells
+            the velocity, which is then accounted for; by default 0, not at all.
         space: excitation: kinds of the latent's coordinates, such as circle,line; a joint that turns without limit is
             a circle. By default lines. auto tries lines and circles for --latent-dim coordinates, as for windows.
         symmetries: excitation: symmetries of the world, for windows that nobody recorded: mirror (upside down, with the
@@ -52,6 +54,7 @@ class Pretrain(Verb, TrainingOptions):
     data: tyro.conf.Positional[Path]
     stride: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     objective: Literal["lejepa", "whitening", "vicreg", "infonce", "excitation", "supervised"] = "lejepa"
+    past: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     window: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="INT|auto")] = None
     space: Annotated[str | None, tyro.conf.arg(metavar="KIND,...|auto")] = None
     symmetries: Annotated[str | None, tyro.conf.arg(metavar="NAME,...")] = None
@@ -92,7 +95,7 @@ class Pretrain(Verb, TrainingOptions):
                 raise InvalidInput("excitation takes windows, not pairs: --window in place of --stride")
             config, tried = self._chosen(config, steps.start)
             assert isinstance(config.objective, Excitation)
-            data = Windows(EpisodeDataset(self.data), config.objective.window)
+            data = Windows(EpisodeDataset(self.data), config.objective.window, past=config.objective.past)
         elif self.stride is None:
             data = PairDataset(self.data)
         else:
@@ -142,7 +145,7 @@ class Pretrain(Verb, TrainingOptions):
     def _options(self) -> dict[str, Any]:
         """The options of the objective that were given."""
         names = ["weight", "slices", "test", "covariance", "sigma"]
-        names += ["window", "space", "symmetries", "against", "first_windows", "least"]
+        names += ["window", "space", "symmetries", "against", "first_windows", "least", "past"]
         given = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, "auto")}
         return given | {name: given[name].split(",") for name in ("space", "symmetries") if name in given}
 

@@ -137,16 +137,19 @@ class StridedPairs:
         stride: delta, steps between the two views of a pair.
         split: `train` or `test`.
         lead: steps that each episode has before the first view of a pair.
+        past: if not 0, there is a third view, in the first place: the frame so many steps before the other two.
 
     Raises:
         InvalidInput: stride below 1 or longer than all episodes, no episode in this split, or no frames drawn.
     """
 
-    views = 2
-
-    def __init__(self, data: EpisodeDataset, stride: int, split: str = "train", *, lead: int = 0) -> None:
-        if stride < 1:
-            raise InvalidInput(f"the stride must be at least 1 step, got {stride}")
+    def __init__(
+        self, data: EpisodeDataset, stride: int, split: str = "train", *, lead: int = 0, past: int = 0
+    ) -> None:
+        if stride < 1 or past < 0:
+            raise InvalidInput(f"the stride must be at least 1 step, and past at least 0, got {stride} and {past}")
+        self._offsets = [-past, 0, stride] if past else [0, stride]
+        self.views, lead = len(self._offsets), max(lead, past)
         shards = [(data.frames(s), _members(s, split)) for s in data.shards]
         longest = max((s["steps"] for s, (_, k) in zip(data.shards, shards, strict=True) if len(k)), default=0)
         if longest < lead + stride:
@@ -163,7 +166,7 @@ class StridedPairs:
             if len(k) and frames.shape[1] > lead + stride
         ]
         self._rows = np.concatenate(rows)  # (N, 3): shard, episode in it, step of the first view
-        self._stride, self._data = stride, data
+        self._data = data
         self.manifest_sha256 = digest({"data": data.manifest_sha256, "stride": stride, "split": split})
         self.provenance = {
             "kind": "episodes",
@@ -183,10 +186,10 @@ class StridedPairs:
         return self._rows
 
     def __getitem__(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Frames (len(index), 2, S, S, 3) of the pairs `index`."""
-        out = np.empty((len(index), 2, *self._data.world.frame), dtype=np.uint8)
+        """Frames (len(index), V, S, S, 3) of the pairs `index`, V = 2, or 3 with `past`."""
+        out = np.empty((len(index), self.views, *self._data.world.frame), dtype=np.uint8)
         for row, (shard, episode, step) in enumerate(self._rows[index]):
-            out[row] = self._frames[shard][episode, [step, step + self._stride]]
+            out[row] = self._frames[shard][episode, [step + offset for offset in self._offsets]]
         return out
 
     def verify(self) -> None:

@@ -83,15 +83,20 @@ class Exploration:
             further; white ones leave it where it is.
         memory: correlation of an action with that of the step before, in [0, 1): 0 draws each anew, uniformly within
             the limits; above, an Ornstein-Uhlenbeck process of a standard deviation of half the range, clipped.
+        strength: share of the range that is used, in (0, 1], about its middle. A plant that its motors throw about
+            moves alike in all poses only when it is pushed gently.
     """
 
     hold: int = 1
     memory: float = 0.0
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         positive_int("hold", self.hold)
         if not 0.0 <= self.memory < 1.0:
             raise InvalidInput(f"memory must lie in [0, 1), got {self.memory}")
+        if not 0.0 < self.strength <= 1.0:
+            raise InvalidInput(f"strength must lie in (0, 1], got {self.strength}")
 
 
 @dataclass(frozen=True)

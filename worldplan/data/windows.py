@@ -34,17 +34,18 @@ class Windows(StridedPairs):
         data: episodes with frames and actions.
         window: w, steps between the two frames, at least 2.
         split: `train` or `test`.
+        past: if not 0, each window has the frame so many steps before it too, in the first place.
 
     Raises:
         InvalidInput: a window below 2 or longer than the episodes, no episode in this split, no frames drawn, episodes
             of a deterministic policy, or actions that never vary, are linearly dependent, or are not finite.
     """
 
-    def __init__(self, data: EpisodeDataset, window: int, split: str = "train") -> None:
+    def __init__(self, data: EpisodeDataset, window: int, split: str = "train", *, past: int = 0) -> None:
         if window < 2:
             raise InvalidInput(f"a window has at least 2 steps, got {window}")
         edge = self.edge(window)
-        super().__init__(data, window, split, lead=edge)
+        super().__init__(data, window, split, lead=edge, past=past)
         self.window = window
         expected = [data.expected(shard) for shard in data.shards]
         _check_policies(data, expected)
@@ -55,8 +56,9 @@ class Windows(StridedPairs):
         if any(known is not None for known in expected):
             self.controls = self._sums([known + 0 * u for known, u in zip(means, noise, strict=True)], edge)
         check_features(self.features)
-        self.manifest_sha256 = digest({"data": data.manifest_sha256, "window": window, "split": split})
-        self.provenance: dict[str, Any] = {**self.provenance, "window": window}
+        what = {"window": window, **({"past": past} if past else {})}
+        self.manifest_sha256 = digest({"data": data.manifest_sha256, "split": split, **what})
+        self.provenance: dict[str, Any] = {**self.provenance, **what}
 
     @staticmethod
     def edge(window: int) -> int:

@@ -115,7 +115,8 @@ def _tried(
     folder = where / f"{'-'.join(space)}-{window}"
     short = _with(config, space, window, least=-1e9)
     short = replace(short, epochs=config.epochs * SHORT)
-    views = Windows(data, window)
+    assert isinstance(config.objective, Excitation)
+    views = Windows(data, window, past=config.objective.past)
     if not (folder / CARDS.card).exists():
         pretrain(views, folder, short, resume=(folder / PROGRESS).exists(), progress=progress)
     card = load_encoder(folder).card

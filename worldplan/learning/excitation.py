@@ -43,8 +43,13 @@ class Excitation:
     the displacements, in units of their deviations, stands against collapse: `weight * sigreg + (1 - weight) * error`,
     LeJEPA given the actions.
 
+    A plant with inertia moves on by itself, an unstable one falls. With `past`, what the latent's own displacement over
+    the steps before the window, and its place, explain linearly is taken from displacements and actions first. The
+    shares are then partial ones, and the claim is the same.
+
     Args:
         window: steps from the first frame to the second.
+        past: steps before the window over which the latent's displacement tells the first velocity; 0: it is unknown.
         space: kinds of the latent's coordinates (`LatentSpace`); empty for lines.
         symmetries: names of the world's symmetries (`worldplan.data.symmetries`), for windows that were not recorded.
         against: what stands against collapse, `whitening` or `sigreg`.
@@ -66,6 +71,7 @@ class Excitation:
     slices: int = 256
     first_windows: int = 30_000
     least: float = 0.2
+    past: int = 0
 
     name: ClassVar[str] = "excitation"
     remedy: ClassVar[str] = "the window, the batch"
@@ -76,8 +82,8 @@ class Excitation:
         if self.space:
             LatentSpace(*self.space)
         check_choice("against", self.against, Anticollapse)
-        if self.first_windows < 0:
-            raise InvalidInput(f"first_windows must be at least 0 (all), got {self.first_windows}")
+        if min(self.first_windows, self.past) < 0:
+            raise InvalidInput(f"first_windows (0: all) and past must be at least 0, got {self}")
         if self.window < 2 or self.slices < 1 or not (0.0 <= self.weight <= 1.0 and self.least < 1.0):
             raise InvalidInput(f"need window >= 2, slices >= 1, weight in [0, 1] and least < 1, got {self}")
 
@@ -88,7 +94,7 @@ class Excitation:
         actions: Tensor | None = None,
         controls: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Loss terms of embeddings (B, 2, n) and features of actions (B, p).
+        """Loss terms of embeddings (B, V, n), V = 2, or 3 with `past`, and features of actions (B, p).
 
         Where a policy acted, `actions` are features of its exploration noise and `controls` (B, c) of its means. What
         the controls explain linearly is taken from displacements and actions first: a drift that depends on the state
@@ -102,10 +108,11 @@ class Excitation:
         """
         if actions is None:
             raise InvalidInput("the objective excitation needs the actions of each window; train on episodes")
-        if embeddings.ndim != 3 or embeddings.shape[1] != 2 or len(actions) != len(embeddings):
+        views = 3 if self.past else 2
+        if embeddings.ndim != 3 or embeddings.shape[1] != views or len(actions) != len(embeddings):
             shapes = f"{tuple(embeddings.shape)} and {tuple(actions.shape)}"
-            raise InvalidInput(f"embeddings must be (B, 2, n) and actions (B, p), got {shapes}")
-        moved = self.displacement(embeddings)
+            raise InvalidInput(f"embeddings must be (B, {views}, n) and actions (B, p), got {shapes}")
+        moved, controls = self.displacement(embeddings), self.known(embeddings, controls)
         spread, part = covariances(moved, actions, controls)
         shares = explained(spread, part)
         terms = {"J": shares.sum(), **{f"r2_{k + 1}": share for k, share in enumerate(shares.flip(0))}}
@@ -119,8 +126,27 @@ class Excitation:
         return {"loss": self.weight * gauss + (1.0 - self.weight) * error, "error": error, "sigreg": gauss, **terms}
 
     def displacement(self, embeddings: Tensor) -> Tensor:
-        """Displacements (B, n) of embeddings (B, 2, n), on circles the shorter way."""
-        moved = embeddings[:, 1] - embeddings[:, 0]
+        """Displacements (B, n) of embeddings (B, V, n) over the window, on circles the shorter way."""
+        return self._between(embeddings[:, -2], embeddings[:, -1])
+
+    def known(self, embeddings: Tensor, controls: Tensor | None = None) -> Tensor | None:
+        """What is taken from displacements and actions first: the controls, and with `past` motion and place.
+
+        The place on a circle is its cosine and sine. The columns of motion and place are in units of their deviations.
+        """
+        if not self.past:
+            return controls
+        circles = [k for k, kind in enumerate(self.space) if kind == "circle"]
+        lines = [k for k in range(embeddings.shape[2]) if k not in circles]
+        place = embeddings[:, 1]
+        parts = [self._between(embeddings[:, 0], place), place[:, lines], place[:, circles].cos()]
+        found = torch.cat([*parts, place[:, circles].sin()], dim=1).double()
+        spread = found.std(dim=0)
+        found = (found - found.mean(dim=0)) / (spread + 1e-12)
+        return found if controls is None else torch.cat([controls, found], dim=1)
+
+    def _between(self, here: Tensor, there: Tensor) -> Tensor:
+        moved = there - here
         circles = [k for k, kind in enumerate(self.space) if kind == "circle"]
         if circles:
             moved = moved.clone()
@@ -137,9 +163,15 @@ def covariances(moved: Tensor, actions: Tensor, controls: Tensor | None = None) 
     known = [torch.ones_like(moved[:, :1]), *([] if controls is None else [controls])]
     rows, given = (torch.cat(parts, dim=1).double() for parts in ([moved, actions], known))
     cross = given.T @ rows
-    left = (rows.T @ rows - cross.T @ torch.linalg.solve(given.T @ given, cross)) / len(rows)
+    left = (rows.T @ rows - cross.T @ torch.linalg.solve(_gram(given), cross)) / len(rows)
     spread, shared, free = left[:n, :n], left[:n, n : n + p], left[n:, n:]
     return spread, shared @ torch.linalg.solve(free, shared.T)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """Second moments (k, k) of rows, with a little more on the diagonal: columns may say the same."""
+    gram = rows.T @ rows
+    return gram + torch.diag(_JITTER * gram.diagonal() + 1e-30)
 
 
 def _floor(spread: Tensor) -> Tensor:
@@ -166,7 +198,7 @@ def predicted(moved: Tensor, actions: Tensor, fitted: int | None = None) -> Tens
     """
     middle, origin = (x[:fitted].double().mean(dim=0) for x in (moved, actions))
     known = actions[:fitted].double() - origin
-    coefficients = torch.linalg.solve(known.T @ known, known.T @ (moved[:fitted].double() - middle))
+    coefficients = torch.linalg.solve(_gram(known), known.T @ (moved[:fitted].double() - middle))
     guess: Tensor = middle + (actions.double() - origin) @ coefficients
     return guess.to(moved.dtype)
 

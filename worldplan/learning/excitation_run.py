@@ -84,8 +84,7 @@ class ExcitationRun(Run):
         windows themselves.
         """
         part = len(self.held_out)
-        moved, features = self._windows(np.concatenate([self.train[:part], self.held_out]))
-        actions, controls = self._split(features)
+        moved, actions, controls = self._windows(np.concatenate([self.train[:part], self.held_out]))
         if controls is not None:
             moved, actions = (x - predicted(x, controls, fitted=part) for x in (moved, actions))
         guess = predicted(moved, actions, fitted=part)
@@ -119,10 +118,12 @@ class ExcitationRun(Run):
         score, since = tensors["memory.state"].tolist()
         self._score, self._since = score, int(since)
 
-    def _windows(self, index: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
-        """Displacements of windows as they are, and features and controls side by side, in float64."""
-        moved = self.objective.displacement(self._embeddings(index)).double()
-        return moved, torch.from_numpy(self._known[index]).to(moved)
+    def _windows(self, index: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Displacements of windows as they are, features of the actions, and what is known besides, in float64."""
+        embeddings = self._embeddings(index)
+        moved = self.objective.displacement(embeddings).double()
+        actions, controls = self._split(torch.from_numpy(self._known[index]).to(moved))
+        return moved, actions, self.objective.known(embeddings, controls)
 
     def _split(self, known: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of the actions, and controls if there are any."""
@@ -142,8 +143,7 @@ class ExcitationRun(Run):
         Lines are whitened to the mean variance c of the circles, and added to circles so that they are uncorrelated.
         """
         around = self.config.space.circles
-        moved, features = self._windows(self.train[: len(self.held_out)])
-        part = covariances(moved, *self._split(features))[1].cpu().numpy()
+        part = covariances(*self._windows(self.train[: len(self.held_out)]))[1].cpu().numpy()
         circles, lines = np.flatnonzero(around), np.flatnonzero(~around)
         if not len(lines):
             return

@@ -13,10 +13,10 @@ import pytest
 
 from worldplan.data.world_card import REACHER, WorldCard, same_world
 from worldplan.envs.rollout import rollout
+from worldplan.envs.world.control_env import SuiteEnv
 from worldplan.envs.world.frame_env import FrameEnv
 from worldplan.envs.world.goal_env import GoalEnv
 from worldplan.envs.world.registry import GROUP, WORLDS, find_world
-from worldplan.envs.world.suite_env import SuiteEnv
 from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput, UnknownName
 
@@ -224,7 +224,7 @@ def test_a_world_that_samples_judges_the_state_of_the_goal():
 
 def test_another_process_draws_the_same_frame():
     draw = (
-        "import hashlib; from worldplan.envs.world.suite_env import SuiteEnv; "
+        "import hashlib; from worldplan.envs.world.control_env import SuiteEnv; "
         "print(hashlib.sha256(SuiteEnv('point_mass', 'easy').reset(seed=1)[0].tobytes()).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", draw], capture_output=True, text=True, check=True).stdout.strip()

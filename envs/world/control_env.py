@@ -1,4 +1,4 @@
-"""Any task of dm_control's suite as a Gymnasium environment whose observation is the frame."""
+"""Environments of dm_control as Gymnasium environments whose observation is the frame."""
 
 from __future__ import annotations
 
@@ -21,39 +21,30 @@ from worldplan.errors import InvalidInput, RenderingUnavailable
 SAMPLES = 2  # along each side of a pixel; drawing them takes two thirds of the time that OpenGL takes to smooth
 
 
-class SuiteEnv(gym.Env[Frames, Floats]):
-    """A task of `dm_control.suite`, seen by its first camera; `info` holds the true state, `qpos` and `qvel`.
+class ControlEnv(gym.Env[Frames, Floats]):
+    """An environment of dm_control, seen by one of its cameras; `info` holds the true state, `qpos` and `qvel`.
 
     Reward, step and end of an episode are dm_control's. Each pixel is the mean of four samples: without, a ball of two
     pixels is lost. Frames are drawn by the one thread of the process that draws. `reset(options=...)` takes `qpos` and
     `qvel` in place of the task's own start.
 
     Args:
-        domain: such as `point_mass`.
-        task: such as `easy`.
+        env: the environment, with MuJoCo's physics.
         size: pixels a side of the frames.
         camera: number of the camera.
 
     Raises:
-        UnknownName: dm_control has no such domain or task.
-        InvalidInput: actions without limits, or no such camera.
-        RenderingUnavailable: no OpenGL context can be made here.
+        InvalidInput: no such camera.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
     render_mode = "rgb_array"
 
-    def __init__(self, domain: str, task: str, size: int = 64, camera: int = 0) -> None:
-        with suppress(RenderingUnavailable):
-            select_backend()
-        from dm_control import suite
-
-        check_name("domain of dm_control.suite", domain, suite.TASKS_BY_DOMAIN)
-        check_name(f"task of dm_control's {domain}", task, suite.TASKS_BY_DOMAIN[domain])
-        self._env = suite.load(domain, task)
+    def __init__(self, env: Any, size: int = 64, camera: int = 0) -> None:
+        self._env = env
         self._physics, spec = self._env.physics, self._env.action_spec()
         if not 0 <= camera < self._physics.model.ncam:
-            raise InvalidInput(f"{domain} has {self._physics.model.ncam} cameras, counted from 0; there is no {camera}")
+            raise InvalidInput(f"the model has {self._physics.model.ncam} cameras, counted from 0; none is {camera}")
         self.action_space = spaces.Box(spec.minimum, spec.maximum, spec.shape, np.float64)
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.step_seconds = float(self._env.control_timestep())
@@ -142,3 +133,28 @@ class SuiteEnv(gym.Env[Frames, Floats]):
 def _free(thread: DrawingThread, physics: Any) -> None:
     if thread.here:
         thread.do(physics.free)
+
+
+class SuiteEnv(ControlEnv):
+    """A task of `dm_control.suite`.
+
+    Args:
+        domain: such as `point_mass`.
+        task: such as `easy`.
+        size: pixels a side of the frames.
+        camera: number of the camera.
+
+    Raises:
+        UnknownName: dm_control has no such domain or task.
+        InvalidInput: actions without limits, or no such camera.
+        RenderingUnavailable: no OpenGL context can be made here.
+    """
+
+    def __init__(self, domain: str, task: str, size: int = 64, camera: int = 0) -> None:
+        with suppress(RenderingUnavailable):
+            select_backend()
+        from dm_control import suite
+
+        check_name("domain of dm_control.suite", domain, suite.TASKS_BY_DOMAIN)
+        check_name(f"task of dm_control's {domain}", task, suite.TASKS_BY_DOMAIN[domain])
+        super().__init__(suite.load(domain, task), size, camera)
