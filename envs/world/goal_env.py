@@ -47,6 +47,7 @@ class GoalEnv(gym.Env[dict[str, Frames], NDArray[Any]]):
         self.action_space = self._env.action_space
         self.metadata = {**self.metadata, "render_fps": max(1, round(1 / world.card.step_seconds))}
         self.goal, self._goal_state = np.zeros(world.card.frame, np.uint8), dict[str, Floats]()
+        self._lost = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -75,6 +76,7 @@ class GoalEnv(gym.Env[dict[str, Frames], NDArray[Any]]):
                     if over or cut:
                         break
             self.goal, self._goal_state = frame.copy(), {name: info[name].copy() for name in self.world.card.states}
+        self._lost = False
         frame, info = self._env.reset(seed=begin, options=None if start is None else dict(start))
         return self._observation(frame), self._judged(info)
 
@@ -112,4 +114,5 @@ class GoalEnv(gym.Env[dict[str, Frames], NDArray[Any]]):
         if judge is None or not self._goal_state:
             return told
         error = float(judge.error(info, self._goal_state))
-        return {**told, "error": error, "is_success": error <= judge.tolerance}
+        self._lost |= judge.lost is not None and bool(judge.lost(info))
+        return {**told, "error": error, "is_success": error <= judge.tolerance and not self._lost}

@@ -14,7 +14,7 @@ from worldplan.checks import positive_int
 from worldplan.data.world_card import FRAME_SIZE
 from worldplan.envs.world.arm import LINKS
 from worldplan.envs.world.frame_env import FrameEnv
-from worldplan.envs.world.shipped import arm, point_mass
+from worldplan.envs.world.shipped import arm, cartpole, point_mass, reacher_v5
 from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput
 from worldplan.named import named_object
@@ -24,6 +24,8 @@ FORM = "module:factory, such as myarm:Arm, a function or class that gives a Gymn
 GROUP = "worldplan.worlds"  # entry points of packages that add worlds: name -> `module:factory`
 WORLDS: dict[str, Callable[..., World]] = {
     "point_mass": point_mass,
+    "cartpole": cartpole,
+    "Reacher-v5": reacher_v5,
     **{f"arm{links}": partial(arm, links=links) for links in range(LINKS[0], LINKS[1] + 1)},
 }
 """Shipped worlds: functions of `size` and `repeat`."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldplan.arrays import Floats
 from worldplan.envs.world.arm import fingertips_apart, random_pose
@@ -18,6 +19,10 @@ from worldplan.envs.world.world import Judge, World
 ROOM = 0.19
 NEAR = 0.015  # metres
 TOUCH = 0.025  # metres from fingertip to fingertip
+RAIL = 0.25  # metres to either side of the middle, for the cart
+BESIDE = 0.05  # metres, for the cart
+LEAN = 0.1  # radians, for the pole
+JOINTS = 0.05  # radians
 
 
 def point_mass(size: int = 64, repeat: int = 1) -> World:
@@ -34,6 +39,38 @@ def arm(size: int = 64, repeat: int = 1, *, links: int = 3) -> World:
     poses = partial(_any_pose, links)
     symmetries = "mirror", "turns"
     return replace(plain, card=card, sample=poses, judge=Judge(fingertips_apart, TOUCH, "m"), symmetries=symmetries)
+
+
+def cartpole(size: int = 64, repeat: int = 1) -> World:
+    """dm_control's cart and pole: the cart elsewhere on the rail, within 5 cm, the pole within .1 rad all the way."""
+    plain = World.from_gym("dm_control/cartpole-balance", size, repeat=repeat)
+    judge = Judge(_carts_apart, BESIDE, "m", _leans)
+    return replace(plain, card=replace(plain.card, name="cartpole"), sample=_upright, judge=judge)
+
+
+def reacher_v5(size: int = 64, repeat: int = 1) -> World:
+    """Gymnasium's own Reacher, drawn by Gymnasium, its camera above the arm; both joints within .05 rad."""
+    above = {"trackbodyid": 0, "distance": 0.7, "elevation": -90}
+    plain = World.from_gym("Reacher-v5", size, repeat=repeat, default_camera_config=above)
+    return replace(plain, judge=Judge(_joints_apart, JOINTS, "rad"), symmetries=("mirror", "turns"))
+
+
+def _upright(rng: np.random.Generator) -> dict[str, Any]:
+    return {"qpos": np.array([rng.uniform(-RAIL, RAIL), 0.0])}
+
+
+def _carts_apart(state: Mapping[str, Floats], goal: Mapping[str, Floats]) -> Floats:
+    return np.abs(state["qpos"][..., 0] - goal["qpos"][..., 0])
+
+
+def _leans(state: Mapping[str, Floats]) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(state["qpos"][..., 1]) > LEAN)
+
+
+def _joints_apart(state: Mapping[str, Floats], goal: Mapping[str, Floats]) -> Floats:
+    """The larger of both joints' distances; the observation holds two cosines, and then two sines."""
+    here, there = (np.arctan2(x["state"][..., 2:4], x["state"][..., :2]) for x in (state, goal))
+    return np.asarray(np.abs(np.remainder(here - there + np.pi, 2 * np.pi) - np.pi).max(axis=-1))
 
 
 def _any_pose(links: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.spaces import Box
+from numpy.typing import NDArray
 
 from worldplan.arrays import Floats
 from worldplan.data.world_card import WorldCard
@@ -33,11 +34,14 @@ class Judge:
             (...).
         tolerance: largest error of a goal that counts as reached.
         unit: unit of the error.
+        lost: maps the true states at some step to whether the episode is lost by then, such as a pole that leans; None
+            if nothing is.
     """
 
     error: Callable[[Mapping[str, Floats], Mapping[str, Floats]], Floats]
     tolerance: float
     unit: str
+    lost: Callable[[Mapping[str, Floats]], NDArray[np.bool_]] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def _make(name: str, size: int, repeat: int, options: dict[str, Any]) -> gym.Env
     return FrameEnv(made, size, repeat)
 
 
-def _frame_options(env: gym.Env[Any, Any], size: int) -> dict[str, int]:
+def _frame_options(env: gym.Env[Any, Any], size: int) -> dict[str, Any]:
     """Arguments with which an environment draws frames of a size."""
     if isinstance(env, MujocoEnv):
         return {"width": size, "height": size}

@@ -64,7 +64,8 @@ class WorldRow:
         name: of the controller.
         distance: median of the latent distance to the goal at the end, over that at the start.
         error: median of the world's error at the end; None if it cannot judge.
-        reached: share of episodes in which the error is within the tolerance at the end; None likewise.
+        reached: share of episodes in which the error is within the tolerance at the end, and which were never lost;
+            None likewise.
     """
 
     name: str
@@ -103,7 +104,8 @@ class WorldPlanReport:
         notes = [f"At the last of {self.config.steps} steps of {self.world.card.step_seconds:g} s."]
         if judge is not None:
             heads += [f"error, {judge.unit},\nmedian", "reached"]
-            notes.append(f"Reached: an error of {judge.tolerance:g} {judge.unit} or less.")
+            lost = "" if judge.lost is None else ", in an episode that was never lost"
+            notes.append(f"Reached: an error of {judge.tolerance:g} {judge.unit} or less{lost}.")
         else:
             notes.append("This world cannot judge: distances are in the latent, over those at the start.")
         rows: list[list[Cell | str]] = []
@@ -168,6 +170,7 @@ def plan_in_world(
 class _Run:
     left: Floats  # latent distances (T + 1,)
     errors: Floats | None
+    reached: bool
     film: tuple[Frames, Frames] | None  # those of many episodes would fill memory
 
 
@@ -176,7 +179,8 @@ def _row(name: str, runs: list[_Run], judge: Judge | None) -> WorldRow:
     distance, errors = estimate(ends, np.median), np.array([run.errors[-1] for run in runs if run.errors is not None])
     if judge is None or not len(errors):
         return WorldRow(name, distance, None, None)
-    return WorldRow(name, distance, estimate(errors, np.median), estimate_rate(errors <= judge.tolerance))
+    reached = np.array([run.reached for run in runs])
+    return WorldRow(name, distance, estimate(errors, np.median), estimate_rate(reached))
 
 
 def _episode(
@@ -193,7 +197,8 @@ def _episode(
     latents, space = encode(agent.encoder, np.concatenate([frames, shown[None]])), space_of(agent.encoder)
     left = np.linalg.norm(space.difference(latents[:-1], latents[-1]), axis=1)
     errors = np.asarray(run.info["error"][0], dtype=np.float64) if "error" in run.info else None
-    return _Run(left, errors, (frames, shown) if k < FILMED else None)
+    reached = bool(run.info["is_success"][0][-1]) if "is_success" in run.info else False
+    return _Run(left, errors, reached, (frames, shown) if k < FILMED else None)
 
 
 def draw_world_plan(report: WorldPlanReport) -> bytes:
