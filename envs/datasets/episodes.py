@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from worldplan.data.files import read_json
 from worldplan.data.recipes import EpisodeConfig
 from worldplan.data.shards import MANIFEST, UNFINISHED, ShardWriter, settle
 from worldplan.data.trajectories import Trajectories
-from worldplan.data.world_card import REACHER, same_world
+from worldplan.data.world_card import REACHER, WorldCard, same_world
 from worldplan.envs.datasets.writing import episode_arrays, episode_facts, finish_episodes
 from worldplan.envs.parallel import rollout_states
 from worldplan.envs.rollout import Predictor
@@ -28,7 +28,7 @@ from worldplan.progress import Progress, silent
 Policy = Callable[[int], Predictor]  # a policy whose drawn actions follow from this seed
 
 SHARD = 32  # episodes a file
-_WIDTHS = {"qpos": (2,), "qvel": (2,), "target": (3,)}  # the states that `info` holds, step by step
+STATES = (*REACHER.states, *REACHER.fixed)
 
 
 def run_record(
@@ -109,9 +109,11 @@ def _simulate(
     return _pick(parts, pick), random
 
 
-def _pick(parts: Mapping[bool, Trajectories], rows: list[tuple[bool, int]]) -> Trajectories:
-    """Episodes (part, number in it), in this order."""
-    info = {name: [parts[p].info[name][k] for p, k in rows] for name in _WIDTHS}
+def _pick(
+    parts: Mapping[bool, Trajectories], rows: list[tuple[bool, int]], states: Sequence[str] = STATES
+) -> Trajectories:
+    """Episodes (part, number in it), in this order, with these states."""
+    info = {name: [parts[p].info[name][k] for p, k in rows] for name in states}
     if any("expected" in part.info for part in parts.values()):  # random torques are 0 on average
         zero = {p: [np.zeros_like(q) for q in part.info["qpos"]] for p, part in parts.items()}
         info["expected"] = [parts[p].info.get("expected", zero[p])[k] for p, k in rows]
@@ -124,43 +126,63 @@ def _pick(parts: Mapping[bool, Trajectories], rows: list[tuple[bool, int]]) -> T
 
 
 def save_episodes(
-    data: Trajectories, folder: Path | str, *, test_share: float = 0.2, seed: int = 0, source: dict[str, Any]
+    data: Trajectories,
+    folder: Path | str,
+    *,
+    world: WorldCard = REACHER,
+    test_share: float = 0.2,
+    seed: int = 0,
+    source: dict[str, Any],
 ) -> EpisodeDataset:
     """Write episodes that came from elsewhere (`import_hdf5`, `import_minari`, a roll-out of your own).
 
     Args:
-        data: needs `qpos`, `qvel` and `target` in its `info`, 2, 2 and 3 wide, torques 2 wide, and rewards.
+        data: needs in its `info` the states that the world's card names (the Reacher: `qpos`, `qvel` and `target`, 2, 2
+            and 3 wide), actions as wide as the world's, rewards, and in other worlds than the Reacher frames.
         folder: a folder without a dataset.
+        world: the world of the episodes.
         test_share: probability that an episode belongs to the test split.
         seed: seed of the split.
         source: provenance.
 
     Raises:
-        InvalidInput: something is missing, has another shape or is not finite, the target moves within an episode, or
-            a seed below 0.
+        InvalidInput: something is missing, has another shape or is not finite, what is fixed moves within an episode
+            (the target), or a seed below 0.
         BadFile: the folder holds a dataset.
     """
-    seed = checked_seed(seed)
-    missing = [name for name in _WIDTHS if name not in data.info] + ["rewards"] * (not len(data.rewards))
+    seed, drawn = checked_seed(seed), world is not REACHER
+    wanted = {**world.states, **world.fixed}
+    missing = [name for name in wanted if name not in data.info] + ["rewards"] * (not len(data.rewards))
     if missing:
-        raise InvalidInput(f"need qpos, qvel, target and rewards of every step to keep episodes, {missing} are missing")
-    widths = {name: data.info[name][0].shape[1:] for name in _WIDTHS}
-    if widths != _WIDTHS or data.actions[0].shape[1:] != (2,):
-        raise InvalidInput(f"these are no episodes of the Reacher: widths {widths}, actions {data.actions[0].shape}")
-    for name, rows in {"actions": data.actions, "rewards": data.rewards, **{n: data.info[n] for n in _WIDTHS}}.items():
+        names = ", ".join(wanted)
+        raise InvalidInput(f"need {names} and rewards of every step to keep episodes, {missing} are missing")
+    widths = {name: {rows.shape[1:] for rows in data.info[name]} for name in wanted}
+    acts = {rows.shape[1:] for rows in data.actions}
+    if widths != {name: {(width,)} for name, width in wanted.items()} or acts != {(world.action_dim,)}:
+        name = "the Reacher" if world is REACHER else world.name
+        raise InvalidInput(f"these are no episodes of {name}: widths {widths}, actions {acts}")
+    for name, rows in {"actions": data.actions, "rewards": data.rewards, **{n: data.info[n] for n in wanted}}.items():
         for k, row in enumerate(rows):
             finite_array(f"{name} of episode {k}", row)
-    moving = [k for k, rows in enumerate(data.info["target"]) if np.ptp(rows, axis=0).any()]
-    if moving:
-        raise InvalidInput(f"the target moves within the episodes {moving[:5]}; one place an episode is kept")
+    for name in world.fixed:
+        moving = [k for k, rows in enumerate(data.info[name]) if np.ptp(rows, axis=0).any()]
+        if moving:
+            raise InvalidInput(f"the {name} moves within the episodes {moving[:5]}; one place an episode is kept")
+    for k, frames in enumerate(data.frames if drawn else ()):
+        if frames.dtype != np.uint8 or frames.shape[1:] != world.frame:
+            raise InvalidInput(f"frames of episode {k} are {frames.dtype} {frames.shape[1:]}, not uint8 {world.frame}")
     run = {"seed": seed, "policy": None, "test_share": test_share, "imported": source}
-    rng = np.random.default_rng(seed)
+    rng, head = np.random.default_rng(seed), {"world": world.to_dict()} if drawn else {}
     groups = [list(g) for _, g in itertools.groupby(range(len(data)), key=lambda k: len(data.actions[k]))]
-    with ShardWriter(folder, {"save": run}, FORMAT) as writer:
+    with ShardWriter(folder, {"save": run, **head}, FORMAT) as writer:
         for group in (g[i : i + SHARD] for g in groups for i in range(0, len(g), SHARD)):
-            part = _pick({True: data}, [(True, k) for k in group])
-            writer.add(episode_arrays(part), episode_facts(part, rng.random(len(group)) < test_share, None))
-        finish_episodes(writer, [run])
+            part = _pick({True: data}, [(True, k) for k in group], tuple(wanted))
+            arrays: dict[str, NDArray[Any]] = dict(episode_arrays(part, world))
+            arrays |= {"frames": np.stack(part.frames)} if drawn else {}
+            writer.add(arrays, episode_facts(part, rng.random(len(group)) < test_share, None, world))
+        if drawn:
+            head["frames"] = {"look": world.name, "seed": seed, "nuisances": None}
+        finish_episodes(writer, [run], world, **head)
     return EpisodeDataset(folder)
 
 

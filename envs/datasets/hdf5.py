@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.data.files import atomic_write
+from worldplan.data.pictures import square_frames
 from worldplan.data.trajectories import Trajectories
 from worldplan.errors import BadFile, InvalidInput
 
@@ -22,6 +23,8 @@ Arrays = dict[str, NDArray[Any]]  # one episode: `observations`, `actions`, `rew
 
 _FORMAT = "worldplan trajectories 1"
 _DEFLATE = 1032  # bytes that gzip can make of one
+_MARKS = "ep_len", "ep_offset"
+_COLUMNS = ("pixels", "action", "reward", *_MARKS, "actions", "rewards", "frames", "expected")  # are no states
 _NUMBERS = "biuf"  # NumPy's kinds: booleans, integers, floats; up to 64 bits, since wider floats are not portable
 # What h5py and Minari raise on files that are damaged or not what they seem; InvalidInput is a ValueError.
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
@@ -82,6 +85,70 @@ def import_hdf5(path: Path | str) -> tuple[Trajectories, dict[str, Any]]:
         return join_episodes(episodes), provenance
     except UNREADABLE as error:
         raise BadFile(path, f"is no HDF5 file or damaged ({error}); export it again") from error
+
+
+def import_columns(path: Path | str, size: int) -> Trajectories:
+    """Read an HDF5 file of flat columns, as LeWorldModel's datasets are: one row for every frame of every episode.
+
+    `pixels` (N, H, W, 3) uint8, `action` (N, m), `ep_len` (E,) and `ep_offset` (E,), the row at which an episode
+    starts. The action of an episode's last row led nowhere, and is left out. `reward` (N,) is read if it is there, and
+    every other column of N rows of numbers as a state. The file is read an episode at a time, for its size.
+
+    Args:
+        path: the file.
+        size: pixels a side that frames are resized to.
+
+    Raises:
+        BadFile: there is no such file, or it is damaged, of another layout, or episodes lie outside the rows.
+    """
+    import h5py
+
+    path = Path(path)
+    check_harmless(path)
+    try:
+        with h5py.File(path, "r") as file:
+            check_contained(file)
+            lengths, starts = (np.asarray(file[name][()]).astype(np.int64).ravel() for name in _MARKS)
+            count = len(file["pixels"])
+            if not len(lengths) or len(lengths) != len(starts) or (lengths < 2).any() or (starts < 0).any():
+                raise InvalidInput("needed are ep_len and ep_offset of the same length, of episodes of 2 rows or more")
+            if (starts + lengths > count).any() or len(file["action"]) != count:
+                raise InvalidInput(f"episodes end beyond the {count} rows, or there are other numbers of actions")
+            told = [name for name in file if name not in _COLUMNS and _tells(file[name], count)]
+            rows = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+            frames = [square_frames(file["pixels"][r], size, f"pixels of episode {k}") for k, r in enumerate(rows)]
+            actions = [_floats(file["action"], r)[:-1] for r in rows]
+            paid = [_floats(file["reward"], r)[:-1, 0] for r in rows] if "reward" in file else []
+            info = {name: [_floats(file[name], r) for r in rows] for name in told}
+        return Trajectories(frames, actions, paid, info)
+    except UNREADABLE as error:
+        raise BadFile(path, f"is no HDF5 file of flat columns, or damaged ({error})") from error
+
+
+def has_columns(path: Path | str) -> bool:
+    """Whether this is an HDF5 file of flat columns: `pixels`, `action`, `ep_len` and `ep_offset`."""
+    import h5py
+
+    check_harmless(Path(path))
+    try:
+        with h5py.File(path, "r") as file:
+            return {"pixels", "action", *_MARKS} <= set(file)
+    except UNREADABLE:
+        return False
+
+
+def _floats(column: Any, rows: slice) -> NDArray[np.float64]:
+    """Some rows of a column, (T, width)."""
+    found = np.asarray(column[rows], dtype=np.float64)
+    return found.reshape(len(found), -1)
+
+
+def _tells(item: Any, count: int) -> bool:
+    """Whether a column holds numbers of every row."""
+    import h5py
+
+    numbers = isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu" and item.ndim in (1, 2)
+    return numbers and item.shape[0] == count and item.name.rpartition("/")[2].isidentifier()
 
 
 def flat_episodes(data: Trajectories) -> Iterator[Arrays]:

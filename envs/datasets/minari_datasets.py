@@ -162,6 +162,12 @@ def import_minari(dataset_id: str) -> Trajectories:
         raise BadFile(path, f"cannot be read as trajectories ({error})") from error
 
 
+def minari_provenance(dataset_id: str) -> dict[str, Any]:
+    """What `export_minari` recorded of a dataset's origin; nothing for a dataset of others."""
+    told = read_json(_minari_folder(dataset_id) / "data" / "metadata.json").get("provenance")
+    return told if isinstance(told, dict) else {}
+
+
 def _minari_folder(dataset_id: str) -> Path:
     from minari.dataset.minari_dataset import parse_dataset_id
     from minari.storage import get_dataset_path

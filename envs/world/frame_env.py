@@ -8,9 +8,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from PIL import Image
 
 from worldplan.arrays import Frames
+from worldplan.data.pictures import square_frames
 from worldplan.errors import InvalidInput
 
 
@@ -97,7 +97,8 @@ class FrameEnv(gym.Wrapper[Frames, NDArray[Any], Any, Any]):
             )
         if frame.shape == self.observation_space.shape:
             return frame.copy()  # environments may reuse their buffers
-        return np.asarray(Image.fromarray(frame).resize((self._size, self._size), Image.Resampling.BOX))
+        square: Frames = square_frames(frame[None], self._size)[0]
+        return square
 
 
 def _is_frame(array: NDArray[Any]) -> bool:
