@@ -19,7 +19,7 @@ from worldplan.data.files import write_json
 from worldplan.data.trajectories import Trajectories
 from worldplan.data.world_card import REACHER, WorldCard, same_world, world_of
 from worldplan.errors import InvalidInput
-from worldplan.learning.encoder import Encoder, PixelEncoder, encode, space_of
+from worldplan.learning.encoder import Encoder, encode, space_of
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import fit_dynamics
 from worldplan.provenance import plain, provenance
@@ -122,7 +122,7 @@ class FitReport:
 
 
 def fit_agent(
-    encoder: PixelEncoder,
+    encoder: Encoder,
     data: Trajectories,
     config: FitConfig | None = None,
     world: WorldCard = REACHER,

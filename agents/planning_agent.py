@@ -305,12 +305,15 @@ def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((shown != goals).reshape(len(goals), -1).any(axis=1))
 
 
-def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> PlanningAgent:
+def load_agent(
+    name: str | Path, planner: str | None = None, *, trust_code: bool = False, **options: Any
+) -> PlanningAgent:
     """Load an agent that ships with worldplan, or one from a folder.
 
     Args:
         name: a shipped name (`known_agents()`), or a folder that `PlanningAgent.save` or `worldplan fit` wrote.
         planner: a name in `PLANNERS`; None takes the saved one.
+        trust_code: lets the code run that an encoder of your own names; see `load_encoder`.
         **options: options of the planner, over the saved ones.
 
     Raises:
@@ -323,7 +326,7 @@ def load_agent(name: str | Path, planner: str | None = None, **options: Any) -> 
         own = inside(folder, saved["encoder"])
         if not own.is_dir():
             check_name("encoder", saved["encoder"], known_encoders())
-        encoder = load_encoder(own if own.is_dir() else saved["encoder"])
+        encoder = load_encoder(own if own.is_dir() else saved["encoder"], trust_code=trust_code)
         if encoder.card["sha256"] != saved["encoder_sha256"]:
             raise BadFile(path, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`")
         dynamics, cost = LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"])

@@ -1,6 +1,6 @@
 from . import agents as agents, envs as envs, errors as errors, eval as eval
 from .data.trajectories import Trajectories as Trajectories
-from .learning.encoder import load_encoder as load_encoder
+from .learning.encoder import load_encoder as load_encoder, torch_encoder as torch_encoder
 from .planning.cost import QuadraticCost as QuadraticCost
 from .planning.dynamics import LinearDynamics as LinearDynamics, fit_dynamics as fit_dynamics
 from .planning.lqr import LQRSolution as LQRSolution, solve_lqr as solve_lqr

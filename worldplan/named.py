@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from worldplan.errors import InvalidInput
+
+_TRUST = "WORLDPLAN_TRUST_CODE"  # in the environment, which workers inherit
+
+
+def trust_code() -> None:
+    """From now on, folders may name code of the user's that is run to load them (`--trust-code`)."""
+    os.environ[_TRUST] = "1"
+
+
+def code_trusted() -> bool:
+    """Whether folders may name code that is run to load them."""
+    return os.environ.get(_TRUST) == "1"
 
 
 def named_object(spec: str, form: str) -> Any:

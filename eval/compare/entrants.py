@@ -16,13 +16,9 @@ from worldplan.envs.reacher import angle_error
 from worldplan.envs.rendering import SIZE, render_frames
 from worldplan.envs.tasks import Tasks
 from worldplan.errors import EncoderCollapsed, InvalidInput, UnknownName
-from worldplan.learning.encoder import Encoder, PixelEncoder, encode, known_encoders, load_encoder
+from worldplan.learning.encoder import CODE, Encoder, PixelEncoder, encode, find_encoder, known_encoders, load_encoder
 from worldplan.learning.network import ConvEncoder
-from worldplan.named import named_object
 
-FORM = (
-    "module:object, such as mypackage.nets:encoder, an object with latent_dim that maps uint8 (T, 64, 64, 3) to (T, m)"
-)
 BATCH_TOLERANCE = 1e-3  # of the latents' spread: rounding of float32 stays far below, BatchNorm in training far above
 _ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
 
@@ -78,7 +74,7 @@ def find_entrants(specs: Iterable[str | Path | Encoder], seed: int = 0) -> list[
 def _entrant(spec: str | Path | Encoder, seed: int) -> Entrant:
     if not isinstance(spec, str | Path):
         if not callable(spec):
-            raise InvalidInput(f"an encoder is a name, a folder, {FORM}, or such an object; got {spec!r}")
+            raise InvalidInput(f"an encoder is a name, a folder, {CODE}, or such an object; got {spec!r}")
         return Entrant(str(getattr(spec, "name", type(spec).__name__)), "object", lambda: spec)
     text = str(spec)
     if text in known_encoders():
@@ -89,21 +85,9 @@ def _entrant(spec: str | Path | Encoder, seed: int) -> Entrant:
     if Path(text).is_dir():
         return Entrant(text, "folder", partial(load_encoder, text))
     if ":" in text:
-        return Entrant(text, "module", partial(import_encoder, text))
-    kind = f"encoder (a shipped name, oracle, untrained, a folder, or {FORM})"
+        return Entrant(text, "module", partial(find_encoder, text))
+    kind = f"encoder (a shipped name, oracle, untrained, a folder, or {CODE})"
     raise UnknownName(kind, text, known_encoders())
-
-
-def import_encoder(spec: str) -> Encoder:
-    """The object `module:object`; modules in the current folder are found too.
-
-    Raises:
-        InvalidInput: not of that form, or no such module or object.
-    """
-    found = named_object(spec, FORM)
-    if isinstance(found, type):
-        raise InvalidInput(f"{spec!r} is a class; name an object of it; the form is {FORM}")
-    return found  # type: ignore[no-any-return]
 
 
 def untrained_encoder(seed: int = 0, latent_dim: int = 2) -> PixelEncoder:

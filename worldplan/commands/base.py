@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from worldplan.checks import positive_int
 from worldplan.errors import BadFile, InvalidInput
+from worldplan.named import trust_code
 
 if TYPE_CHECKING:
     from worldplan.envs.world.world import World
@@ -39,12 +40,14 @@ class Verb:
     Args:
         seed: seed of everything random; the same seed gives the same result.
         json: print the result as JSON on standard output, in place of tables.
+        trust_code: run the code that a folder names, of an encoder whose network is your own.
     """
 
     writes_file: ClassVar[bool] = False  # --out is a file, in place of a folder
 
     seed: int = 0
     json: bool = False
+    trust_code: bool = False
 
     def __post_init__(self) -> None:
         """Nothing: a verb has the fields of a configuration, but is checked when that is made, after parsing."""
@@ -60,6 +63,8 @@ class Verb:
         """
         if not 0 <= self.seed < 2**63:
             raise InvalidInput(f"--seed must be an integer from 0 to 2^63 - 1, got {self.seed}")
+        if self.trust_code:
+            trust_code()
         out, threads = getattr(self, "out", None), getattr(self, "threads", None)
         if isinstance(out, Path):
             (writable_file if self.writes_file else writable_folder)(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -31,7 +31,7 @@ class Convert(Verb):
     out: str
     frames: bool = False
     test_share: float = 0.2
-    env: str | None = None
+    env: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
     size: int = 64
 
     def run(self, command: str) -> int:

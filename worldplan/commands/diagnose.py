@@ -35,9 +35,9 @@ class Diagnose(Verb):
         """Exit status 0."""
         from worldplan.eval.diagnose.run import diagnose_datasets, diagnosis_table
         from worldplan.eval.identifiability.excitation import excitation_table
-        from worldplan.learning.encoder import load_encoder
+        from worldplan.learning.encoder import find_encoder
 
-        encoder = None if self.encoder is None else load_encoder(self.encoder)
+        encoder = None if self.encoder is None else find_encoder(self.encoder)
         found, excited = diagnose_datasets(
             self.data,
             self.out,

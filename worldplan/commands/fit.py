@@ -21,13 +21,14 @@ class Fit(Verb, FitConfig):
     """Fit dynamics and a cost to an encoder, from random torques without reward, and save an agent.
 
     Args:
-        encoder: a shipped name, or a folder that `worldplan pretrain` wrote.
+        encoder: a shipped name, a folder that `worldplan pretrain` wrote, or module:object (your own: an encoder, or a
+            torch.nn.Module).
         data: folder of recorded episodes with frames, to fit to --episodes of them; by default the simulator records
             new ones.
         out: folder for the agent; an agent in it is replaced.
     """
 
-    encoder: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "reacher"
+    encoder: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER|module:object")] = "reacher"
     data: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     out: Path = Path("runs/agent")
 
@@ -52,13 +53,13 @@ def fit_encoder(encoder: str | Path, config: FitConfig, data: Path | None = None
     from worldplan.data.world_card import world_of
     from worldplan.envs.fingerprint import check_encoder
     from worldplan.errors import InvalidInput
-    from worldplan.learning.encoder import load_encoder
+    from worldplan.learning.encoder import find_encoder
 
-    frozen = load_encoder(encoder)
+    frozen = find_encoder(encoder)
     if data is not None:
         found = recorded(data, config.episodes)
         return fit_agent(frozen, found.data, config, found.world, held_out=found.held_out)
-    trained = world_of(frozen.card)
+    trained = world_of(getattr(frozen, "card", {}))
     if trained is not None and trained.name != REACHER:
         raise InvalidInput(f"this encoder was trained in {trained.name!r}; name recorded episodes of it with --data")
     check_encoder(frozen)

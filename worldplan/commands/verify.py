@@ -10,7 +10,7 @@ from worldplan.choices import Profile
 from worldplan.commands.base import File, Name, Verb, bar
 
 if TYPE_CHECKING:
-    from worldplan.learning.encoder import PixelEncoder
+    from worldplan.learning.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +71,9 @@ class Verify(Verb):
         return 0 if report.passed else 1
 
 
-def _load(name: str | None) -> PixelEncoder | None:
+def _load(name: str | None) -> Encoder | None:
     if name is None:
         return None
-    from worldplan.learning.encoder import load_encoder
+    from worldplan.learning.encoder import find_encoder
 
-    return load_encoder(name)
+    return find_encoder(name)

@@ -18,6 +18,8 @@ class TrainingOptions:
 
     Args:
         latent_dim: n, width of the embedding.
+        network: `conv`, our own; `timm:NAME`, one of timm's; or `module:factory`, a function of the number of outputs
+            that gives a torch.nn.Module.
         width: channels of the first convolution.
         hidden: units of the head.
         half: store the weights as float16; computation is in float32.
@@ -35,6 +37,7 @@ class TrainingOptions:
     """
 
     latent_dim: int = 2
+    network: Annotated[str, tyro.conf.arg(metavar="conv|timm:NAME|module:factory")] = "conv"
     width: int = 16
     hidden: int = 256
     half: bool = False

@@ -18,7 +18,9 @@ from worldplan.arrays import Floats, Frames, finite_array
 from worldplan.data.cards import ZOO, Cards
 from worldplan.data.world_card import FRAME_SIZE
 from worldplan.errors import BadFile, InvalidInput
+from worldplan.learning.foreign import ForeignNetwork, is_code, module_at, ready_network, saved_network
 from worldplan.learning.network import SIZES, ConvEncoder, MirrorOdd, to_input
+from worldplan.named import code_trusted, named_object
 from worldplan.planning.space import LatentSpace
 
 CARDS = Cards(
@@ -30,6 +32,8 @@ CARDS = Cards(
     "fetch or train it again",
 )
 known_encoders = CARDS.known
+Network = ConvEncoder | ForeignNetwork
+CODE = "module:object, such as mynets:make, an encoder, a torch.nn.Module, or a function that gives one"
 _INTEGER = (int, np.integer)
 _BATCH = 256  # frames a forward pass: bounds memory
 
@@ -51,15 +55,18 @@ class PixelEncoder:
     Klindt, LeCun and Balestriero 2026, arXiv 2605.26379).
     """
 
-    def __init__(self, network: ConvEncoder, card: dict[str, Any], name: str = "encoder") -> None:
+    def __init__(self, network: Network, card: dict[str, Any], name: str = "encoder") -> None:
         self.latent_dim: int = network.config["latent_dim"]
         self.space, self.size = network.space, network.size
         if card.get("mirror") and not self.space.flat:
             raise InvalidInput("averaging over the mirror image is for latents of lines; train without --mirror")
         self.card = card
         self.name = name
-        self._trained = copy.deepcopy(network).cpu().eval()  # frozen: whoever goes on training does not change it
-        fused = _fuse(self._trained)
+        self._trained = copy.deepcopy(network).eval()  # frozen: whoever goes on training does not change it
+        if isinstance(self._trained, ForeignNetwork):
+            fused: nn.Module = self._trained.requires_grad_(False)
+        else:
+            fused = _fuse(self._trained.cpu())
         self._network = MirrorOdd(fused) if card.get("mirror") else fused
 
     @property
@@ -81,7 +88,7 @@ class PixelEncoder:
         # enter `inference_mode` would take longer than the whole filter.
         few = len(batch) <= _BATCH
         parts = [self._network(to_input(part)) for part in ([batch] if few else batch.split(_BATCH))]
-        latents: Floats = (parts[0] if few else torch.cat(parts)).numpy().astype(np.float64)
+        latents: Floats = (parts[0] if few else torch.cat(parts)).cpu().numpy().astype(np.float64)
         return latents[0] if single else latents
 
     def save(self, folder: Path | str) -> str:
@@ -164,30 +171,39 @@ def space_of(encoder: Any) -> LatentSpace:
     return space
 
 
-def load_encoder(name: str | Path) -> PixelEncoder:
+def load_encoder(name: str | Path, *, trust_code: bool = False) -> PixelEncoder:
     """Load an encoder that ships with worldplan, or one from a folder.
 
     Args:
         name: a shipped name (`known_encoders()`), or a folder with `encoder.json` and `encoder.safetensors`.
+        trust_code: a folder may hold the weights of a network of your own, and name the code that makes it. True lets
+            that code run.
 
     Raises:
         UnknownName: neither a shipped name nor a folder.
-        BadFile: a file is missing, truncated, altered, or no safetensors file.
+        BadFile: a file is missing, truncated, altered, no safetensors file, or names code that is not trusted.
     """
     folder = CARDS.find(name)
     card = CARDS.read(folder)
     weights, path = CARDS.read_weights(folder, card), folder / CARDS.weights
+    foreign = isinstance(card.get("network"), dict) and "source" in card["network"]
+    if is_code(card.get("network")) and not (trust_code or code_trusted()):
+        raise BadFile(
+            folder / CARDS.card,
+            f"is of a network that the code {card['network']['source']!r} makes, which would run; if you trust it, "
+            "pass trust_code=True, or --trust-code",
+        )
     try:
         tensors = load(weights)
         largest = max((size for value in tensors.values() for size in value.shape), default=0)
         sizes = {name: size for name, size in card["network"].items() if name != "size" or size > SIZES[1]}
-        if any(isinstance(size, int) and size > largest for size in sizes.values()):
+        if not foreign and any(isinstance(size, int) and size > largest for size in sizes.values()):
             raise InvalidInput(f"they do not fit {card['network']}")
-        with torch.device("meta"):  # sizes in a card are a claim: no memory before the weights confirm it
-            claimed = {name: value.shape for name, value in ConvEncoder(**card["network"]).state_dict().items()}
+        with torch.device("cpu" if foreign else "meta"):  # sizes are a claim: no memory before the weights confirm it
+            claimed = {name: value.shape for name, value in saved_network(card["network"]).state_dict().items()}
         if claimed != {name: value.shape for name, value in tensors.items()}:
             raise InvalidInput(f"they do not fit {card['network']}")
-        network = ConvEncoder(**card["network"])
+        network = saved_network(card["network"])
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError, InvalidInput) as error:
         raise BadFile(path, f"holds no weights of this network ({error}); train the encoder again") from error
@@ -196,12 +212,83 @@ def load_encoder(name: str | Path) -> PixelEncoder:
     return PixelEncoder(network, card, str(name))
 
 
-def save_encoder(network: ConvEncoder, folder: Path | str, card: dict[str, Any], half: bool = False) -> str:
+def torch_encoder(
+    module: nn.Module | str,
+    *,
+    size: int = FRAME_SIZE,
+    mean: Any = 0.5,
+    std: Any = 1.0,
+    device: str = "cpu",
+    space: LatentSpace | None = None,
+    name: str = "torch",
+) -> PixelEncoder:
+    """An encoder of any torch.nn.Module that maps frames (N, 3, S, S) to latents (N, n).
+
+    The module gets floats `(pixel / 255 - mean) / std`, channels first. It is copied, in evaluation mode. An agent with
+    it can be saved if the module is named by its import path: the folder then holds the weights and that path, and to
+    load it runs that code (`trust_code`).
+
+    Args:
+        module: the module, or `module:factory`, the import path of a module, or of a function without arguments that
+            gives it.
+        size: S, pixels a side.
+        mean: what is taken from pixels in [0, 1], a number or one for each of 3 colours.
+        std: what they are then divided by.
+        device: where it runs, as torch names devices.
+        space: space of the latents; lines by default. Circles are in radians.
+        name: what tables call it.
+
+    Raises:
+        InvalidInput: it is no module, cannot be imported, takes no such frames, or gives other than (N, n) floats.
+    """
+    source = module if isinstance(module, str) else ""
+    found: Any = module_at(source) if isinstance(module, str) else module
+    kinds = None if space is None else space.kinds
+    try:
+        network = ready_network(found, size, mean, std, kinds, source).to(device)
+    except (RuntimeError, AssertionError) as error:  # torch: an unknown device, or one that is not there
+        raise InvalidInput(f"device {device!r} cannot be used ({error})") from error
+    return PixelEncoder(network, {"made": source or "of a module"}, name)
+
+
+def find_encoder(name: str | Path) -> Encoder:
+    """The encoder behind `--encoder`: what `load_encoder` takes, or `module:object`, of your own code.
+
+    The object is an encoder, a torch.nn.Module that maps (N, 3, 64, 64) to (N, n) (see `torch_encoder`), or a function
+    without arguments that gives one of them.
+
+    Raises:
+        InvalidInput: no such object, or no encoder.
+        UnknownName, BadFile: those of `load_encoder`.
+    """
+    spec = str(name)
+    if ":" not in spec or Path(name).is_dir():
+        return load_encoder(name)
+    found: Any = named_object(spec, CODE)
+    if isinstance(found, type):
+        raise InvalidInput(f"{spec!r} is a class; name an object of it; the form is {CODE}")
+    if callable(found) and not hasattr(found, "latent_dim") and not isinstance(found, nn.Module):
+        try:
+            found = found()
+        except TypeError as error:
+            raise InvalidInput(f"{spec} is no function without arguments ({error}); the form is {CODE}") from error
+    if isinstance(found, nn.Module) and not hasattr(found, "latent_dim"):
+        return torch_encoder(spec, name=spec)
+    encoder: Encoder = found
+    return encoder
+
+
+def save_encoder(network: Network, folder: Path | str, card: dict[str, Any], half: bool = False) -> str:
     """Write weights, then the card with their SHA-256; returns that SHA-256.
 
     `card` is the provenance. `half` stores floating-point numbers as float16, which moves the latents by some 1e-3;
-    loading gives float32.
+    loading gives float32. Raises InvalidInput for a module that has no import path: nobody could make it again.
     """
+    if isinstance(network, ForeignNetwork) and not network.config["source"]:
+        raise InvalidInput(
+            "this encoder is a module without an import path; name the function that makes it, "
+            "torch_encoder('mynets:make'), so that others can make it again"
+        )
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}

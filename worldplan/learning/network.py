@@ -91,9 +91,7 @@ class ConvEncoder(nn.Module):
         Lines may be mixed, and added to circles. Raises InvalidInput if M scales or mixes circles, or adds them to
         lines: that is no map of the space.
         """
-        around = self.space.circles
-        if M.shape != 2 * (self.space.dim,) or not np.allclose(M[:, around], np.eye(self.space.dim)[:, around]):
-            raise InvalidInput(f"these axes do not keep the circles of {self.space!r}: {M}")
+        check_axes(self.space, M)
         change = torch.from_numpy(M)
         if isinstance(self.angles, CircleAngles):
             axes = self.angles.axes
@@ -103,6 +101,13 @@ class ConvEncoder(nn.Module):
         assert isinstance(last, nn.Linear)
         for tensor in (last.weight, last.bias):
             tensor.copy_(change.to(tensor) @ tensor)
+
+
+def check_axes(space: LatentSpace, M: Floats) -> None:
+    """Raise InvalidInput if the matrix M scales or mixes circles, or adds them to lines."""
+    around = space.circles
+    if M.shape != 2 * (space.dim,) or not np.allclose(M[:, around], np.eye(space.dim)[:, around]):
+        raise InvalidInput(f"these axes do not keep the circles of {space!r}: {M}")
 
 
 class CircleAngles(nn.Module):

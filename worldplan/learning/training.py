@@ -20,6 +20,7 @@ from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, WorldplanE
 from worldplan.learning.checkpoints import PROGRESS, load_state, read_checkpoint, state_tensors, write_checkpoint
 from worldplan.learning.config import TrainingOptions
 from worldplan.learning.encoder import save_encoder
+from worldplan.learning.foreign import new_network
 from worldplan.learning.network import ConvEncoder, to_input
 from worldplan.learning.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
 from worldplan.planning.space import LatentSpace
@@ -94,9 +95,11 @@ class Run:
         self.autocast = self.device.type == "cuda" if config.bfloat16 is None else config.bfloat16
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            sizes = {"latent_dim": config.latent_dim, "width": config.width, "hidden": config.hidden}
-            network = ConvEncoder(**sizes, space=config.space.kinds, size=data[self.train[:1]].shape[2])
-        self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            size = data[self.train[:1]].shape[2]
+            network = new_network(config.network, config.space.kinds, size, config.width, config.hidden)
+        self.network: Any = network.to(self.device)
+        if isinstance(network, ConvEncoder):  # others may have a layout of their own
+            self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.per_epoch = len(self.train) // config.batch
         self.steps = max(1, round(self.per_epoch * config.epochs))
