@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.world_card import FRAME_SIZE, REACHER, WorldCard
+from worldplan.envs.datasets import own
 from worldplan.envs.datasets.episodes import STATES, save_episodes
 from worldplan.envs.datasets.hdf5 import export_hdf5, has_columns, import_columns, import_hdf5
 from worldplan.envs.datasets.minari_datasets import export_minari, import_minari, minari_provenance
-from worldplan.envs.datasets.own import save_own_episodes
 from worldplan.envs.reacher import fingertip
 from worldplan.envs.reacher_task import state_vector
 from worldplan.errors import InvalidInput
@@ -107,8 +107,8 @@ def _imported(
             states={key: width for key, width in world.states.items() if key in states},
             fixed={key: width for key, width in world.fixed.items() if key in states},
         )
-    own: dict[str, Any] = {"rewards": list(data.rewards) or None, "states": states, "world": world}
-    return save_own_episodes(target, data.frames, data.actions, name=name, size=size, **own, **kept)
+    given: dict[str, Any] = {"rewards": list(data.rewards) or None, "states": states, "world": world}
+    return own.save_episodes(target, data.frames, data.actions, name=name, size=size, **given, **kept)
 
 
 def _numbers(name: str, rows: list[NDArray[Any]]) -> bool:

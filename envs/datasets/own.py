@@ -15,13 +15,13 @@ from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.pictures import square_frames
 from worldplan.data.trajectories import Trajectories
 from worldplan.data.world_card import FRAME_SIZE, WorldCard
-from worldplan.envs.datasets.episodes import save_episodes
+from worldplan.envs.datasets import episodes as writing
 from worldplan.errors import InvalidInput
 
 OWN = "own"  # name of a world that nobody named
 
 
-def save_own_episodes(
+def save_episodes(
     folder: Path | str,
     frames: Sequence[NDArray[Any]],
     actions: Sequence[ArrayLike],
@@ -63,6 +63,8 @@ def save_own_episodes(
         BadFile: the folder holds a dataset.
     """
     acts = [finite_array(f"actions of episode {k}", rows) for k, rows in enumerate(actions)]
+    if not acts:
+        raise InvalidInput("need one episode or more")
     if any(rows.ndim != 2 or rows.shape[1:] != acts[0].shape[1:] or not len(rows) for rows in acts):
         raise InvalidInput(f"actions of an episode are (T, m), T > 0, got {sorted({rows.shape for rows in acts})[:5]}")
     told = {
@@ -73,7 +75,7 @@ def save_own_episodes(
     if len(sizes) > 1:
         raise InvalidInput(f"frames differ in size, {sorted(sizes)}: nothing would stay in place")
     if world is None:
-        seen = np.concatenate(acts) if acts else np.zeros((1, 1))
+        seen = np.concatenate(acts)
         low, high = (seen.min(axis=0) if action_low is None else action_low, action_high)
         ends = [np.broadcast_to(x, seen.shape[1:]) for x in (low, seen.max(axis=0) if high is None else high)]
         widths = {key: int(rows[0].shape[1]) if rows[0].ndim == 2 else 0 for key, rows in told.items() if rows}
@@ -86,4 +88,4 @@ def save_own_episodes(
         told,
     )
     record = dict(source or {"from": "arrays"})
-    return save_episodes(data, folder, world=world, test_share=test_share, seed=seed, source=record)
+    return writing.save_episodes(data, folder, world=world, test_share=test_share, seed=seed, source=record)
