@@ -15,8 +15,8 @@ from worldplan.agents.fitting import fit_agent, recorded
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.agents.prediction import UNFIT
 from worldplan.data.episodes import EpisodeDataset, StridedPairs
+from worldplan.data.own import save_episodes
 from worldplan.data.windows import Windows
-from worldplan.envs.datasets.own import save_episodes
 from worldplan.errors import InvalidInput
 from worldplan.learning.config import TrainingOptions
 from worldplan.learning.encoder import Encoder, PixelEncoder, find_encoder, load_encoder

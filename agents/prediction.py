@@ -68,7 +68,10 @@ class Prediction:
             return f"{UNFIT}: {share}, and what moves is noise; collect with more excitation (--hold, longer)"
         if first.explained >= FITS:
             return f"{UNFIT}: {share}, but {first.explained:.0%} in one; the plant is linear only near one place"
-        return f"{UNFIT}: {share}; these coordinates are not linear in the actions: train another latent (--space)"
+        return (
+            f"{UNFIT}: {share}; these coordinates are noisy, or not linear in the actions: train longer or on more "
+            "episodes, or another latent (--space)"
+        )
 
 
 def predict_held_out(

@@ -22,6 +22,7 @@ import tyro
 from tqdm import tqdm
 
 from worldplan.data.files import atomic_write, read_json, write_json
+from worldplan.data.world_card import REACHER
 from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.compare.entrants import find_entrants
 from worldplan.eval.compare.trial import RHO, SCALE, fit_entrant, shared_frames
@@ -52,7 +53,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     path = options.out / FACTS
     facts: dict[str, Any] = read_json(path) if path.exists() else {}
-    zoo = [*known_encoders(), "untrained", "oracle"]
+    zoo = [*known_encoders(REACHER.name), "untrained", "oracle"]
     for part in options.parts:
         load, begin = os.getloadavg()[0], perf_counter()
         if part == "verify":
@@ -95,7 +96,7 @@ def without_arrays(found: dict[str, Any]) -> dict[str, Any]:
 def certificates() -> list[dict[str, Any]]:
     """Bound and measured loss for every encoder of the zoo, fitted as for the comparison."""
     shared, rows = shared_frames(CompareConfig()), []
-    for entrant in tqdm(find_entrants(known_encoders()), "certificates"):
+    for entrant in tqdm(find_entrants(known_encoders(REACHER.name)), "certificates"):
         fitted = fit_entrant(entrant, entrant.load(), shared)
         views = [x[:, k] for x in (fitted.judged, shared.states) for k in range(2)]
         r2 = identify_latents(*views, scale=SCALE, rho=RHO, resamples=100).labels["unwrapped"].latent_to_state.value

@@ -1,7 +1,7 @@
 from . import agents as agents, envs as envs, errors as errors, eval as eval
 from .agents.own_data import fit as fit, pretrain as pretrain
+from .data.own import save_episodes as save_episodes
 from .data.trajectories import Trajectories as Trajectories
-from .envs.datasets.own import save_episodes as save_episodes
 from .learning.encoder import load_encoder as load_encoder, torch_encoder as torch_encoder
 from .planning.cost import QuadraticCost as QuadraticCost
 from .planning.dynamics import LinearDynamics as LinearDynamics, fit_dynamics as fit_dynamics

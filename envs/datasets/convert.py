@@ -11,10 +11,10 @@ from typing import Any
 import gymnasium as gym
 from numpy.typing import NDArray
 
+from worldplan.data import own
 from worldplan.data.episodes import EpisodeDataset
+from worldplan.data.saving import STATES, save_episodes
 from worldplan.data.world_card import FRAME_SIZE, REACHER, WorldCard
-from worldplan.envs.datasets import own
-from worldplan.envs.datasets.episodes import STATES, save_episodes
 from worldplan.envs.datasets.hdf5 import export_hdf5, has_columns, import_columns, import_hdf5
 from worldplan.envs.datasets.minari_datasets import export_minari, import_minari, minari_provenance
 from worldplan.envs.reacher import fingertip

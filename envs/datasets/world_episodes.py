@@ -15,7 +15,7 @@ from worldplan.data.recipes import Exploration, WorldEpisodes
 from worldplan.data.shards import MANIFEST, ShardWriter, settle
 from worldplan.data.trajectories import Trajectories
 from worldplan.data.world_card import WorldCard
-from worldplan.envs.datasets.writing import episode_arrays, episode_facts, finish_episodes
+from worldplan.data.writing import episode_arrays, episode_facts, finish_episodes
 from worldplan.envs.rollout import rollout
 from worldplan.envs.workers import worker_pool
 from worldplan.envs.world.world import World

@@ -22,9 +22,10 @@ from worldplan.arrays import Floats, Frames
 from worldplan.data.episodes import EpisodeDataset, StridedPairs
 from worldplan.data.files import read_json, write_json
 from worldplan.data.recipes import EpisodeConfig, Nuisances
+from worldplan.data.saving import save_episodes
 from worldplan.data.trajectories import Trajectories
 from worldplan.data.windows import Windows
-from worldplan.envs.datasets.episodes import interrupted, record_episodes, save_episodes
+from worldplan.envs.datasets.episodes import interrupted, record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.envs.parallel import rollout_goals, rollout_states, simulate, target_spheres
 from worldplan.envs.reacher import WRIST_LIMIT

@@ -11,6 +11,7 @@ from worldplan import commands
 from worldplan.__main__ import main
 from worldplan.commands.base import Verb, without_resume, writable_file, writable_folder
 from worldplan.commands.collect import CollectFrames, CollectGennorm, CollectOU, CollectRandom
+from worldplan.data import saving
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import atomic_write, read_json, write_json
 from worldplan.data.shards import ShardWriter
@@ -244,10 +245,10 @@ def test_the_library_refuses_such_seeds_too(seed, data):
     with pytest.raises(InvalidInput, match="seed must be"):
         drawing.draw_frames(data, seed=seed)
     with pytest.raises(InvalidInput, match="seed must be"):
-        record.save_episodes(EpisodeDataset(data).load(), data.parent / "new", seed=seed, source={})
+        saving.save_episodes(EpisodeDataset(data).load(), data.parent / "new", seed=seed, source={})
     assert contents(data) == before
     assert list(data.parent.iterdir()) == [data]
-    record.save_episodes(EpisodeDataset(data).load(), data.parent / "new", seed=np.int64(1), source={})
+    saving.save_episodes(EpisodeDataset(data).load(), data.parent / "new", seed=np.int64(1), source={})
 
 
 THREADED = [v for v in LINES if "threads" in {f.name for f in fields(v)}]

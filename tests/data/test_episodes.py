@@ -12,10 +12,11 @@ from worldplan.agents.actor import load_policy
 from worldplan.data.episodes import EpisodeDataset, StridedPairs
 from worldplan.data.pairs import PairDataset
 from worldplan.data.recipes import EpisodeConfig
+from worldplan.data.saving import save_episodes
 from worldplan.data.shards import MANIFEST
 from worldplan.data.trajectories import Trajectories
 from worldplan.envs.datasets import episodes as record
-from worldplan.envs.datasets.episodes import interrupted, record_episodes, save_episodes
+from worldplan.envs.datasets.episodes import interrupted, record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.envs.parallel import rollout_states
 from worldplan.envs.rendering import render_frames

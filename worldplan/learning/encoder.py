@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from worldplan.arrays import Floats, Frames, finite_array
 from worldplan.data.cards import ZOO, Cards
-from worldplan.data.world_card import FRAME_SIZE
+from worldplan.data.world_card import FRAME_SIZE, world_of
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.foreign import ForeignNetwork, is_code, module_at, ready_network, saved_network
 from worldplan.learning.network import SIZES, ConvEncoder, MirrorOdd, to_input
@@ -31,11 +31,22 @@ CARDS = Cards(
     {"format": 1},
     "fetch or train it again",
 )
-known_encoders = CARDS.known
 Network = ConvEncoder | ForeignNetwork
 CODE = "module:object, such as mynets:make, an encoder, a torch.nn.Module, or a function that gives one"
 _INTEGER = (int, np.integer)
 _BATCH = 256  # frames a forward pass: bounds memory
+
+
+def known_encoders(world: str | None = None) -> list[str]:
+    """Names of the encoders that ship with worldplan; those of one world, or of all."""
+    names = CARDS.known()
+    return names if world is None else [name for name in names if _world_name(name) == world]
+
+
+def _world_name(name: str) -> str | None:
+    """The world that a shipped encoder was trained in."""
+    card = world_of(CARDS.read(CARDS.find(name)))
+    return None if card is None else card.name
 
 
 class Encoder(Protocol):

@@ -10,7 +10,8 @@ import worldplan as wp
 from worldplan.__main__ import main
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.recipes import EpisodeConfig, Nuisances
-from worldplan.envs.datasets.episodes import record_episodes, save_episodes
+from worldplan.data.saving import save_episodes
+from worldplan.envs.datasets.episodes import record_episodes
 from worldplan.envs.datasets.frames import draw_frames
 from worldplan.envs.parallel import rollout_states, simulate
 from worldplan.errors import InvalidInput

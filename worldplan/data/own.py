@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from worldplan.arrays import finite_array
 from worldplan.checks import positive_int
+from worldplan.data import saving
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.pictures import square_frames
 from worldplan.data.trajectories import Trajectories
 from worldplan.data.world_card import FRAME_SIZE, WorldCard
-from worldplan.envs.datasets import episodes as writing
 from worldplan.errors import InvalidInput
 
 OWN = "own"  # name of a world that nobody named
@@ -88,4 +88,4 @@ def save_episodes(
         told,
     )
     record = dict(source or {"from": "arrays"})
-    return writing.save_episodes(data, folder, world=world, test_share=test_share, seed=seed, source=record)
+    return saving.save_episodes(data, folder, world=world, test_share=test_share, seed=seed, source=record)
