@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, Frames
 from worldplan.checks import check_name, positive_int
-from worldplan.data.recipes import Exploration
 from worldplan.envs.exploration import random_actions
 from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput
@@ -33,7 +33,7 @@ class GoalEnv(gym.Env[dict[str, Frames], NDArray[Any]]):
     Args:
         world: the world.
         ahead: steps of random actions to a goal, where the world does not sample.
-        hold: steps for which each of these actions is held.
+        hold: steps for which each of these actions is held (times what the world's own exploration says).
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -41,7 +41,8 @@ class GoalEnv(gym.Env[dict[str, Frames], NDArray[Any]]):
 
     def __init__(self, world: World, *, ahead: int = 50, hold: int = 1) -> None:
         self.world, self._ahead = world, positive_int("ahead", ahead)
-        self._how, self._env = Exploration(hold), world.make()
+        explores = world.exploration
+        self._how, self._env = replace(explores, hold=positive_int("hold", hold) * explores.hold), world.make()
         frame = spaces.Box(0, 255, world.card.frame, np.uint8)
         self.observation_space: spaces.Space[Any] = spaces.Dict({"observation": frame, "desired_goal": frame})
         self.action_space = self._env.action_space

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats
+from worldplan.data.recipes import Exploration
 from worldplan.envs.world.arm import fingertips_apart, random_pose
 from worldplan.envs.world.world import Judge, World
 
@@ -23,6 +24,7 @@ RAIL = 0.25  # metres to either side of the middle, for the cart
 BESIDE = 0.05  # metres, for the cart
 LEAN = 0.1  # radians, for the pole
 JOINTS = 0.05  # radians
+GENTLE = 0.2  # of the torques: at full strength the arm spins at 40 rad/s, and the elbow lies at its stops
 
 
 def point_mass(size: int = 64, repeat: int = 1) -> World:
@@ -52,7 +54,9 @@ def reacher_v5(size: int = 64, repeat: int = 1) -> World:
     """Gymnasium's own Reacher, drawn by Gymnasium, its camera above the arm; both joints within .05 rad."""
     above = {"trackbodyid": 0, "distance": 0.7, "elevation": -90}
     plain = World.from_gym("Reacher-v5", size, repeat=repeat, default_camera_config=above)
-    return replace(plain, judge=Judge(_joints_apart, JOINTS, "rad"), symmetries=("mirror", "turns"))
+    gentle = Exploration(strength=GENTLE)
+    judge = Judge(_joints_apart, JOINTS, "rad")
+    return replace(plain, judge=judge, symmetries=("mirror", "turns"), exploration=gentle)
 
 
 def _upright(rng: np.random.Generator) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats
+from worldplan.data.recipes import Exploration
 from worldplan.data.world_card import WorldCard
 from worldplan.envs.workers import select_backend
 from worldplan.envs.world.control_env import ControlEnv, SuiteEnv
@@ -57,13 +58,15 @@ class World:
         sample: draws `reset` options for starts and goals; None leaves both to `reset` itself.
         judge: how reaching is measured; None measures in the latent alone.
         symmetries: names in `worldplan.data.symmetries.SYMMETRIES` that hold for its frames and actions.
+        exploration: the random actions that lead to goals, where the world does not sample them.
     """
 
     card: WorldCard
     make: Make
     sample: Callable[[np.random.Generator], dict[str, Any]] | None = None
     judge: Judge | None = None
-    symmetries: tuple[str, ...] = field(default=())
+    symmetries: tuple[str, ...] = ()
+    exploration: Exploration = field(default_factory=Exploration)
 
     @classmethod
     def from_gym(cls, name: str, size: int = 64, *, repeat: int = 1, **options: Any) -> World:

@@ -110,7 +110,7 @@ def test_a_circle_that_crosses_its_seam_costs_nothing():
     ("first", "last", "says"),
     [
         ((0.01, 0.1), (0.9, 1.0), "linear only near one place"),
-        ((0.1, 0.1), (0.9, 1.0), "train another latent"),
+        ((0.1, 0.1), (0.9, 1.0), "another latent"),
         ((0.1, 0.1), (0.14, 0.15), "more excitation"),
         ((0.1, 0.1), (0.1, 1.0), "fits"),
     ],

@@ -17,7 +17,7 @@ from worldplan.envs.world.world import Judge
 from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-world.md").read_text()
-OWN, TOLD, JUDGED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+OWN, TOLD, RECORDED, CALLS, NETWORK, JUDGED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = [line.strip() for line in PAGE.splitlines() if line.startswith("    worldplan ")]
 SMOKE = {
     "collect": ["--episodes", "12", "--steps", "40", "--hold", "4", "--processes", "1", "--test-share", "0"],
@@ -62,8 +62,12 @@ def test_the_commands_lead_to_a_plan(walked):
 def test_the_python_of_the_page_runs(walked, capsys):
     space = {}
     exec(TOLD, space)
-    exec(JUDGED, space)
-    told, judged = capsys.readouterr().out.splitlines()
+    for block in (RECORDED, CALLS, NETWORK, JUDGED):
+        exec(block, space)
+    told, fitted, shape, judged = capsys.readouterr().out.splitlines()
+    assert fitted.startswith("1 coordinate, closed loop of radius 0.")
+    assert shape == "(1, 2)"
+    assert space["encoder"].card["validation"]["J"] > 0.9  # of 1
     assert re.fullmatch(r"from \[.*\] to \[.*\]", told)
     assert judged == "0.05 m"
 
@@ -94,7 +98,6 @@ def test_a_world_that_judges_tells_errors_and_goals_reached(walked):
         ("fit --encoder reacher --data data/slide --out runs/other", "this encoder is for 'reacher'"),
         ("plan --agent runs/slide --episodes 1 --out runs/other", "and not for 'reacher'"),
         ("verify --encoder runs/slide-encoder --out runs/other", "and not for 'reacher'"),
-        ("convert data/slide --out data/other.hdf5", "and not for 'reacher'"),
         ("collect random --episodes 1 --steps 2 --no-frames --append --out data/slide", "and not for 'reacher'"),
         ("collect frames data/slide", "whose frames are taken as they happen"),
     ],
