@@ -84,5 +84,9 @@ class PlannerFellBack(RuntimeWarning):
     """A planner failed at a step or gave no action, and clipped LQR acted; the agent's state counts such steps."""
 
 
+class UnfamiliarGoal(UserWarning):
+    """A goal image is unlike everything that the encoder was trained on."""
+
+
 class FingerprintMismatch(UserWarning):
     """Frames were rendered by another renderer than the one that an encoder or dataset was made with."""

@@ -33,6 +33,7 @@ from worldplan.eval.plan.result import Episode, LatentSummary, PlanReport
 from worldplan.eval.show.film import encode_video
 from worldplan.eval.statistics.estimate import estimate
 from worldplan.learning.encoder import encode, space_of
+from worldplan.learning.familiarity import warn_unfamiliar
 from worldplan.progress import Progress, silent
 from worldplan.provenance import provenance
 
@@ -56,6 +57,8 @@ def plan_to_goals(
     """
     config = config or PlanConfig()
     goal = None if config.goal_image is None else read_goal_image(config.goal_image)
+    if goal is not None:
+        warn_unfamiliar(agent.encoder, goal)
     card = getattr(agent.encoder, "card", {})
     check_encoder(agent.encoder)
     pairs = tasks_of(config)

@@ -25,6 +25,7 @@ from worldplan.eval.show.style import BLUE, GREEN, png, tidy
 from worldplan.eval.show.table import Cell, Table, number
 from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate
 from worldplan.learning.encoder import encode, space_of
+from worldplan.learning.familiarity import warn_unfamiliar
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, provenance
 
@@ -145,6 +146,8 @@ def plan_in_world(
     config = config or WorldPlanConfig()
     if agent.world is not None:
         same_world("this agent", agent.world, world.card)
+    if goal is not None:
+        warn_unfamiliar(agent.encoder, goal)
     env = GoalEnv(world, ahead=config.ahead, hold=config.hold)
     controllers: dict[str, Predictor | None] = {AGENT: agent, RANDOM: None, STILL: StandStill(world.card)}
     order = progress(iter(range(len(controllers) * config.episodes)), len(controllers) * config.episodes)

@@ -85,6 +85,11 @@ class PixelEncoder:
         """The bare inference network on (N, 3, S, S) float32, the reference for timings."""
         return self._network
 
+    @property
+    def trained(self) -> Network:
+        """The network as it was trained, in evaluation mode, with its BatchNorm layers."""
+        return self._trained
+
     def __call__(self, frames: Frames) -> Floats:
         """Latents (T, n) or (n,) of uint8 frames, (T, S, S, 3) or one (S, S, 3); channels last, T > 0.
 
