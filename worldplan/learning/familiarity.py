@@ -50,8 +50,8 @@ def warn_unfamiliar(encoder: Any, goal: Frames) -> None:
     found = unlikeness(encoder, goal[None])
     if found is not None and found[0] > UNLIKE:
         warnings.warn(
-            f"this goal image is unlike everything that the encoder was trained on ({found[0]:.2g}; frames of its world "
-            f"stay below {UNLIKE:g}): where it leads is chance. Take a goal as the camera of this world shows it",
+            f"this goal image is unlike everything that the encoder was trained on ({found[0]:.2g}; its world "
+            f"stays below {UNLIKE:g}): where it leads is chance. Take a goal as the camera of this world shows it",
             UnfamiliarGoal,
             stacklevel=3,
         )
