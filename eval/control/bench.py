@@ -14,8 +14,11 @@ from worldplan.agents.planners import PLANNERS
 from worldplan.agents.planning_agent import load_agent
 from worldplan.arrays import Frames
 from worldplan.checks import positive_int
+from worldplan.data.world_card import FRAME_SIZE, REACHER, same_world
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
+from worldplan.envs.world.goal_env import GoalEnv
+from worldplan.envs.world.registry import find_world
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.control.timing import StepTime, time_steps
 from worldplan.eval.show.table import Table
@@ -101,7 +104,8 @@ def bench_planners(
     """Time `predict` of one agent with each planner, on the frames of one episode that its LQR steered.
 
     Planners take turns, round by round, so that a drift of the machine's speed affects all alike. `agent` is a shipped
-    name or a folder, `steps` the number timed per planner and round. `seed` places the target in the episode.
+    name or a folder, and acts in the world that it was made for. `steps` is the number timed per planner and round.
+    `seed` places the target in the episode.
 
     Raises:
         UnknownName: no such agent or planner.
@@ -126,8 +130,19 @@ def bench_planners(
 
 
 def _episode(agent: str | Path, seed: int, steps: int = 100) -> tuple[Frames, Frames]:
-    """Frames (T + 1, 64, 64, 3) and goal image of an episode, rendered before timing starts."""
+    """Frames (T + 1, S, S, 3) and goal image of an episode in the agent's own world, drawn before timing starts."""
+    steers = load_agent(agent, planner="lqr")
+    card = steers.world
+    if card is not None and card.name != REACHER.name:
+        world = find_world(card.name, size=None if card.size == FRAME_SIZE else card.size)
+        same_world("this agent", card, world.card)
+        elsewhere = GoalEnv(world)
+        try:
+            seen = rollout(elsewhere, steers, 1, seed=seed, steps=steps)
+        finally:
+            elsewhere.close()
+        return seen.frames[0], elsewhere.goal
     env = ReacherGoal()
     goal: Frames = env.reset(seed=seed, options=POSES)[0]["desired_goal"]
-    run = rollout(env, load_agent(agent, planner="lqr"), 1, seed=seed, steps=steps, options=[POSES])
+    run = rollout(env, steers, 1, seed=seed, steps=steps, options=[POSES])
     return run.frames[0], goal

@@ -15,7 +15,7 @@ from worldplan.commands.base import Verb, bar
 class Bench(Verb):
     """How long a control step takes with each planner, over the bare forward pass of the same network.
 
-    Writes bench.json and prints a table. Frames are rendered beforehand and not timed.
+    Writes bench.json and prints a table. Frames are those of the agent's own world, rendered beforehand and not timed.
 
     Args:
         agent: a shipped name, or a folder that `worldplan fit` wrote.

@@ -156,3 +156,12 @@ def test_options_have_the_defaults_of_the_library():
     options = {field.name: field.default for field in fields(Bench)}
     assert all(options[name] == library[name] for name in ("agent", "planners", "steps", "rounds", "seed"))
     assert set(options["planners"]) == set(PLANNERS)
+
+
+def test_an_agent_of_another_world_is_timed_there():
+    frames, goal = bench._episode("arm3", seed=0, steps=6)
+    assert frames.shape == (7, 64, 64, 3)
+    assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 0.1
+    report = bench_planners("arm3", ("lqr", "mpc"), steps=2, rounds=1)
+    assert [t.planner for t in report.times] == ["lqr", "mpc"]
+    assert not np.array_equal(goal, frames[0])
