@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from worldplan.arrays import Floats
+from worldplan.checks import positive_int
 from worldplan.envs.workers import select_backend
 from worldplan.envs.world.control_env import ControlEnv
 from worldplan.errors import InvalidInput, RenderingUnavailable
@@ -44,7 +45,7 @@ class ArmEnv(ControlEnv):
     """
 
     def __init__(self, links: int = 3, size: int = 64, render_mode: str | None = "rgb_array") -> None:
-        if not LINKS[0] <= links <= LINKS[1]:
+        if not LINKS[0] <= positive_int("links", links) <= LINKS[1]:
             raise InvalidInput(f"the arm has {LINKS[0]} to {LINKS[1]} links, got {links}")
         with suppress(RenderingUnavailable):
             select_backend()

@@ -159,6 +159,9 @@ def test_a_past_that_says_the_same_twice_is_no_error():
     terms = Excitation(past=2)(h, None, torch.randn(64, 3, generator=torch.Generator().manual_seed(1)))
     terms["loss"].backward()
     assert torch.isfinite(h.grad).all()
+    still = torch.zeros(64, 3, 2, requires_grad=True)
+    Excitation(past=2)(still, None, torch.randn(64, 3))["loss"].backward()
+    assert torch.isfinite(still.grad).all()
     for wrong in (h[:, :2], h[:, :1]):
         with pytest.raises(InvalidInput, match=r"\(B, 3, n\)"):
             Excitation(past=2)(wrong, None, torch.randn(64, 3))

@@ -141,8 +141,7 @@ class Excitation:
         place = embeddings[:, 1]
         parts = [self._between(embeddings[:, 0], place), place[:, lines], place[:, circles].cos()]
         found = torch.cat([*parts, place[:, circles].sin()], dim=1).double()
-        spread = found.std(dim=0)
-        found = (found - found.mean(dim=0)) / (spread + 1e-12)
+        found = (found - found.mean(dim=0)) / (found.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
         return found if controls is None else torch.cat([controls, found], dim=1)
 
     def _between(self, here: Tensor, there: Tensor) -> Tensor:

@@ -34,8 +34,10 @@ def test_gymnasium_makes_an_arm_of_so_many_joints(links):
 
 
 def test_an_arm_has_one_to_four_links():
-    for wrong in (0, 5):
-        with pytest.raises(InvalidInput, match="1 to 4"):
+    with pytest.raises(InvalidInput, match="1 to 4"):
+        ArmEnv(5)
+    for wrong in (0, 2.5, "2"):
+        with pytest.raises(InvalidInput, match="links"):
             ArmEnv(wrong)
 
 
