@@ -29,10 +29,12 @@ from worldplan.eval.show.table import Table
 from worldplan.learning.encoder import PixelEncoder, load_encoder
 from worldplan.learning.network import ConvEncoder
 
+# Run in the folder of the runs: a dataset's hash covers the command that made it, and a checkpoint asks for that hash.
 SCENE = (
-    "worldplan collect random --steps 200 --stock 0 --hidden 1 --test-share 0 --episodes {episodes} --seed {seed} "
+    "worldplan collect random --episodes {episodes} --steps 200 --seed {seed} --stock 0 --hidden 1 --test-share 0 "
     "--out {out}"
 )
+DATA, HELD_OUT = "random500", "held-out"
 RECIPE = (
     "worldplan pretrain {data} --stride {stride} --width 8 --hidden 64 --slices 64 --half --threads 1 "
     "--checkpoint-every 250 --epochs {epochs} --out {out}"
@@ -55,16 +57,17 @@ class Options:
 def main(options: Options) -> None:
     """Train, judge, print, write."""
     torch.set_num_threads(1)
-    held = options.runs / "held-out"
-    for folder, episodes, seed in ((options.runs / "data", 500, 2), (held, 40, 77)):
+    data, held = (options.runs / name for name in (DATA, HELD_OUT))
+    options.runs.mkdir(parents=True, exist_ok=True)
+    for folder, episodes, seed in ((data, 500, 2), (held, 40, 77)):
         if not (folder / "manifest.json").exists() and (folder == held or not options.judge):
-            _run(SCENE.format(episodes=episodes, seed=seed, out=folder))
+            _run(SCENE.format(episodes=episodes, seed=seed, out=folder.name), options.runs)
     rows = []
     for stride in options.strides:
         folder = options.runs / str(stride)
         if not options.judge and not (folder / "encoder.json").exists():
             more = " --resume" if (folder / "checkpoint.json").exists() else ""
-            _run(RECIPE.format(data=options.runs / "data", stride=stride, epochs=EPOCHS[stride], out=folder) + more)
+            _run(RECIPE.format(data=data, stride=stride, epochs=EPOCHS[stride], out=folder) + more)
         encoder, steps = _encoder(folder)
         rows += [[str(stride), f"{steps * BATCH / 1e6:.2f}", *shares] for shares in _judged(encoder, held)]
     heads = ["stride", "million pairs", "map", "cosine of the shoulder", "its sine", "wrist"]
@@ -106,9 +109,9 @@ def _r2(known: Floats, wanted: Floats) -> Any:
     return 1.0 - missed.var(axis=0) / wanted[half:].var(axis=0)
 
 
-def _run(command: str) -> None:
+def _run(command: str, folder: Path | None = None) -> None:
     print(command, flush=True)
-    subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True)
+    subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True, cwd=folder)
 
 
 if __name__ == "__main__":
