@@ -1,6 +1,6 @@
 """Agents of several worlds, each reaching goals in its own: the table, and one picture of them.
 
-All agents were trained from random motion alone. Two cores take about 20 minutes for 300 pairs of every world.
+All agents were trained from random motion alone.
 
     python benchmarks/worlds.py --pairs 300
 """

@@ -110,6 +110,8 @@ def test_options_that_nothing_has_are_refused(recorded, tmp_path):
         wp.pretrain(frames, tmp_path / "e", actions, stride=3)
     with pytest.raises(InvalidInput, match="no option wheels"):
         wp.fit("reacher", tmp_path, wheels=3)
+    with pytest.raises(InvalidInput, match="one for each action"):
+        wp.save_episodes(tmp_path / "d", frames, actions, action_low=[-1.0, -1.0])
     data = wp.save_episodes(tmp_path / "d", frames, actions)
     with pytest.raises(InvalidInput, match="step_seconds"):
         wp.pretrain(data, tmp_path / "e", step_seconds=0.1)

@@ -76,10 +76,13 @@ def save_episodes(
         raise InvalidInput(f"frames differ in size, {sorted(sizes)}: nothing would stay in place")
     if world is None:
         seen = np.concatenate(acts)
-        low, high = (seen.min(axis=0) if action_low is None else action_low, action_high)
-        ends = [np.broadcast_to(x, seen.shape[1:]) for x in (low, seen.max(axis=0) if high is None else high)]
+        low = seen.min(axis=0) if action_low is None else action_low
+        high = seen.max(axis=0) if action_high is None else action_high
         widths = {key: int(rows[0].shape[1]) if rows[0].ndim == 2 else 0 for key, rows in told.items() if rows}
-        limits = [tuple(np.asarray(x, dtype=float).tolist()) for x in ends]
+        try:
+            limits = [tuple(np.broadcast_to(x, seen.shape[1:]).astype(float).tolist()) for x in (low, high)]
+        except ValueError as error:
+            raise InvalidInput(f"limits are a number or {seen.shape[1:]}, one for each action ({error})") from error
         world = WorldCard(name, positive_int("size", size), limits[0], limits[1], float(step_seconds), widths)
     data = Trajectories(
         [square_frames(episode, world.size, f"frames of episode {k}") for k, episode in enumerate(frames)],

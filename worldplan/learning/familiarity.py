@@ -14,7 +14,7 @@ from worldplan.learning.encoder import PixelEncoder, check_frames
 from worldplan.learning.network import ConvEncoder, to_input
 
 LAYERS = 3  # the first ones, which see colours, edges and parts; later ones also differ between familiar poses
-# Frames of their worlds reach .24 with the shipped encoders; black or white images, noise and frames of another world
+# Frames of their worlds reach .23 with the shipped encoders; black or white images, noise and frames of another world
 # start at .55 (tests/learning/test_familiarity.py).
 UNLIKE = 0.4
 
