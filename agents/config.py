@@ -26,6 +26,9 @@ class FitConfig:
         velocity_weight: cost of a squared radian per step, relative to a squared radian.
         scale: radians per latent unit; None takes the world's from the encoder's card.
         planner: planner that the saved agent uses unless told otherwise.
+        horizon: steps over which the model's predictions are fitted, at least 2, for unstable plants and noisy latents;
+            0 fits single steps, by instruments. None: 0, and around a goal 24.
+        near: around a goal: share of the frames, those nearest to it, that count.
         seed: seed for poses and torques.
     """
 
@@ -37,9 +40,13 @@ class FitConfig:
     velocity_weight: float = 0.0
     scale: Annotated[float | None, tyro.conf.arg(metavar="RADIANS")] = None
     planner: str = "lqr"
+    horizon: Annotated[int | None, tyro.conf.arg(metavar="STEPS")] = None
+    near: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not (self.horizon in (None, 0) or self.horizon >= 2) or not 0 < self.near <= 1:
+            raise InvalidInput(f"need a horizon of 0 or >= 2 and near in (0, 1], got {self.horizon} and {self.near}")
         if self.episodes < 1 or not 5 <= self.steps <= 100:
             raise InvalidInput(f"need episodes >= 1 of 5 to 100 steps, got {self.episodes} of {self.steps}")
         if self.scale is not None and not 0 < self.scale < math.inf:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.agents.config import FitConfig
+from worldplan.agents.near import FEWEST, cut, radius_around, runs_near
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.agents.prediction import Prediction, predict_held_out
 from worldplan.agents.quarter_turns import QuarterTurns, fit_quarter_turns
@@ -22,9 +23,11 @@ from worldplan.errors import InvalidInput
 from worldplan.learning.encoder import Encoder, encode, space_of
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import fit_dynamics
+from worldplan.planning.space import LatentSpace
 from worldplan.provenance import plain, provenance
 
 JUDGED = 20  # episodes on which a fit is judged
+AROUND = 24  # steps of the predictions to which a model around a goal is fitted
 FRAME_STRIDE = 12  # frames of an episode so far apart that they show different poses
 
 
@@ -128,6 +131,7 @@ def fit_agent(
     world: WorldCard = REACHER,
     *,
     held_out: Trajectories | None = None,
+    around: NDArray[np.uint8] | None = None,
 ) -> FitReport:
     """Fit linear dynamics to an encoder's latents of random-torque episodes, and put a planner on top.
 
@@ -142,6 +146,8 @@ def fit_agent(
         config: None for the defaults.
         world: the world of the episodes.
         held_out: other episodes, on which the report judges the model; None judges it nowhere.
+        around: frame (S, S, 3) of a goal, for plants that are linear only near it: only runs of frames near it count,
+            for the fit as for the judgement. None takes all.
 
     Raises:
         InvalidInput: the episodes do not identify the dynamics, or the encoder is for another world.
@@ -152,13 +158,47 @@ def fit_agent(
     if trained is not None:
         same_world("this encoder", trained, world)
     latents = [encode(encoder, frames) for frames in data.frames]
+    part = None
+    if around is not None:
+        part = _Around.goal(encoder, around, latents, config)
+        latents, data = part.of(latents, data)
+        config = replace(config, horizon=part.horizon)
     scale, source = (config.scale, "as given") if config.scale is not None else world_scale(encoder, latents, world)
     agent = build_agent(encoder, latents, data, replace(config, scale=scale), world)
     prediction = None
     if held_out is not None:
         seen = [encode(encoder, frames) for frames in held_out.frames]
+        if part is not None:
+            seen, held_out = part.of(seen, held_out)
         prediction = predict_held_out(agent.dynamics, seen, held_out, space_of(encoder))
     return FitReport(agent, config, scale, source, data.steps, prediction)
+
+
+@dataclass(frozen=True, eq=False)
+class _Around:
+    """The ellipse around a goal's latent that counts."""
+
+    goal_latent: Floats
+    radius: Floats
+    space: LatentSpace
+    near: float
+    horizon: int
+
+    @classmethod
+    def goal(cls, encoder: Encoder, frame: NDArray[np.uint8], latents: list[Floats], config: FitConfig) -> _Around:
+        latent, space = encode(encoder, np.asarray(frame)[None])[0], space_of(encoder)
+        horizon = AROUND if config.horizon is None else config.horizon
+        return cls(latent, radius_around(latents, latent, config.near, space), space, config.near, horizon)
+
+    def of(self, latents: list[Floats], data: Trajectories) -> tuple[list[Floats], Trajectories]:
+        fewest = max(self.horizon, FEWEST)
+        runs = runs_near(latents, self.goal_latent, self.radius, self.space, fewest)
+        if not runs:
+            raise InvalidInput(
+                f"no run of {fewest} steps stays near the goal; take a larger share of the frames (--near, now "
+                f"{self.near:g}), a shorter --horizon, or record episodes that pass by it"
+            )
+        return cut(latents, data, runs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +243,7 @@ def build_agent(
     Other arguments and errors are those of `fit_agent`.
     """
     space = space_of(encoder)
-    dynamics = fit_dynamics(latents, data.actions, order=2, space=space)
+    dynamics = fit_dynamics(latents, data.actions, order=2, space=space, horizon=config.horizon or 0)
     scale = 1.0 if config.scale is None else config.scale
     low, high = np.array(world.action_low), np.array(world.action_high)
     cost = QuadraticCost.goal_reaching(

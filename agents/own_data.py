@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worldplan.agents.config import FitConfig
@@ -36,6 +37,7 @@ def pretrain(
     *,
     objective: str = Excitation.name,
     stride: int | None = None,
+    begin: PixelEncoder | None = None,
     resume: bool = False,
     progress: Watch = unwatched,
     **options: Any,
@@ -49,6 +51,7 @@ def pretrain(
         actions: with arrays: for each episode (T, m).
         objective: name of the objective, `excitation` by default, or one for pairs of frames, such as `lejepa`.
         stride: for pairs: steps between the two frames of a pair, 1 by default.
+        begin: an encoder of the same network and space, whose weights to begin with.
         resume: go on from the last checkpoint in `out`.
         progress: wraps the iterator of the steps.
         **options: fields of the objective (`window`, `space`, `past`, ...) and of `TrainingOptions` (`epochs`, ...);
@@ -84,11 +87,18 @@ def pretrain(
         views: StridedPairs = Windows(episodes, goal.window, past=goal.past)
     else:
         views = StridedPairs(episodes, stride or 1)
-    made = train(views, out, config, resume=resume, command="worldplan.pretrain", progress=progress)
+    made = train(views, out, config, begin=begin, resume=resume, command="worldplan.pretrain", progress=progress)
     return load_encoder(made, trust_code=True)  # the code was named just now
 
 
-def fit(encoder: Encoder | Path | str, data: Episodes, out: Path | str | None = None, **options: Any) -> PlanningAgent:
+def fit(
+    encoder: Encoder | Path | str,
+    data: Episodes,
+    out: Path | str | None = None,
+    *,
+    around: NDArray[np.uint8] | None = None,
+    **options: Any,
+) -> PlanningAgent:
     """Fit dynamics and a cost to an encoder on recorded episodes; what `worldplan fit --data` does.
 
     Warns if the model does not predict episodes that were held out.
@@ -97,6 +107,7 @@ def fit(encoder: Encoder | Path | str, data: Episodes, out: Path | str | None = 
         encoder: an encoder, a shipped name, a folder, or `module:object`.
         data: a dataset or its folder.
         out: folder to save the agent in; None saves it nowhere.
+        around: frame (S, S, 3) of a goal near which the model is to hold; None: everywhere.
         **options: fields of `FitConfig`, such as `control_weight` and `planner`.
 
     Raises:
@@ -109,7 +120,7 @@ def fit(encoder: Encoder | Path | str, data: Episodes, out: Path | str | None = 
     config = FitConfig(**options)
     found = recorded(data.folder if isinstance(data, EpisodeDataset) else data, config.episodes)
     frozen = find_encoder(encoder) if isinstance(encoder, str | Path) else encoder
-    report = fit_agent(frozen, found.data, config, found.world, held_out=found.held_out)
+    report = fit_agent(frozen, found.data, config, found.world, held_out=found.held_out, around=around)
     if report.prediction is not None and report.prediction.verdict.startswith(UNFIT):
         warnings.warn(f"the model {report.prediction.verdict}", stacklevel=2)
     if out is not None:

@@ -32,19 +32,24 @@ class ControlEnv(gym.Env[Frames, Floats]):
         env: the environment, with MuJoCo's physics.
         size: pixels a side of the frames.
         camera: number of the camera.
+        view: vertical field of view of the camera, degrees; None as the model has it.
 
     Raises:
-        InvalidInput: no such camera.
+        InvalidInput: no such camera, or no such angle.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
     render_mode = "rgb_array"
 
-    def __init__(self, env: Any, size: int = 64, camera: int = 0) -> None:
+    def __init__(self, env: Any, size: int = 64, camera: int = 0, view: float | None = None) -> None:
         self._env = env
         self._physics, spec = self._env.physics, self._env.action_spec()
         if not 0 <= camera < self._physics.model.ncam:
             raise InvalidInput(f"the model has {self._physics.model.ncam} cameras, counted from 0; none is {camera}")
+        if view is not None and not 0.0 < view < 180.0:
+            raise InvalidInput(f"a field of view lies between 0 and 180 degrees, got {view}")
+        if view is not None:
+            self._physics.model.cam_fovy[camera] = view
         self.action_space = spaces.Box(spec.minimum, spec.maximum, spec.shape, np.float64)
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.step_seconds = float(self._env.control_timestep())
@@ -143,6 +148,7 @@ class SuiteEnv(ControlEnv):
         task: such as `easy`.
         size: pixels a side of the frames.
         camera: number of the camera.
+        view: vertical field of view of the camera, degrees; None as the task has it.
 
     Raises:
         UnknownName: dm_control has no such domain or task.
@@ -150,11 +156,32 @@ class SuiteEnv(ControlEnv):
         RenderingUnavailable: no OpenGL context can be made here.
     """
 
-    def __init__(self, domain: str, task: str, size: int = 64, camera: int = 0) -> None:
+    def __init__(self, domain: str, task: str, size: int = 64, camera: int = 0, view: float | None = None) -> None:
         with suppress(RenderingUnavailable):
             select_backend()
         from dm_control import suite
 
         check_name("domain of dm_control.suite", domain, suite.TASKS_BY_DOMAIN)
         check_name(f"task of dm_control's {domain}", task, suite.TASKS_BY_DOMAIN[domain])
-        super().__init__(suite.load(domain, task), size, camera)
+        super().__init__(suite.load(domain, task), size, camera, view)
+
+
+class Launched(gym.Wrapper[Frames, Floats, Frames, Floats]):
+    """Starts episodes at states that a function draws, such as a cart that a hand lets go, unless reset names one.
+
+    Args:
+        env: an environment whose reset takes these options.
+        draw: draws reset options.
+    """
+
+    def __init__(self, env: gym.Env[Frames, Floats], draw: Callable[[np.random.Generator], dict[str, Any]]) -> None:
+        super().__init__(env)
+        self._draw, self._rng = draw, np.random.default_rng()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frames, dict[str, Any]]:
+        """Start an episode; without options, at a state that is drawn."""
+        if options:
+            return self.env.reset(seed=seed, options=options)
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        return self.env.reset(seed=seed, options=self._draw(self._rng))

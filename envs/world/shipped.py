@@ -7,12 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats
 from worldplan.data.recipes import Exploration
 from worldplan.envs.world.arm import fingertips_apart, random_pose
+from worldplan.envs.world.control_env import Launched, SuiteEnv
+from worldplan.envs.world.frame_env import FrameEnv
 from worldplan.envs.world.world import Judge, World
 
 # Metres from the centre along each axis. The mass moves at .11 m/s at most: further apart than .38 m along an axis, no
@@ -23,6 +26,10 @@ TOUCH = 0.025  # metres from fingertip to fingertip
 RAIL = 0.25  # metres to either side of the middle, for the cart
 BESIDE = 0.05  # metres, for the cart
 LEAN = 0.1  # radians, for the pole
+LET_GO = RAIL, LEAN  # metres and radians to either side, where episodes of random actions begin
+MOVING = 0.8  # metres and radians a second to either side, likewise
+HELD = 12  # steps of 10 ms for which a random force is held
+VIEW = 24.0  # degrees: 1.7 m of the rail and the lower part of the pole, so that a centimetre moves .4 pixels
 JOINTS = 0.05  # radians
 GENTLE = 0.2  # of the torques: at full strength the arm spins at 40 rad/s, and the elbow lies at its stops
 
@@ -44,10 +51,24 @@ def arm(size: int = 64, repeat: int = 1, *, links: int = 3) -> World:
 
 
 def cartpole(size: int = 64, repeat: int = 1) -> World:
-    """dm_control's cart and pole: the cart elsewhere on the rail, within 5 cm, the pole within .1 rad all the way."""
-    plain = World.from_gym("dm_control/cartpole-balance", size, repeat=repeat)
+    """dm_control's cart and pole, seen from near: the cart elsewhere on the rail, the pole within .1 rad all the way.
+
+    Episodes of random actions begin as if a hand had let go: somewhere on the rail, nearly upright, in motion. From the
+    task's own start, at rest in the middle, cart and pole move along one line.
+    """
+    plain = World.from_env(partial(_cartpole, size, repeat), "cartpole")
     judge = Judge(_carts_apart, BESIDE, "m", _leans)
-    return replace(plain, card=replace(plain.card, name="cartpole"), sample=_upright, judge=judge)
+    held = Exploration(hold=HELD)
+    return replace(plain, sample=_upright, judge=judge, exploration=held)
+
+
+def _cartpole(size: int, repeat: int) -> gym.Env[Any, Any]:
+    env: gym.Env[Any, Any] = Launched(SuiteEnv("cartpole", "balance", size, view=VIEW), _let_go)
+    return env if repeat == 1 else FrameEnv(env, size, repeat)
+
+
+def _let_go(rng: np.random.Generator) -> dict[str, Any]:
+    return {"qpos": rng.uniform(-1, 1, 2) * LET_GO, "qvel": rng.uniform(-1, 1, 2) * MOVING}
 
 
 def reacher_v5(size: int = 64, repeat: int = 1) -> World:

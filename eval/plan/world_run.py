@@ -67,12 +67,14 @@ class WorldRow:
         error: median of the world's error at the end; None if it cannot judge.
         reached: share of episodes in which the error is within the tolerance at the end, and which were never lost;
             None likewise.
+        errors: (T + 1,) of each episode; empty likewise.
     """
 
     name: str
     distance: Estimate
     error: Estimate | None
     reached: Estimate | None
+    errors: tuple[Floats, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +126,8 @@ class WorldPlanReport:
     def to_dict(self) -> dict[str, Any]:
         """JSON values: every number, no image."""
         facts = {"world": self.world.card.to_dict(), "config": asdict(self.config), "agent": self.agent}
-        return plain({**facts, "controllers": self.rows, "paths": self.paths})  # type: ignore[no-any-return]
+        rows = [{k: v for k, v in vars(row).items() if k != "errors"} for row in self.rows]
+        return plain({**facts, "controllers": rows, "paths": self.paths})  # type: ignore[no-any-return]
 
 
 def plan_in_world(
@@ -133,12 +136,13 @@ def plan_in_world(
     config: WorldPlanConfig | None = None,
     *,
     goal: Frames | None = None,
+    baselines: bool = True,
     progress: Progress = silent,
 ) -> WorldPlanReport:
     """Let an agent reach goal frames in its world.
 
     All controllers run the same pairs with the same seeds. `goal` is the goal of every episode, as a frame; by default
-    the world draws them.
+    the world draws them. Without `baselines` there are no random actions and no standing still.
 
     Raises:
         InvalidInput: the agent was made for another world, or the goal is no frame of this one.
@@ -149,7 +153,9 @@ def plan_in_world(
     if goal is not None:
         warn_unfamiliar(agent.encoder, goal)
     env = GoalEnv(world, ahead=config.ahead, hold=config.hold)
-    controllers: dict[str, Predictor | None] = {AGENT: agent, RANDOM: None, STILL: StandStill(world.card)}
+    controllers: dict[str, Predictor | None] = {AGENT: agent}
+    if baselines:
+        controllers |= {RANDOM: None, STILL: StandStill(world.card)}
     order = progress(iter(range(len(controllers) * config.episodes)), len(controllers) * config.episodes)
     rows, paths, films = [], [], []
     try:
@@ -179,11 +185,11 @@ class _Run:
 
 def _row(name: str, runs: list[_Run], judge: Judge | None) -> WorldRow:
     ends = np.array([run.left[-1] / max(run.left[0], 1e-12) for run in runs])
-    distance, errors = estimate(ends, np.median), np.array([run.errors[-1] for run in runs if run.errors is not None])
+    distance, errors = estimate(ends, np.median), tuple(run.errors for run in runs if run.errors is not None)
     if judge is None or not len(errors):
         return WorldRow(name, distance, None, None)
-    reached = np.array([run.reached for run in runs])
-    return WorldRow(name, distance, estimate(errors, np.median), estimate_rate(reached))
+    last, reached = np.array([path[-1] for path in errors]), np.array([run.reached for run in runs])
+    return WorldRow(name, distance, estimate(last, np.median), estimate_rate(reached), errors)
 
 
 def _episode(

@@ -8,14 +8,16 @@ torques must differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.agents.fitting import FRAME_STRIDE, find_charts
+from worldplan.agents.fitting import FRAME_STRIDE, find_charts, world_scale
 from worldplan.agents.latent_controller import LatentController
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.agents.quarter_turns import QuarterTurns, encode_turned, turn
@@ -24,6 +26,8 @@ from worldplan.data.trajectories import Trajectories
 from worldplan.envs.reacher import CONTROL_WEIGHT, WRIST_LIMIT, ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, random_torques, sample_tasks
+from worldplan.envs.world.goal_env import GoalEnv
+from worldplan.envs.world.world import World
 from worldplan.errors import EncoderCollapsed
 from worldplan.eval.control.episodes import Recorder
 from worldplan.eval.theorem4.levels import PixelLevel
@@ -138,28 +142,94 @@ def torque_episodes(seed: int, profile: str, config: PixelConfig) -> Trajectorie
     return random_torques(sample_tasks(config.fit_episodes, seed).starts, config.fit_steps, seed, profile=profile)
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Where pipelines are compared: what they are fitted to, and where they act.
+
+    Attributes:
+        data: random episodes with frames, to which every pipeline is fitted.
+        make: makes the environment of the closed loops.
+        options: its reset options, one for each closed loop; None draws them.
+        low: (m,) lowest actions.
+        high: (m,) highest actions.
+        weight: of a squared action, in squared latents of the encoder f, by f and its latents of `data`.
+        turnable: frames in which charts are sought; None seeks none.
+        cost: cost of each closed loop.
+    """
+
+    data: Trajectories
+    make: Callable[[], gym.Env[Any, Any]]
+    options: list[dict[str, Any]] | None
+    low: Floats
+    high: Floats
+    weight: Callable[[Encoder, list[Floats]], float]
+    turnable: Frames | None
+    cost: Callable[[Trajectories], Floats]
+
+
+def reacher_stage(seed: int, profile: str, config: PixelConfig) -> Stage:
+    """The Reacher, with charts; weights in radians."""
+    # Any shoulder angle, so that all charts come up; goals nearby, so that torques stay within their limits.
+    poses = sample_tasks(config.test_episodes, seed + 1, "reset")
+    near = (poses.starts + NEAR * sample_tasks(config.test_episodes, seed + 1).goals).clip(-REACHABLE, REACHABLE)
+    data = torque_episodes(seed, profile, config)
+    return Stage(
+        data,
+        partial(ReacherGoal, profile=profile),
+        Tasks(poses.starts, near).options(),
+        -np.ones(2),
+        np.ones(2),
+        lambda encoder, latents: CONTROL_WEIGHT / radians_per_unit(encoder, data) ** 2,  # torques are worth the same
+        np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames]),
+        lambda run: np.array([-rewards.sum() for rewards in run.rewards]),
+    )
+
+
+def world_stage(world: World, seed: int, config: PixelConfig) -> Stage:
+    """Any world: random episodes of its own exploration, and goals that it draws; costs are its errors if it judges."""
+    env = GoalEnv(world)
+    try:
+        data = rollout(env, None, config.fit_episodes, seed, steps=config.fit_steps, exploration=world.exploration)
+    finally:
+        env.close()
+    low, high = np.array(world.card.action_low), np.array(world.card.action_high)
+    return Stage(
+        data,
+        partial(GoalEnv, world),
+        None,
+        low,
+        high,
+        lambda encoder, latents: CONTROL_WEIGHT / world_scale(encoder, latents, world.card)[0] ** 2,
+        None,
+        lambda run: np.array([np.sum(errors) for errors in run.info.get("error", [1.0])]),
+    )
+
+
 def pixel_levels(
-    encoder: Encoder, seed: int = 0, profile: str = "dmc", config: PixelConfig | None = None
+    encoder: Encoder,
+    seed: int = 0,
+    profile: str = "dmc",
+    config: PixelConfig | None = None,
+    world: World | None = None,
 ) -> tuple[PixelLevel, ...]:
     """Compare the encoder f with `Q f` (Q random; circles are turned too) and with a shear of f.
 
     Dynamics, noise, filter, charts and planner are fitted to each map of the same random-torque frames. Torques are
     compared in float64, on the frames and actions of f's closed loops. Costs of f and `Q f` are compared in closed
     loops of their own. Charts change torques only where they choose another quarter turn, so their parameters are
-    compared too.
+    compared too. `world` is another one than the Reacher, which `profile` is of.
 
     Raises:
         InvalidInput: f is not an encoder, see `encode`, or its latents do not identify dynamics.
         EncoderCollapsed: f is constant on the frames.
     """
     config = config or PixelConfig()
-    # Any shoulder angle, so that all charts come up; goals nearby, so that torques stay within their limits.
-    poses = sample_tasks(config.test_episodes, seed + 1, "reset")
-    near = (poses.starts + NEAR * sample_tasks(config.test_episodes, seed + 1).goals).clip(-REACHABLE, REACHABLE)
-    tests = Tasks(poses.starts, near).options()
-    env = ReacherGoal(profile=profile)
-    encode(encoder, env.reset(seed=seed)[0]["observation"][None], twice=True)  # before half a minute of rendering
-    data = torque_episodes(seed, profile, config)
+    probe = ReacherGoal(profile=profile) if world is None else world.make()
+    frame = probe.reset(seed=seed)[0]
+    encode(encoder, (frame["observation"] if isinstance(frame, dict) else frame)[None], twice=True)  # before the rest
+    probe.close()
+    stage = reacher_stage(seed, profile, config) if world is None else world_stage(world, seed, config)
+    data, tests = stage.data, stage.options
     latents = [encode(encoder, frames, twice=True) for frames in data.frames]
     spread = np.concatenate(latents).std(axis=0)
     if not (spread > 1e-9 * (1 + np.abs(np.concatenate(latents)).max())).all():
@@ -171,30 +241,33 @@ def pixel_levels(
     # Where zero lies on a circle is free too. On lines the fit takes any offset up, which says nothing about plans.
     turned = None if space.flat else np.where(space.circles, rng.uniform(-np.pi, np.pi, n), 0.0)
     mapped = {name: MappedEncoder(encoder, M, turned if name == "Q f" else None) for name, M in maps.items()}
-    weight = CONTROL_WEIGHT / radians_per_unit(encoder, data) ** 2  # whatever the units, torques are worth the same
-    turnable = np.concatenate([frames[::FRAME_STRIDE] for frames in data.frames])
+    weight = stage.weight(encoder, latents)
     pipelines = {
-        name: _Pipeline(image, [image.mapped(h) for h in latents], data.actions, weight, turnable)
-        for name, image in mapped.items()
+        name: _Pipeline(image, [image.mapped(h) for h in latents], stage, weight) for name, image in mapped.items()
     }
     costs, shown = {}, list[dict[str, Frames]]()
+    env = stage.make()
     for name in ("f", "Q f"):
         recorder = Recorder(pipelines[name].agent)
         run = rollout(env, recorder, config.test_episodes, seed=seed + 1, steps=config.test_steps, options=tests)
-        costs[name] = np.array([-rewards.sum() for rewards in run.rewards])
+        costs[name] = stage.cost(run)
         if name == "f":
             shown, actions = recorder.seen, np.stack(run.actions)
+    env.close()
     torques = {name: pipeline.replay(shown, actions) for name, pipeline in pipelines.items()}
     cost_gap = float(np.abs(costs["Q f"] / costs["f"] - 1).max())
+    half = (stage.high - stage.low) / 2.0
     levels = []
     for k, (planner, tolerance) in enumerate((("LQR", LQR_TOLERANCE), ("MPC", MPC_TOLERANCE))):
-        gaps = {name: float(np.abs(torques[name][k] - torques["f"][k]).max()) for name in ("Q f", "shear of f")}
+        gaps = {
+            name: float((np.abs(torques[name][k] - torques["f"][k]) / half).max()) for name in ("Q f", "shear of f")
+        }
         closed = cost_gap if planner == "LQR" else None
         levels.append(PixelLevel(f"Q f, {planner}", "accepted", len(shown), tolerance, gaps["Q f"], closed))
         levels.append(PixelLevel(f"shear of f, {planner}", "rejected", len(shown), tolerance, gaps["shear of f"], None))
-    if pipelines["f"].charts is not None:
+    if stage.turnable is not None and pipelines["f"].charts is not None:
         gap = _chart_gap(pipelines["f"].charts, pipelines["Q f"].charts, maps["Q f"])
-        levels.append(PixelLevel("Q f, charts", "accepted", len(turnable), LQR_TOLERANCE, gap, None))
+        levels.append(PixelLevel("Q f, charts", "accepted", len(stage.turnable), LQR_TOLERANCE, gap, None))
     return tuple(levels)
 
 
@@ -209,13 +282,23 @@ def _chart_gap(charts: QuarterTurns, turned: QuarterTurns | None, Q: Floats) -> 
 class _Pipeline:
     """Everything between frames and torques, fitted to one encoder's latents."""
 
-    def __init__(self, encoder: Encoder, latents: list[Floats], actions: Any, weight: float, turnable: Frames) -> None:
-        self.encoder, self.charts = encoder, find_charts(encoder, turnable)
-        dynamics = fit_dynamics(latents, actions, space=space_of(encoder))
+    def __init__(self, encoder: Encoder, latents: list[Floats], stage: Stage, weight: float) -> None:
+        self.encoder = encoder
+        self.charts = None if stage.turnable is None else find_charts(encoder, stage.turnable)
+        dynamics = fit_dynamics(latents, stage.data.actions, space=space_of(encoder))
         cost = QuadraticCost.goal_reaching(encoder.latent_dim, weight, action_dim=dynamics.action_dim)
-        self.agent = PlanningAgent(encoder, dynamics, cost, charts=self.charts)
+        cost = replace(cost, R=cost.R / np.square((stage.high - stage.low) / 2.0))
+        limits: dict[str, Any] = {"action_low": stage.low, "action_high": stage.high}
+        self.agent = PlanningAgent(encoder, dynamics, cost, charts=self.charts, **limits)
         self.mpc = LatentController(
-            dynamics, cost, encoder.latent_dim, "mpc", space=space_of(encoder), horizon=MPC_HORIZON
+            dynamics,
+            cost,
+            encoder.latent_dim,
+            "mpc",
+            low=stage.low,
+            high=stage.high,
+            space=space_of(encoder),
+            horizon=MPC_HORIZON,
         )
 
     def replay(self, shown: list[dict[str, Frames]], actions: Floats) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worldplan.checks import checked_seed, positive_int
-from worldplan.data.world_card import for_reacher
+from worldplan.data.world_card import for_reacher, same_world, world_of
 from worldplan.envs.workers import worker_pool
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.eval.theorem4.dose import SIZES, MistakeTest, checked_sizes, measure_mistake, mistake_tests
@@ -22,6 +22,7 @@ from worldplan.planning.rotation import random_rotation
 from worldplan.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from worldplan.envs.world.world import World
     from worldplan.eval.theorem4.pixels import PixelConfig
     from worldplan.learning.encoder import Encoder
 
@@ -67,6 +68,7 @@ def verify_planning(
     trials: int = 8,
     sizes: Sequence[float] = SIZES,
     profile: str = "dmc",
+    world: World | None = None,
     families: Sequence[Family] = FAMILIES,
     tests: Sequence[MistakeTest] | None = None,
     pixels: PixelConfig | None = None,
@@ -79,9 +81,9 @@ def verify_planning(
     planner solves both spaces from scratch. Values, actions, gains and closed loops must agree, and LQR and MPC
     solutions must be minima. *mistakes*: the same comparison with a mistake of known size must be rejected.
     *pixel-exact*, with an encoder f: fit, filter and planner built from `Q f` must give the torques of f on frames of
-    the Reacher. Built from a shear of f, they must not. *learned*: values, torques and closed-loop costs behind f must
-    lie within stated tolerances of those of the true state. The cost ledger must close, and the certificate of the
-    fitted linear plant must hold.
+    the Reacher or of `world`. Built from a shear of f, they must not. *learned*: values, torques and closed-loop costs
+    behind f must lie within stated tolerances of those of the true state. The cost ledger must close, and the
+    certificate of the fitted linear plant must hold.
 
     Args:
         encoder: any map of frames with `latent_dim`; None tests without pictures.
@@ -92,6 +94,8 @@ def verify_planning(
         trials: see `dose_response`.
         sizes: see `dose_response`.
         profile: look of the frames.
+        world: another world than the Reacher, whose frames the encoder sees. There is no learned level then, for no
+            true-state plan to compare with, and no reference.
         families: kinds of random problems, each with a name in `FAMILIES`.
         tests: mistakes and harmless changes; None for `mistake_tests()`.
         pixels: amount of rendering for the levels with an encoder; None for the defaults.
@@ -110,8 +114,10 @@ def verify_planning(
     largest, seed = positive_int("largest", largest), checked_seed(seed)
     if problems < 10 or largest < 2:
         raise InvalidInput(f"need 10 problems or more of 2 latents or more, got {problems} of up to {largest}")
-    if reference is not None and encoder is None:
-        raise InvalidInput("a reference needs an encoder that is compared with it: pass `encoder`")
+    if reference is not None and (encoder is None or world is not None):
+        raise InvalidInput("a reference needs an encoder of the Reacher that is compared with it: pass `encoder`")
+    if world is not None and encoder is None:
+        raise InvalidInput("a world is shown to an encoder: pass `encoder`")
     jobs: list[Callable[[], ExactLevel | MistakeLevel]] = [
         partial(_exact, family, max(1, round(family.share * problems)), largest, seed) for family in families
     ]
@@ -119,14 +125,19 @@ def verify_planning(
     jobs += [partial(measure_mistake, test, trials, seed, checked_sizes(sizes)) for test in tests]
     shown: tuple[PixelLevel, ...] = ()
     learned = None
-    for given in (encoder, reference):
-        for_reacher(given)
+    if world is None:
+        for given in (encoder, reference):
+            for_reacher(given)
     if encoder is not None:  # first: wrong encoders show at once
         from worldplan.eval.theorem4.learned import learned_level
         from worldplan.eval.theorem4.pixels import pixel_levels
 
-        shown = pixel_levels(encoder, seed, profile, pixels)
-        learned = learned_level(encoder, reference, seed, profile, pixels)
+        trained = world_of(getattr(encoder, "card", {}))
+        if world is not None and trained is not None:
+            same_world("this encoder", trained, world.card)
+        shown = pixel_levels(encoder, seed, profile, pixels, world)
+        if world is None:
+            learned = learned_level(encoder, reference, seed, profile, pixels)
     with worker_pool(processes, torch=False) as start:
         found = [start(job) for job in jobs]
         levels = [result() for result in progress(iter(found), len(found))]

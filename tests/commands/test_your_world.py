@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from worldplan.__main__ import main
 from worldplan.agents.planning_agent import load_agent
@@ -119,3 +120,90 @@ def test_diagnose_tells_whether_the_actions_excite(walked, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["worlds"] == []  # the poses of a world that nobody knows
     assert facts["excitation"][0]["episodes"] == 12
+
+
+JUDGING = """
+from dataclasses import replace
+
+import numpy as np
+
+from slide import Slide
+from worldplan.envs.world.world import Judge
+from worldplan.envs.world.registry import find_world
+
+
+def world():
+    slide = find_world("slide:Slide")
+    apart = lambda state, goal: np.linalg.norm(state["place"] - goal["place"])
+    return replace(slide, judge=Judge(apart, 0.1, "m"))
+"""
+
+
+@pytest.fixture
+def judging(walked):
+    (walked / "judging.py").write_text(JUDGING)
+    yield "judging:world"
+    sys.modules.pop("judging", None)
+
+
+def test_encoders_are_compared_in_a_world_that_judges(walked, judging, capsys):
+    shared = "--data data/slide --episodes 3 --steps 12 --fit-episodes 8 --out runs/compared"
+    assert main(shlex.split(f"compare --env {judging} untrained reacher runs/slide-encoder {shared} --json")) == 0
+    facts = json.loads(capsys.readouterr().out)
+    names = [row["name"] for row in facts["rows"]]
+    assert set(names[:2]) == {"runs/slide-encoder", "untrained"}  # the cheapest first, then what failed, then baselines
+    assert names[2:] == ["reacher", "random actions", "standing still"]
+    failed = {row["name"]: row["reason"] for row in facts["rows"] if row["status"] == "failed"}
+    assert "is for 'reacher'" in failed["reacher"]
+    own, other = facts["rows"][:2]
+    assert own["cost"]["value"] == pytest.approx(np.mean(own["costs"]))
+    assert own["cost"]["value"] <= other["cost"]["value"]
+    assert own["p"] is None and other["p"] is None  # three episodes are too few for a test
+    assert facts == {**json.loads((walked / "runs/compared/compare.json").read_text()), "rows": facts["rows"]}
+    assert main(shlex.split(f"compare --env {judging} runs/slide-encoder runs/slide-encoder {shared} --markdown")) == 0
+    assert "| runs/slide-encoder (2) |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("compare --env slide:Slide runs/slide-encoder --data data/slide", "cannot judge"),
+        ("compare --env judging:world runs/slide-encoder", "--data"),
+        ("compare --env judging:world oracle --data data/slide", "leave it out"),
+        (
+            "compare --env judging:world runs/slide-encoder --data data/slide --target easy",
+            "--target: only the Reacher",
+        ),
+        ("compare runs/slide-encoder --steps 5", "--steps: these are for other worlds"),
+        ("verify --env slide:Slide", "pass `encoder`"),
+        ("verify --env slide:Slide --encoder reacher", "this encoder is for 'reacher'"),
+        ("verify --env slide:Slide --encoder runs/slide-encoder --reference reacher", "of the Reacher"),
+        ("fit --encoder runs/slide-encoder --data data/slide --around runs/none.png", "no such file"),
+        ("fit --encoder runs/slide-encoder --data data/slide --horizon 1", "horizon"),
+    ],
+)
+def test_what_a_world_cannot_do_is_told(walked, judging, capsys, words, says):
+    assert main([*words.split(), "--out", "runs/no"]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not (walked / "runs/no").exists()
+
+
+def test_the_theorem_is_verified_on_frames_of_another_world(walked, capsys):
+    few = "--problems 10 --largest 4 --trials 1 --sizes 1 --processes 1 --json"
+    main(shlex.split(f"verify --env slide:Slide --encoder runs/slide-encoder {few}"))
+    levels = {row["name"]: row for row in json.loads(capsys.readouterr().out)["pixels"]}
+    assert set(levels) == {f"{what}, {planner}" for what in ("Q f", "shear of f") for planner in ("LQR", "MPC")}
+    assert all(row["passed"] for row in levels.values())
+
+
+def test_a_model_around_a_goal_is_fitted_to_what_passes_by_it(walked, capsys):
+    frame = find_world("slide:Slide").make().reset(seed=3)[0]
+    Image.fromarray(frame).save(walked / "goal.png")
+    fit = "fit --encoder runs/slide-encoder --data data/slide --horizon 8 --out runs/near"
+    assert main(shlex.split(f"{fit} --around goal.png --json")) == 0
+    near = json.loads(capsys.readouterr().out)
+    assert near["config"]["horizon"] == 8 and 0 < near["environment_steps"] < 12 * 40
+    assert main(shlex.split(f"{fit} --json")) == 0
+    assert json.loads(capsys.readouterr().out)["environment_steps"] == 12 * 40
+    assert main(shlex.split(f"{fit} --around goal.png --near 0.001")) == 2
+    assert "a larger share of the frames" in " ".join(capsys.readouterr().err.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from json import dumps
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from worldplan.eval.show.table import Table
 
 Config = TypeVar("Config")
+WORLD_OPTIONS = "steps", "ahead", "hold"  # of plans in other worlds than the Reacher
 REACHER = "reacher"  # the world that ships, and that most verbs take unless told otherwise
 
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")]
@@ -133,6 +134,19 @@ class WorldOptions:
         from worldplan.envs.world.registry import find_world
 
         return find_world(self.env, self.size, self.repeat)
+
+
+def option(name: str) -> str:
+    """The option of a field."""
+    return f"--{name.replace('_', '-')}"
+
+
+def refuse_others(verb: WorldOptions, config: type[Any], names: Iterable[str]) -> None:
+    """Raise InvalidInput if fields of a configuration were set that only the Reacher has, all but these `names`."""
+    allowed, fixed = set(names), {field.name: field.default for field in fields(config)}
+    given = [option(name) for name in fixed if name not in allowed and getattr(verb, name) != fixed[name]]
+    if given:
+        raise InvalidInput(f"{', '.join(given)}: only the Reacher has these; leave them out for {verb.env}")
 
 
 def config_of(kind: Callable[..., Config], verb: Verb, **more: Any) -> Config:

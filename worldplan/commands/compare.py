@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from worldplan.commands.base import Verb, bar, config_of, set_threads
+from worldplan.commands.base import (
+    REACHER,
+    WORLD_OPTIONS,
+    Verb,
+    WorldOptions,
+    bar,
+    config_of,
+    option,
+    refuse_others,
+    set_threads,
+)
 from worldplan.eval.compare.config import CompareConfig
+
+ELSEWHERE = (*WORLD_OPTIONS, "size", "repeat", "data", "control_weight", "around")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Verb, CompareConfig):
+class Compare(Verb, CompareConfig, WorldOptions):
     """Rank encoders by what control from their latents costs, on the same paired episodes.
 
-    Writes compare.json and the page compare.html; prints a table. An encoder that fails gets a row that says why.
+    Writes compare.json and the page compare.html; prints a table. An encoder that fails gets a row that says why. With
+    --env ID, another world than the Reacher, models are fitted to --data, and the world's own error on the way to its
+    goals is the cost; no page.
 
     Args:
         encoders: any mix of shipped names, `oracle` (the true joint angles), `untrained` (random weights), folders, and
             `module:object` (your own: an object with latent_dim that maps uint8 (T, 64, 64, 3) to (T, m)).
+        data: other worlds: folder of recorded episodes with frames, to fit to --fit-episodes of them.
+        control_weight: other worlds: cost of a squared action, relative to the latents'; by default .1.
+        around: other worlds: PNG of a goal, for plants that are linear only near it (`worldplan fit --around`).
+        steps: other worlds: actions in each episode; by default 200.
+        ahead: worlds that do not sample their states: steps of random actions from start to goal; by default 50.
+        hold: steps for which each of these actions is held; by default 1.
         markdown: print the table as Markdown, as the README shows it.
         out: folder for what is written; an earlier run's files are replaced.
     """
 
     encoders: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENCODER...")]]
     processes: int = os.cpu_count() or 1
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    control_weight: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    around: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    ahead: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    hold: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     markdown: bool = False
     out: Path = Path("runs/compare")
 
@@ -41,6 +67,11 @@ class Compare(Verb, CompareConfig):
 
         if self.markdown and self.json:
             raise InvalidInput("the table is printed once: choose --json or --markdown")
+        if self.env != REACHER:
+            return self._elsewhere(command)
+        given = [option(name) for name in ELSEWHERE if getattr(self, name) is not None]
+        if given:
+            raise InvalidInput(f"{', '.join(given)}: these are for other worlds than the Reacher; leave them out")
         set_threads(1)
         config = config_of(CompareConfig, self)
         comparison = compare_encoders(self.encoders, config, command=command, progress=bar("encoders"))
@@ -52,3 +83,33 @@ class Compare(Verb, CompareConfig):
         else:
             self.show(facts, table(comparison).also(f"Written: {self.out / 'compare.json'}, {page}"))
         return 0 if any(row.ok for row in comparison.rows) else 1
+
+    def _elsewhere(self, command: str) -> int:
+        """Rank encoders in another world than the Reacher."""
+        from worldplan.agents.config import FitConfig
+        from worldplan.agents.fitting import recorded
+        from worldplan.data.files import write_json
+        from worldplan.envs.goal_image import read_goal_image
+        from worldplan.errors import InvalidInput
+        from worldplan.eval.compare.in_world import compare_in_world
+        from worldplan.eval.plan.world_run import WorldPlanConfig
+
+        refuse_others(self, CompareConfig, ("episodes", "seed", "fit_episodes", "processes"))
+        if self.data is None:
+            raise InvalidInput(f"name recorded episodes of {self.env} with --data (`worldplan collect random --env`)")
+        world, episodes = self.world(), recorded(self.data, self.fit_episodes)
+        fit = FitConfig(episodes=self.fit_episodes, seed=self.seed)
+        if self.control_weight is not None:
+            fit = replace(fit, control_weight=self.control_weight)
+        options = {name: getattr(self, name) for name in WORLD_OPTIONS if getattr(self, name) is not None}
+        config = WorldPlanConfig(episodes=self.episodes, seed=self.seed, **options)
+        goal = None if self.around is None else read_goal_image(self.around, world.card.size)
+        found = compare_in_world(
+            self.encoders, world, episodes, config, fit, around=goal, command=command, progress=bar("encoders")
+        )
+        write_json(self.out / "compare.json", found.to_dict())
+        if self.markdown:
+            print(found.table().markdown())
+        else:
+            self.show(found.to_dict(), found.table().also(f"Written: {self.out / 'compare.json'}"))
+        return 0 if any(row.status == "ok" and row.kind != "baseline" for row in found.rows) else 1

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from worldplan.agents.config import FitConfig
-from worldplan.commands.base import REACHER, Name, Planner, Verb, WorldOptions, bar, config_of
+from worldplan.commands.base import (
+    REACHER,
+    WORLD_OPTIONS,
+    Name,
+    Planner,
+    Verb,
+    WorldOptions,
+    bar,
+    config_of,
+    option,
+    refuse_others,
+)
 from worldplan.eval.plan.config import PlanConfig
 
 if TYPE_CHECKING:
     from worldplan.agents.planning_agent import PlanningAgent
 
-WORLD_OPTIONS = ("steps", "ahead", "hold")
 ELSEWHERE = (*WORLD_OPTIONS, "size", "repeat")
 
 
@@ -58,7 +68,7 @@ class Plan(Verb, PlanConfig, WorldOptions):
 
         if self.env != REACHER:
             return self._elsewhere(command)
-        given = [f"--{name}" for name in ELSEWHERE if getattr(self, name) is not None]
+        given = [option(name) for name in ELSEWHERE if getattr(self, name) is not None]
         if given:
             raise InvalidInput(f"{', '.join(given)}: these are for other worlds than the Reacher; leave them out")
         require_video(self.video)
@@ -80,11 +90,7 @@ class Plan(Verb, PlanConfig, WorldOptions):
         from worldplan.errors import InvalidInput
         from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world, write_world_plan
 
-        fixed = {field.name: field.default for field in fields(PlanConfig)}
-        given = [name for name in fixed if name not in ("episodes", "seed", "goal_image")]
-        given = [f"--{name.replace('_', '-')}" for name in given if getattr(self, name) != fixed[name]]
-        if given:
-            raise InvalidInput(f"{', '.join(given)}: only the Reacher has these; leave them out for {self.env}")
+        refuse_others(self, PlanConfig, ("episodes", "seed", "goal_image"))
         if self.agent is None:
             raise InvalidInput(f"name an agent for {self.env} with --agent: a folder that `worldplan fit` wrote")
         world, agent = self.world(), load_agent(self.agent, self.planner)

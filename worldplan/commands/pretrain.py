@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from worldplan.commands.base import TrainingBar, Verb, config_of, without_resume
+from worldplan.commands.base import Name, TrainingBar, Verb, config_of, without_resume
 from worldplan.learning.config import TrainingOptions
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Pretrain(Verb, TrainingOptions):
             48 (up to half an episode) for half the epochs, and takes the one with the best J on held-out episodes.
         past: excitation, for plants with inertia: steps before a window over which the latent's own displacement tells
             the velocity, which is then accounted for; by default 0, not at all.
+        drift: excitation with --past: what the latent does by itself is removed first (the default), or explained
+            along with the actions, for plants whose coordinates answer an action alike, such as a cart with a pole;
+            needs --against sigreg.
         space: excitation: kinds of the latent's coordinates, such as circle,line; a joint that turns without limit is
             a circle. By default lines. auto tries lines and circles for --latent-dim coordinates, as for windows.
         symmetries: excitation: symmetries of the world, for windows that nobody recorded: mirror (upside down, with the
@@ -46,6 +49,7 @@ class Pretrain(Verb, TrainingOptions):
             cramer-von-mises, watson, anderson-darling. Others than the default ask for another weight.
         covariance: vicreg: weight of the covariances relative to that of the variances; by default 1.
         sigma: infonce: width of the kernel, which sets the scale of the embedding; by default .5.
+        begin: an encoder whose weights to begin with, of the same network and space: a shipped name or a folder.
         threads: threads of torch on the CPU; with another number, sums round differently, and so do the weights.
         resume: continue an interrupted run in the folder --out.
         out: folder for the encoder and its log; must not hold one yet.
@@ -55,6 +59,7 @@ class Pretrain(Verb, TrainingOptions):
     stride: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     objective: Literal["lejepa", "whitening", "vicreg", "infonce", "excitation", "supervised"] = "lejepa"
     past: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    drift: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     window: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="INT|auto")] = None
     space: Annotated[str | None, tyro.conf.arg(metavar="KIND,...|auto")] = None
     symmetries: Annotated[str | None, tyro.conf.arg(metavar="NAME,...")] = None
@@ -66,6 +71,7 @@ class Pretrain(Verb, TrainingOptions):
     test: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     covariance: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     sigma: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    begin: Name = None
     threads: int = 2
     resume: bool = False
     out: Path = Path("runs/encoder")
@@ -78,13 +84,14 @@ class Pretrain(Verb, TrainingOptions):
         from worldplan.data.windows import Windows
         from worldplan.errors import InvalidInput
         from worldplan.eval.show.table import facts_table
+        from worldplan.learning.encoder import load_encoder
         from worldplan.learning.excitation import Excitation
         from worldplan.learning.pretraining import pretrain
         from worldplan.learning.supervised import train_supervised
 
         supervised = self.objective == "supervised"
-        if supervised and (self._options() or self.resume or self.stride is not None):
-            raise InvalidInput("supervised training has no options of an objective, no --resume and no --stride")
+        if supervised and (self._options() or self.resume or self.begin or self.stride is not None):
+            raise InvalidInput("supervised training has no options of an objective, no --resume, --begin or --stride")
         config = self._config()
         steps = TrainingBar()
         reporting: dict[str, Any] = {"command": command, "progress": steps.start, "report": steps.show}
@@ -106,7 +113,8 @@ class Pretrain(Verb, TrainingOptions):
             folder = train_supervised(data, load_labels(self.data), self.out, config, scale=scale, **reporting)
         else:
             resume = self.resume and (self._checkpointed() or not self._auto())  # it may have stopped at a candidate
-            folder = pretrain(data, self.out, config, resume=resume, **reporting)
+            begin = None if self.begin is None else load_encoder(self.begin)
+            folder = pretrain(data, self.out, config, begin=begin, resume=resume, **reporting)
         card = read_json(folder / "encoder.json")
         facts = {"folder": str(folder)} | {k: card[k] for k in ("sha256", "validation", "spread") if k in card}
         facts |= {"candidates": tried} if tried else {}
@@ -145,7 +153,7 @@ class Pretrain(Verb, TrainingOptions):
     def _options(self) -> dict[str, Any]:
         """The options of the objective that were given."""
         names = ["weight", "slices", "test", "covariance", "sigma"]
-        names += ["window", "space", "symmetries", "against", "first_windows", "least", "past"]
+        names += ["window", "space", "symmetries", "against", "first_windows", "least", "past", "drift"]
         given = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, "auto")}
         return given | {name: given[name].split(",") for name in ("space", "symmetries") if name in given}
 

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from worldplan.choices import Profile
-from worldplan.commands.base import File, Name, Verb, bar
+from worldplan.commands.base import REACHER, File, Name, Verb, WorldOptions, bar
 
 if TYPE_CHECKING:
     from worldplan.learning.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify(Verb):
+class Verify(Verb, WorldOptions):
     """Verify Theorem 4: equal plans behind rotations, and mistakes rejected; exit status 0 passed, 1 rejected.
 
     Random problems are planned in two latent spaces from scratch and compared; then mistakes of known size are put in,
     and each must be seen. No OpenGL unless an encoder is named.
 
     Args:
-        encoder: a shipped name or a folder: its whole pipeline is tested too, on frames of the Reacher.
-        reference: another one to compare it with, in place of the true state.
+        encoder: a shipped name or a folder: its whole pipeline is tested too, on frames of the Reacher or of --env.
+        reference: the Reacher: another one to compare it with, in place of the true state.
         problems: random problems of the exact level.
         largest: latents of the largest of them; 1024 takes many minutes.
         trials: number of trials of each mistake at each size.
@@ -64,6 +64,7 @@ class Verify(Verb):
             trials=self.trials,
             sizes=self.sizes,
             profile=self.profile,
+            world=None if self.env == REACHER else self.world(),
             processes=self.processes,
             progress=bar("levels"),
         )

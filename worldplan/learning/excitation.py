@@ -20,6 +20,7 @@ from worldplan.learning.gaussianity import sigreg
 from worldplan.planning.space import LatentSpace
 
 Anticollapse = Literal["whitening", "sigreg"]
+Drift = Literal["removed", "explained"]
 _JITTER = 1e-8  # of the mean variance of the displacements: keeps a collapsed batch finite
 
 
@@ -47,9 +48,16 @@ class Excitation:
     the steps before the window, and its place, explain linearly is taken from displacements and actions first. The
     shares are then partial ones, and the claim is the same.
 
+    With the drift `explained`, what motion and place explain is not taken out but counts as explained. This is for
+    plants whose coordinates answer an action alike, as a cart and its pole do: what tells them apart is how they move
+    by themselves. All shares are 1 if the plant is linear and `h(q) = M q + b`; a bent latent has the square of the
+    velocity in its displacement, which is linear in nothing (docs/excitation.md; ours). Latents of a few spikes explain
+    themselves, so this goes with SIGReg only.
+
     Args:
         window: steps from the first frame to the second.
         past: steps before the window over which the latent's displacement tells the first velocity; 0: it is unknown.
+        drift: what motion and place explain (with `past`): `removed` first, or `explained` along with the actions.
         space: kinds of the latent's coordinates (`LatentSpace`); empty for lines.
         symmetries: names of the world's symmetries (`worldplan.data.symmetries`), for windows that were not recorded.
         against: what stands against collapse, `whitening` or `sigreg`.
@@ -72,6 +80,7 @@ class Excitation:
     first_windows: int = 30_000
     least: float = 0.2
     past: int = 0
+    drift: Drift = "removed"
 
     name: ClassVar[str] = "excitation"
     remedy: ClassVar[str] = "the window, the batch"
@@ -82,8 +91,14 @@ class Excitation:
         if self.space:
             LatentSpace(*self.space)
         check_choice("against", self.against, Anticollapse)
-        if min(self.first_windows, self.past) < 0:
-            raise InvalidInput(f"first_windows (0: all) and past must be at least 0, got {self}")
+        check_choice("drift", self.drift, Drift)
+        if self.drift == "explained" and not self.past:
+            raise InvalidInput("what drifts is told from the motion before the window; set past (--past 8), in steps")
+        if self.drift == "explained" and self.against != "sigreg":
+            raise InvalidInput(
+                "a latent that is 0 but for a few spikes explains its own displacement; set against to sigreg, which "
+                "forbids it (--against sigreg --weight 0.05)"
+            )
         if self.window < 2 or self.slices < 1 or not (0.0 <= self.weight <= 1.0 and self.least < 1.0):
             raise InvalidInput(f"need window >= 2, slices >= 1, weight in [0, 1] and least < 1, got {self}")
 
@@ -112,7 +127,7 @@ class Excitation:
         if embeddings.ndim != 3 or embeddings.shape[1] != views or len(actions) != len(embeddings):
             shapes = f"{tuple(embeddings.shape)} and {tuple(actions.shape)}"
             raise InvalidInput(f"embeddings must be (B, {views}, n) and actions (B, p), got {shapes}")
-        moved, controls = self.displacement(embeddings), self.known(embeddings, controls)
+        moved, actions, controls = self.regression(embeddings, actions, controls)
         spread, part = covariances(moved, actions, controls)
         shares = explained(spread, part)
         terms = {"J": shares.sum(), **{f"r2_{k + 1}": share for k, share in enumerate(shares.flip(0))}}
@@ -129,20 +144,29 @@ class Excitation:
         """Displacements (B, n) of embeddings (B, V, n) over the window, on circles the shorter way."""
         return self._between(embeddings[:, -2], embeddings[:, -1])
 
-    def known(self, embeddings: Tensor, controls: Tensor | None = None) -> Tensor | None:
-        """What is taken from displacements and actions first: the controls, and with `past` motion and place.
-
-        The place on a circle is its cosine and sine. The columns of motion and place are in units of their deviations.
-        """
+    def regression(
+        self, embeddings: Tensor, actions: Tensor, controls: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What is explained (B, n), by which features (B, p), and what is taken from both first (B, c), or None."""
+        moved = self.displacement(embeddings)
         if not self.past:
-            return controls
+            return moved, actions, controls
+        state = self._state(embeddings)
+        if self.drift == "explained":
+            return moved, torch.cat([actions.to(state), state], dim=1), controls
+        return moved, actions, state if controls is None else torch.cat([controls.to(state), state], dim=1)
+
+    def _state(self, embeddings: Tensor) -> Tensor:
+        """The latent's motion before the window, and its place, in units of their deviations.
+
+        The place on a circle is its cosine and sine.
+        """
         circles = [k for k, kind in enumerate(self.space) if kind == "circle"]
         lines = [k for k in range(embeddings.shape[2]) if k not in circles]
         place = embeddings[:, 1]
         parts = [self._between(embeddings[:, 0], place), place[:, lines], place[:, circles].cos()]
         found = torch.cat([*parts, place[:, circles].sin()], dim=1).double()
-        found = (found - found.mean(dim=0)) / (found.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
-        return found if controls is None else torch.cat([controls, found], dim=1)
+        return (found - found.mean(dim=0)) / (found.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
 
     def _between(self, here: Tensor, there: Tensor) -> Tensor:
         moved = there - here
@@ -164,12 +188,16 @@ def covariances(moved: Tensor, actions: Tensor, controls: Tensor | None = None) 
     cross = given.T @ rows
     left = (rows.T @ rows - cross.T @ torch.linalg.solve(_gram(given), cross)) / len(rows)
     spread, shared, free = left[:n, :n], left[:n, n : n + p], left[n:, n:]
-    return spread, shared @ torch.linalg.solve(free, shared.T)
+    return spread, shared @ torch.linalg.solve(_regular(free), shared.T)
 
 
 def _gram(rows: Tensor) -> Tensor:
-    """Second moments (k, k) of rows, with a little more on the diagonal: columns may say the same."""
-    gram = rows.T @ rows
+    """Second moments (k, k) of rows, regular."""
+    return _regular(rows.T @ rows)
+
+
+def _regular(gram: Tensor) -> Tensor:
+    """A little more on the diagonal: columns may say the same, or nothing."""
     return gram + torch.diag(_JITTER * gram.diagonal() + 1e-30)
 
 

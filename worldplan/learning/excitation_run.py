@@ -91,7 +91,8 @@ class ExcitationRun(Run):
         training, shares = shares_of(moved[:part], guess[:part]), shares_of(moved[part:], guess[part:]).flip(0)
         J = float(shares.sum())
         self._keep(J)
-        self.stopped = self._since >= PATIENCE and float(shares[-1]) >= self.objective.least
+        settled = self.part_done >= RAMP[1]  # before, J may fall because windows and symmetries come in
+        self.stopped = settled and self._since >= PATIENCE and float(shares[-1]) >= self.objective.least
         parts = {f"r2_{k + 1}": float(share) for k, share in enumerate(shares)}
         return {"loss": len(shares) - J, "J": J, **parts, "training_J": float(training.sum())}
 
@@ -121,9 +122,9 @@ class ExcitationRun(Run):
     def _windows(self, index: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Displacements of windows as they are, features of the actions, and what is known besides, in float64."""
         embeddings = self._embeddings(index)
-        moved = self.objective.displacement(embeddings).double()
-        actions, controls = self._split(torch.from_numpy(self._known[index]).to(moved))
-        return moved, actions, self.objective.known(embeddings, controls)
+        actions, controls = self._split(torch.from_numpy(self._known[index]).to(embeddings))
+        moved, actions, controls = self.objective.regression(embeddings, actions, controls)
+        return moved.double(), actions.double(), None if controls is None else controls.double()
 
     def _split(self, known: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of the actions, and controls if there are any."""
@@ -143,7 +144,10 @@ class ExcitationRun(Run):
         Lines are whitened to the mean variance c of the circles, and added to circles so that they are uncorrelated.
         """
         around = self.config.space.circles
-        part = covariances(*self._windows(self.train[: len(self.held_out)]))[1].cpu().numpy()
+        some = self.train[: len(self.held_out)]
+        whole, explained = covariances(*self._windows(some))
+        # What acts alike on two coordinates says little of their sizes: then the whole displacement does.
+        part = (whole if self.objective.drift == "explained" else explained).cpu().numpy()
         circles, lines = np.flatnonzero(around), np.flatnonzero(~around)
         if not len(lines):
             return

@@ -9,7 +9,7 @@ from worldplan.data.files import held
 from worldplan.data.pairs import Pairs
 from worldplan.errors import EncoderCollapsed
 from worldplan.learning.checkpoints import check_start, delete_checkpoint
-from worldplan.learning.encoder import CARDS
+from worldplan.learning.encoder import CARDS, PixelEncoder
 from worldplan.learning.excitation import Excitation
 from worldplan.learning.excitation_run import ExcitationRun
 from worldplan.learning.training import PretrainConfig, Report, Run, Watch, train_encoder, unreported, unwatched
@@ -20,6 +20,7 @@ def pretrain(
     folder: Path | str,
     config: PretrainConfig | None = None,
     *,
+    begin: PixelEncoder | None = None,
     resume: bool = False,
     command: str = "",
     progress: Watch = unwatched,
@@ -31,6 +32,7 @@ def pretrain(
         data: positive pairs.
         folder: receives `encoder.json`, `encoder.safetensors`, `log.jsonl`, and checkpoints on the way.
         config: None for the defaults.
+        begin: an encoder of the same network and space, whose weights to begin with; None draws them.
         resume: continue from the folder's checkpoint, exactly as if never interrupted.
         command: provenance, stored in the card.
         progress: wraps the iterator of steps (start, total given), for a progress bar.
@@ -40,15 +42,19 @@ def pretrain(
         BadFile: nothing to resume, a checkpoint of another configuration, a finished encoder in the way, or another
             process that writes there.
         EncoderCollapsed: the embedding has (nearly) lost a dimension, or the loss is not finite.
-        InvalidInput: too few pairs.
+        InvalidInput: too few pairs, or an encoder to begin with that has another network or space.
     """
     config, folder = config or PretrainConfig(), Path(folder)
     with held(folder):
         check_start(folder, "encoder", (folder / CARDS.card).exists(), resume)
         kind: Any = ExcitationRun if isinstance(config.objective, Excitation) else PretrainRun
         run: Run = kind(data, config)
+        facts: dict[str, Any] = {"command": command}
+        if begin is not None:
+            run.begin(begin)
+            facts["began_with"] = begin.card.get("sha256")
         start = run.restore(folder) if resume else 0
-        train_encoder(run, folder, {"command": command}, start=start, progress=progress, report=report)
+        train_encoder(run, folder, facts, start=start, progress=progress, report=report)
         delete_checkpoint(folder)
     return folder
 

@@ -19,7 +19,7 @@ from worldplan.data.pairs import Pairs
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, WorldplanError
 from worldplan.learning.checkpoints import PROGRESS, load_state, read_checkpoint, state_tensors, write_checkpoint
 from worldplan.learning.config import TrainingOptions
-from worldplan.learning.encoder import save_encoder
+from worldplan.learning.encoder import PixelEncoder, save_encoder
 from worldplan.learning.foreign import new_network
 from worldplan.learning.network import ConvEncoder, to_input
 from worldplan.learning.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
@@ -105,6 +105,18 @@ class Run:
         self.steps = max(1, round(self.per_epoch * config.epochs))
         self.validate_every = config.checkpoint_every
         self._epoch, self._order = -1, self.train
+
+    def begin(self, encoder: PixelEncoder) -> None:
+        """Take the weights of an encoder. Raises InvalidInput if it has another network or space."""
+        try:
+            if encoder.space != self.config.space:
+                raise RuntimeError(f"{encoder.space!r} for {self.config.space!r}")
+            self.network.load_state_dict(encoder.trained.state_dict())
+        except RuntimeError as error:
+            raise InvalidInput(
+                "the encoder to begin with has another network or space; train with its --width, --hidden, --network "
+                f"and --space ({str(error).splitlines()[-1].strip()})"
+            ) from error
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step; everything random is a function of the seed and the step's number."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array, semidefinite
 from worldplan.errors import InvalidInput
+from worldplan.planning.output_error import refine
 from worldplan.planning.space import LatentSpace
 
 # Smallest noise variance that a fit returns, over the latents' mean variance: without noise nothing could be smoothed.
@@ -84,6 +85,7 @@ def fit_dynamics(
     *,
     iterations: int = 50,
     space: LatentSpace | None = None,
+    horizon: int = 0,
 ) -> LinearDynamics:
     """Fit linear dynamics to episodes of noisy latents: coefficients by instruments, noise by maximum likelihood.
 
@@ -93,6 +95,9 @@ def fit_dynamics(
     does not update the coefficients: that biases them on real frames, where an encoder's error is not white. Every step
     commutes with a rotation of the latents: no ridge, no diagonal noise, a fixed number of iterations.
 
+    With a `horizon`, the coefficients are those whose predictions over so many steps miss the latents least
+    (`worldplan.planning.output_error`), searched from the instruments' answer and from pure inertia.
+
     Args:
         latents: E arrays (T + 1, n), the encoder's output on the frames of an episode; T may differ.
         actions: E arrays (T, m).
@@ -100,6 +105,7 @@ def fit_dynamics(
         iterations: steps of expectation maximisation; 0 leaves the noise unknown.
         space: space of the latents; None for lines. Circles are unwrapped along each episode, and nothing depends on
             the position on a circle: otherwise a full turn would change the model.
+        horizon: steps over which predictions are fitted, at least 2; 0 takes the instruments' answer.
 
     Returns:
         Dynamics on (order * n) states with intercept and both noise covariances.
@@ -109,12 +115,16 @@ def fit_dynamics(
     """
     if iterations < 0:
         raise InvalidInput(f"iterations must be at least 0, got {iterations}")
+    if horizon < 0 or horizon == 1:
+        raise InvalidInput(f"horizon must be 0 or at least 2 steps, got {horizon}")
     episodes = _checked(latents, actions, order)
     n, m = episodes[0][0].shape[1], episodes[0][1].shape[1]
     space = LatentSpace.lines(n) if space is None else space
     episodes = [(space.unwrap(h), u) for h, u in episodes]
     model = _Model(n, m, order, space.circles)
     theta, noise, error = _instrumental(episodes, model)
+    if horizon:
+        theta, _ = refine(episodes, model, [theta, model.inertia], horizon)
     try:
         with np.errstate(over="raise", invalid="raise"):
             for _ in range(iterations):
@@ -154,6 +164,15 @@ class _Model:
         """The regressors that count: nothing depends on the position on a circle."""
         others = np.ones((self.order - 1) * self.n + self.m + 1, dtype=bool)
         return np.concatenate([~self.circles, others])
+
+    @property
+    def inertia(self) -> Floats:
+        """The theta of latents that move on as they do (order 2) or stay (order 1), whatever the actions."""
+        theta = np.zeros((self.n, self.order * self.n + self.m + 1))
+        theta[:, -self.n - self.m - 1 : -self.m - 1] = (
+            np.eye(self.n) if self.order == 2 else np.diag(1.0 * ~self.circles)
+        )
+        return theta
 
     def assemble(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
         d = self.order * self.n

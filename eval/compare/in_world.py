@@ -1,0 +1,188 @@
+"""The comparison of `worldplan compare --env`: encoders by how an agent on them reaches goals, in any world."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldplan.agents.config import FitConfig
+from worldplan.agents.fitting import Recorded, fit_agent
+from worldplan.arrays import Floats, Frames
+from worldplan.envs.world.world import World
+from worldplan.errors import InvalidInput, RenderingUnavailable
+from worldplan.eval.compare.entrants import Entrant, examine, find_entrants
+from worldplan.eval.plan.world_run import WorldPlanConfig, WorldRow, plan_in_world
+from worldplan.eval.show.table import NONE, Cell, Table, number
+from worldplan.eval.statistics.estimate import Estimate, estimate
+from worldplan.eval.statistics.paired_test import FEWEST, paired_test
+from worldplan.learning.encoder import Encoder
+from worldplan.progress import Progress, silent
+from worldplan.provenance import plain, provenance
+
+EXAMINED = 64  # frames on which an encoder is tried before its trial
+
+
+@dataclass(frozen=True, eq=False)
+class WorldEntry:
+    """An encoder, or a baseline, on all episodes.
+
+    Attributes:
+        name: of the encoder, or what moved in its place.
+        kind: where it comes from (`Entrant`), or `baseline`.
+        status: `ok` or `failed`.
+        reason: of a failure.
+        latent_dim: n.
+        reached: share of episodes that end within the tolerance and were never lost.
+        error: median of the error at the end, in the world's unit.
+        cost: mean over the episodes of the mean error on the way.
+        costs: (N,), of each episode.
+        verdict: whether the fitted model predicts episodes that it was not fitted to.
+        p: p-value of no difference in cost from the first; None for the first, baselines and few episodes.
+        notes: warnings.
+    """
+
+    name: str
+    kind: str
+    status: str = "ok"
+    reason: str = ""
+    latent_dim: int = 0
+    reached: Estimate | None = None
+    error: Estimate | None = None
+    cost: Estimate | None = None
+    costs: Floats | None = None
+    verdict: str = ""
+    p: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class WorldComparison:
+    """Result of `compare_in_world`: encoders by cost, then those that failed, then the baselines."""
+
+    world: World
+    config: WorldPlanConfig
+    fit: FitConfig
+    origin: dict[str, Any]
+    rows: tuple[WorldEntry, ...]
+
+    def table(self) -> Table:
+        """One row per encoder and baseline."""
+        judge, n = self.world.judge, self.config.episodes
+        assert judge is not None
+        heads = ["encoder", f"cost: error on\nthe way, {judge.unit}", f"error at the\nend, {judge.unit}", "reached"]
+        heads += ["p against\nfirst", "model"]
+        rows: list[list[Cell | str]] = []
+        for row in self.rows:
+            if row.reached is None or row.error is None or row.cost is None:
+                rows.append([row.name, NONE, NONE, NONE, NONE, f"failed: {row.reason}"])
+                continue
+            rate = Cell(f"{round(row.reached.value * n)} of {n}", f"{row.reached.low:.0%}, {row.reached.high:.0%}")
+            p = NONE if row.p is None else f"{row.p:.3f}"
+            rows.append([row.name, number(row.cost), number(row.error), rate, p, row.verdict or NONE])
+        steps = f"{self.config.steps} steps of {self.world.card.step_seconds:g} s; the same pairs for all"
+        reached = f"Reached: an error of {judge.tolerance:g} {judge.unit} or less at the end"
+        reached += "." if judge.lost is None else ", in an episode that was never lost."
+        cost = (
+            "Cost: the mean error over an episode, averaged over the episodes; p: random flips of paired differences."
+        )
+        notes = [f"{n} episodes of {steps}. {reached}", cost, "Brackets: 95% intervals."]
+        return Table(f"Encoders in {self.world.card.name}, cheapest first", heads, rows, notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        facts = {**self.origin, "world": self.world.card.to_dict(), "config": asdict(self.config)}
+        return plain({**facts, "fit": asdict(self.fit), "rows": self.rows})  # type: ignore[no-any-return]
+
+
+def compare_in_world(
+    specs: Iterable[str | Path | Encoder],
+    world: World,
+    episodes: Recorded,
+    config: WorldPlanConfig | None = None,
+    fit: FitConfig | None = None,
+    *,
+    around: Frames | None = None,
+    command: str = "",
+    progress: Progress = silent,
+) -> WorldComparison:
+    """Rank encoders by the error on the way to goals, with the same episodes, pipeline and pairs for all.
+
+    Each gets dynamics and a cost from the same recorded episodes (`fit_agent`), and acts on the same starts and goals,
+    beside random actions and standing still. An encoder that fails gets a row that says why. The world's judge
+    measures; no encoder and no fit sees a true state.
+
+    Args:
+        specs: as for `compare_encoders`, but `oracle`, which is the Reacher's.
+        world: one that can judge.
+        episodes: recorded episodes of it.
+        config: pairs and steps.
+        fit: how dynamics and cost are made.
+        around: frame of a goal near which the models are to hold; None: everywhere.
+        command: the command line, for provenance.
+        progress: wraps the iterator of the encoders.
+
+    Raises:
+        InvalidInput: no encoder, or a world that cannot judge.
+        UnknownName: a specification of no known kind.
+    """
+    config, fit = config or WorldPlanConfig(), fit or FitConfig()
+    if world.judge is None:
+        raise InvalidInput(
+            f"{world.card.name} cannot judge, and latents of two encoders have no unit in common; give the World a "
+            "`judge`"
+        )
+    entrants = find_entrants(specs, config.seed)
+    if any(entrant.kind == "oracle" for entrant in entrants):
+        raise InvalidInput(f"oracle: reads the Reacher's angles only; leave it out for {world.card.name}")
+    tried, baselines = [], list[WorldEntry]()
+    for k in progress(iter(range(len(entrants))), len(entrants)):
+        row, others = _attempt(entrants[k], world, episodes, config, fit, around, baselines=not baselines)
+        tried.append(row)
+        baselines = baselines or others
+    ranked = sorted((row for row in tried if row.cost is not None), key=lambda row: row.cost.value)  # type: ignore[union-attr]
+    if len(ranked) > 1 and config.episodes >= FEWEST:
+        first = ranked[0].costs
+        judged = [replace(row, p=paired_test(first, row.costs, config.seed)) for row in ranked[1:]]  # type: ignore[arg-type]
+        ranked = [ranked[0], *judged]
+    failed = [row for row in tried if row.cost is None]
+    return WorldComparison(world, config, fit, provenance(command, config.seed), (*ranked, *failed, *baselines))
+
+
+def _attempt(
+    entrant: Entrant,
+    world: World,
+    episodes: Recorded,
+    config: WorldPlanConfig,
+    fit: FitConfig,
+    around: Frames | None,
+    *,
+    baselines: bool,
+) -> tuple[WorldEntry, list[WorldEntry]]:
+    """The row of an entrant, and those of the baselines where they are asked for and it did not fail."""
+    row, others = WorldEntry(entrant.name, entrant.kind), list[WorldEntry]()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            encoder = entrant.load()
+            row = replace(row, latent_dim=int(getattr(encoder, "latent_dim", 0)))
+            examine(encoder, np.concatenate(list(episodes.data.frames[:8]))[-EXAMINED:], least=1)
+            report = fit_agent(encoder, episodes.data, fit, episodes.world, held_out=episodes.held_out, around=around)
+            found = plan_in_world(report.agent, world, config, baselines=baselines)
+            verdict = "" if report.prediction is None else report.prediction.verdict
+            row = replace(_entry(row, found.rows[0]), verdict=verdict)
+            others = [_entry(WorldEntry(other.name, "baseline"), other) for other in found.rows[1:]]
+        except RenderingUnavailable:
+            raise
+        except (Exception, SystemExit) as error:  # errors of a user's code cost only its own row
+            row = WorldEntry(row.name, row.kind, "failed", f"{type(error).__name__}: {error}", row.latent_dim)
+    return replace(row, notes=tuple(dict.fromkeys(str(w.message) for w in caught))), others
+
+
+def _entry(row: WorldEntry, found: WorldRow) -> WorldEntry:
+    costs = np.array([errors.mean() for errors in found.errors])
+    return replace(row, reached=found.reached, error=found.error, cost=estimate(costs), costs=costs)
