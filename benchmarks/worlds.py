@@ -23,7 +23,7 @@ from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.world.registry import find_world
 from worldplan.eval.control.baselines import AGENT
-from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world
+from worldplan.eval.control.in_world import WorldPlanConfig, plan_in_world
 from worldplan.eval.show.film import blend_goal
 from worldplan.eval.show.style import png
 from worldplan.eval.show.table import Table

@@ -16,7 +16,7 @@ from worldplan.arrays import Floats, Frames
 from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput, RenderingUnavailable
 from worldplan.eval.compare.entrants import Entrant, examine, find_entrants
-from worldplan.eval.plan.world_run import WorldPlanConfig, WorldRow, plan_in_world
+from worldplan.eval.control.in_world import WorldPlanConfig, WorldRow, plan_in_world
 from worldplan.eval.show.table import NONE, Cell, Table, number
 from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.eval.statistics.paired_test import FEWEST, paired_test

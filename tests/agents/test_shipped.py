@@ -19,9 +19,9 @@ from worldplan.envs.tasks import sample_tasks
 from worldplan.envs.world.registry import find_world
 from worldplan.eval.control.baselines import AGENT, STILL, StandStill
 from worldplan.eval.control.episodes import evaluate_control
+from worldplan.eval.control.in_world import WorldPlanConfig, plan_in_world
 from worldplan.eval.identifiability.identify import gaussian_views
 from worldplan.eval.identifiability.regression import LabelFit, fit_affine, label_fit
-from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world
 from worldplan.learning.encoder import PixelEncoder, known_encoders, load_encoder
 from worldplan.learning.network import ConvEncoder
 from worldplan.planning.space import LatentSpace

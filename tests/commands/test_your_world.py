@@ -15,7 +15,7 @@ from worldplan.__main__ import main
 from worldplan.agents.planning_agent import load_agent
 from worldplan.envs.world.registry import find_world
 from worldplan.envs.world.world import Judge
-from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world
+from worldplan.eval.control.in_world import WorldPlanConfig, plan_in_world
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-world.md").read_text()
 OWN, TOLD, RECORDED, CALLS, NETWORK, JUDGED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

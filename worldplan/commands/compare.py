@@ -92,7 +92,7 @@ class Compare(Verb, CompareConfig, WorldOptions):
         from worldplan.envs.goal_image import read_goal_image
         from worldplan.errors import InvalidInput
         from worldplan.eval.compare.in_world import compare_in_world
-        from worldplan.eval.plan.world_run import WorldPlanConfig
+        from worldplan.eval.control.in_world import WorldPlanConfig
 
         refuse_others(self, CompareConfig, ("episodes", "seed", "fit_episodes", "processes"))
         if self.data is None:

@@ -88,7 +88,8 @@ class Plan(Verb, PlanConfig, WorldOptions):
         from worldplan.data.files import read_json
         from worldplan.envs.goal_image import read_goal_image
         from worldplan.errors import InvalidInput
-        from worldplan.eval.plan.world_run import WorldPlanConfig, plan_in_world, write_world_plan
+        from worldplan.eval.control.in_world import WorldPlanConfig, plan_in_world
+        from worldplan.eval.plan.world_run import write_world_plan
 
         refuse_others(self, PlanConfig, ("episodes", "seed", "goal_image"))
         if self.agent is None:

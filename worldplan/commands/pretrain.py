@@ -40,6 +40,8 @@ class Pretrain(Verb, TrainingOptions):
         against: excitation: what stands against collapse of the displacements, whitening (the default) or sigreg.
         first_windows: excitation: windows of the first fifth of a run, in which the weakest coordinate is found; 0 for
             all, by default 30000.
+        patience: excitation: validations, one in 100 steps, without a better J after which a run that has found all
+            coordinates stops; 0 goes on to the end, by default 6.
         least: excitation: share of each coordinate's displacement that the actions must explain on held-out episodes,
             or the run ends with an error; by default .2.
         weight: in [0, 1], weight of the term against collapse, the rest is alignment's; by default .02 (lejepa,
@@ -65,6 +67,7 @@ class Pretrain(Verb, TrainingOptions):
     symmetries: Annotated[str | None, tyro.conf.arg(metavar="NAME,...")] = None
     against: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     first_windows: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    patience: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     least: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     weight: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     slices: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -153,7 +156,7 @@ class Pretrain(Verb, TrainingOptions):
     def _options(self) -> dict[str, Any]:
         """The options of the objective that were given."""
         names = ["weight", "slices", "test", "covariance", "sigma"]
-        names += ["window", "space", "symmetries", "against", "first_windows", "least", "past", "drift"]
+        names += ["window", "space", "symmetries", "against", "first_windows", "least", "patience", "past", "drift"]
         given = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, "auto")}
         return given | {name: given[name].split(",") for name in ("space", "symmetries") if name in given}
 

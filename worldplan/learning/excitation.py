@@ -64,6 +64,8 @@ class Excitation:
         weight: sigreg: lambda in [0, 1].
         slices: sigreg: random directions per step.
         first_windows: windows of the first fifth of a run, those of its first episodes; 0 for all.
+        patience: validations (100 steps each) without a better J after which a run that has found all coordinates
+            stops; 0 goes on to the end.
         least: share of a coordinate's displacement that the actions must explain on held-out episodes; a run that finds
             less ends with an error.
 
@@ -79,6 +81,7 @@ class Excitation:
     slices: int = 256
     first_windows: int = 30_000
     least: float = 0.2
+    patience: int = 6
     past: int = 0
     drift: Drift = "removed"
 

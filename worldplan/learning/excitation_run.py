@@ -20,7 +20,6 @@ from worldplan.learning.training import PretrainConfig, Run
 
 PULL = 0.1  # weight that keeps the points of circles near the unit circle, where their angle is well conditioned
 MEMORY = 0.3  # share that training explains more than held-out episodes: the frames are known by heart
-PATIENCE = 6  # validations without a better J after which a run that has found all coordinates stops
 EVERY = 100  # steps between validations
 RAMP = 0.2, 0.5  # shares of the run between which the other windows and symmetries come in
 
@@ -91,8 +90,9 @@ class ExcitationRun(Run):
         training, shares = shares_of(moved[:part], guess[:part]), shares_of(moved[part:], guess[part:]).flip(0)
         J = float(shares.sum())
         self._keep(J)
-        settled = self.part_done >= RAMP[1]  # before, J may fall because windows and symmetries come in
-        self.stopped = settled and self._since >= PATIENCE and float(shares[-1]) >= self.objective.least
+        patience = self.objective.patience
+        settled = patience and self.part_done >= RAMP[1]  # before, J may fall because windows and symmetries come in
+        self.stopped = bool(settled and self._since >= patience and float(shares[-1]) >= self.objective.least)
         parts = {f"r2_{k + 1}": float(share) for k, share in enumerate(shares)}
         return {"loss": len(shares) - J, "J": J, **parts, "training_J": float(training.sum())}
 
