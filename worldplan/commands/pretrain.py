@@ -30,9 +30,8 @@ class Pretrain(Verb, TrainingOptions):
             48 (up to half an episode) for half the epochs, and takes the one with the best J on held-out episodes.
         past: excitation, for plants with inertia: steps before a window over which the latent's own displacement tells
             the velocity, which is then accounted for; by default 0, not at all.
-        drift: excitation with --past: what the latent does by itself is removed first (the default), or explained
-            along with the actions, for plants whose coordinates answer an action alike, such as a cart with a pole;
-            needs --against sigreg.
+        drift: excitation with --past: what the latent's motion explains is removed first (the default), or counts as
+            explained, for plants whose coordinates answer an action alike, such as a cart with a pole.
         space: excitation: kinds of the latent's coordinates, such as circle,line; a joint that turns without limit is
             a circle. By default lines. auto tries lines and circles for --latent-dim coordinates, as for windows.
         symmetries: excitation: symmetries of the world, for windows that nobody recorded: mirror (upside down, with the

@@ -48,16 +48,15 @@ class Excitation:
     the steps before the window, and its place, explain linearly is taken from displacements and actions first. The
     shares are then partial ones, and the claim is the same.
 
-    With the drift `explained`, what motion and place explain is not taken out but counts as explained. This is for
-    plants whose coordinates answer an action alike, as a cart and its pole do: what tells them apart is how they move
-    by themselves. All shares are 1 if the plant is linear and `h(q) = M q + b`; a bent latent has the square of the
-    velocity in its displacement, which is linear in nothing (docs/excitation.md; ours). Latents of a few spikes explain
-    themselves, so this goes with SIGReg only.
+    With the drift `explained`, only the place is taken out, and what the motion explains counts along with the
+    actions. This is for plants whose coordinates answer an action alike, as a cart and its pole do: what tells them
+    apart is how they move by themselves. All shares are 1 if the plant is linear and `h(q) = M q + b`; a bent latent
+    has the square of the velocity in its displacement, which is linear in nothing (docs/excitation.md; ours).
 
     Args:
         window: steps from the first frame to the second.
         past: steps before the window over which the latent's displacement tells the first velocity; 0: it is unknown.
-        drift: what motion and place explain (with `past`): `removed` first, or `explained` along with the actions.
+        drift: with `past`: what the motion explains is `removed` first like the place, or counts as `explained`.
         space: kinds of the latent's coordinates (`LatentSpace`); empty for lines.
         symmetries: names of the world's symmetries (`worldplan.data.symmetries`), for windows that were not recorded.
         against: what stands against collapse, `whitening` or `sigreg`.
@@ -97,11 +96,6 @@ class Excitation:
         check_choice("drift", self.drift, Drift)
         if self.drift == "explained" and not self.past:
             raise InvalidInput("what drifts is told from the motion before the window; set past (--past 8), in steps")
-        if self.drift == "explained" and self.against != "sigreg":
-            raise InvalidInput(
-                "a latent that is 0 but for a few spikes explains its own displacement; set against to sigreg, which "
-                "forbids it (--against sigreg --weight 0.05)"
-            )
         if self.window < 2 or self.slices < 1 or not (0.0 <= self.weight <= 1.0 and self.least < 1.0):
             raise InvalidInput(f"need window >= 2, slices >= 1, weight in [0, 1] and least < 1, got {self}")
 
@@ -154,22 +148,25 @@ class Excitation:
         moved = self.displacement(embeddings)
         if not self.past:
             return moved, actions, controls
-        state = self._state(embeddings)
+        motion, place = self._state(embeddings)
         if self.drift == "explained":
-            return moved, torch.cat([actions.to(state), state], dim=1), controls
-        return moved, actions, state if controls is None else torch.cat([controls.to(state), state], dim=1)
+            actions = torch.cat([actions.to(motion), motion], dim=1)
+            known = [place]
+        else:
+            known = [motion, place]
+        return moved, actions, torch.cat([*([] if controls is None else [controls.to(place)]), *known], dim=1)
 
-    def _state(self, embeddings: Tensor) -> Tensor:
+    def _state(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """The latent's motion before the window, and its place, in units of their deviations.
 
         The place on a circle is its cosine and sine.
         """
         circles = [k for k, kind in enumerate(self.space) if kind == "circle"]
         lines = [k for k in range(embeddings.shape[2]) if k not in circles]
-        place = embeddings[:, 1]
-        parts = [self._between(embeddings[:, 0], place), place[:, lines], place[:, circles].cos()]
-        found = torch.cat([*parts, place[:, circles].sin()], dim=1).double()
-        return (found - found.mean(dim=0)) / (found.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
+        here = embeddings[:, 1]
+        motion = self._between(embeddings[:, 0], here)
+        place = torch.cat([here[:, lines], here[:, circles].cos(), here[:, circles].sin()], dim=1)
+        return _standardised(motion), _standardised(place)
 
     def _between(self, here: Tensor, there: Tensor) -> Tensor:
         moved = there - here
@@ -178,6 +175,12 @@ class Excitation:
             moved = moved.clone()
             moved[:, circles] = torch.remainder(moved[:, circles] + math.pi, 2.0 * math.pi) - math.pi
         return moved
+
+
+def _standardised(rows: Tensor) -> Tensor:
+    """Rows in units of their deviations, float64."""
+    found = rows.double()
+    return (found - found.mean(dim=0)) / (found.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
 
 
 def covariances(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> tuple[Tensor, Tensor]:
