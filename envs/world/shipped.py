@@ -31,6 +31,7 @@ MOVING = 0.8  # metres and radians a second to either side, likewise
 HELD = 12  # steps of 10 ms for which a random force is held
 VIEW = 24.0  # degrees: 1.7 m of the rail and the lower part of the pole, so that a centimetre moves .4 pixels
 JOINTS = 0.05  # radians
+LASTS = 200  # steps of an episode at most: within Gymnasium's 50, random motion seldom folds the arm
 GENTLE = 0.2  # of the torques: at full strength the arm spins at 40 rad/s, and the elbow lies at its stops
 
 
@@ -74,7 +75,7 @@ def _let_go(rng: np.random.Generator) -> dict[str, Any]:
 def reacher_v5(size: int = 64, repeat: int = 1) -> World:
     """Gymnasium's own Reacher, drawn by Gymnasium, its camera above the arm; both joints within .05 rad."""
     above = {"trackbodyid": 0, "distance": 0.7, "elevation": -90}
-    plain = World.from_gym("Reacher-v5", size, repeat=repeat, default_camera_config=above)
+    plain = World.from_gym("Reacher-v5", size, repeat=repeat, default_camera_config=above, max_episode_steps=LASTS)
     gentle = Exploration(strength=GENTLE)
     judge = Judge(_joints_apart, JOINTS, "rad")
     return replace(plain, judge=judge, symmetries=("mirror", "turns"), exploration=gentle)
