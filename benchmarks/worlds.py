@@ -34,7 +34,9 @@ TITLES = {
     "point_mass": "point mass",
     "arm2": "arm of two joints",
     "arm3": "arm of three joints",
+    "cartpole": "cart and pole, one force",
 }
+SECONDS = {"point_mass": 4.0, "cartpole": 4.0}  # of an episode; 3 s elsewhere
 TILES = 7
 REACHER_STEPS = 100
 
@@ -43,7 +45,7 @@ REACHER_STEPS = 100
 class Options:
     """What to measure."""
 
-    worlds: tuple[str, ...] = ("point_mass", "arm2", "arm3")
+    worlds: tuple[str, ...] = ("point_mass", "arm2", "arm3", "cartpole")
     pairs: int = 300
     seed: int = 1000
     """Of starts and goals."""
@@ -58,7 +60,7 @@ def main(options: Options) -> None:
     lines = []
     for name in options.worlds:
         world = find_world(name)
-        seconds = 4.0 if name == "point_mass" else 3.0
+        seconds = SECONDS.get(name, 3.0)
         config = WorldPlanConfig(options.pairs, round(seconds / world.card.step_seconds), seed=options.seed)
         report = plan_in_world(load_agent(name), world, config)
         films[name] = (*report.films[0], seconds)

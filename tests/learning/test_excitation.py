@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from dm_control import suite
 from hypothesis import given, settings, strategies as st
 
 from worldplan.data.episodes import EpisodeDataset
@@ -182,6 +183,39 @@ def test_coordinates_that_answer_alike_are_told_apart_by_their_drift():
         assert min(shares_of_cart_and_pole(h, "explained")) < 0.9
     weak = [min(shares_of_cart_and_pole(lambda x, s=s: x + s * x**2, "explained")) for s in (0.5, 1.0, 2.0)]
     assert 1 - 1e-6 > weak[0] > weak[1] > weak[2]
+
+
+def test_the_coordinates_of_dm_controls_cart_and_pole_have_the_largest_shares():
+    env = suite.load("cartpole", "balance")
+    rng, places, sums = np.random.default_rng(0), [], []
+    for _ in range(100):
+        env.reset()
+        with env.physics.reset_context():
+            env.physics.data.qpos[:] = rng.uniform(-1, 1, 2) * [0.25, 0.1]
+            env.physics.data.qvel[:] = rng.uniform(-0.8, 0.8, 2)
+        forces, q = np.repeat(rng.uniform(-1, 1, 4), 10), [env.physics.data.qpos.copy()]
+        for force in forces:
+            env.step(force)
+            q.append(env.physics.data.qpos.copy())
+        total = np.concatenate([[0.0], np.cumsum(forces)])
+        for t in range(8, 41 - 16):
+            places.append([q[t - 8], q[t], q[t + 16]])
+            sums.append(np.diff(total[[t - 8, t, t + 8, t + 16]]))
+    views, features = np.array(places), tensor(np.array(sums))
+
+    def least(h):
+        seen = np.stack([h(views[:, k]) for k in range(3)], axis=1)
+        return float(Excitation(window=16, past=8, drift="explained")(tensor(seen), None, features)["r2_2"])
+
+    cart, pole = (lambda q: q[:, :1]), (lambda q: q[:, 1:])
+    assert least(lambda q: q) > 0.98
+    assert least(lambda q: np.hstack([cart(q) - 2 * pole(q), pole(q)])) > 0.98
+    for bent in (
+        lambda q: np.hstack([cart(q), cart(q) ** 2]),
+        lambda q: np.hstack([pole(q), pole(q) ** 2]),
+        lambda q: q + 2 * q[:, ::-1] ** 2,
+    ):
+        assert least(bent) < 0.8
 
 
 def test_a_latent_that_is_large_where_windows_begin_explains_nothing():
@@ -403,6 +437,31 @@ def data(folder):
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     return pretrain(data, tmp_path_factory.mktemp("run") / "a", CONFIG, command="worldplan pretrain")
+
+
+def test_a_run_may_begin_with_the_weights_of_another(data, trained, tmp_path):
+    first, short = load_encoder(trained), replace(CONFIG, epochs=0.1, lr=1e-9)
+    again = load_encoder(pretrain(data, tmp_path / "again", short, begin=first))
+    assert again.card["began_with"] == first.card["sha256"]
+    anew = load_encoder(pretrain(data, tmp_path / "anew", short))
+    assert "began_with" not in anew.card
+    frames = data[np.arange(200)][:, 0]
+    alike = [abs(np.corrcoef(first(frames)[:, 0], encoder(frames)[:, 0])[0, 1]) for encoder in (again, anew)]
+    assert alike[0] > 0.95 > alike[1]
+    for other in (replace(short, width=CONFIG.width + 1), replace(short, hidden=CONFIG.hidden + 1)):
+        with pytest.raises(InvalidInput, match="another network or space"):
+            pretrain(data, tmp_path / "other", other, begin=first)
+    assert not (tmp_path / "other/encoder.json").exists()
+
+
+@pytest.mark.parametrize(("patience", "stops"), [(1, True), (0, False)])
+def test_a_run_that_gets_no_better_stops_only_once_all_windows_are_in(data, patience, stops):
+    run = ExcitationRun(data, replace(CONFIG, objective=replace(CONFIG.objective, patience=patience, least=-9.0)))
+    for part, settled in ((0.3, False), (0.9, True)):
+        run.part_done = part
+        run.validate()
+        run.validate()
+        assert run.stopped == (stops and settled)
 
 
 def test_windows_hold_the_sums_of_the_actions_between_their_frames(data, folder):

@@ -11,6 +11,7 @@ import worldplan.envs  # noqa: F401 - registers the arm
 from worldplan.data.symmetries import transform
 from worldplan.envs.rollout import rollout
 from worldplan.envs.world.arm import BEND, LINKS, REACH, ArmEnv, fingertip, random_pose
+from worldplan.envs.world.control_env import SuiteEnv
 from worldplan.envs.world.goal_env import GoalEnv
 from worldplan.envs.world.registry import find_world
 from worldplan.errors import InvalidInput
@@ -151,6 +152,31 @@ def test_starts_of_the_cart_are_upright_and_up_to_half_a_metre_from_the_goal():
     _, info = env.reset(seed=3)
     assert abs(info["qpos"][1]) < 1e-9
     assert abs(info["goal_qpos"][1]) < 1e-9
+
+
+def test_episodes_of_random_motion_begin_anywhere_and_in_motion():
+    env = find_world("cartpole").make()
+    starts = [env.reset(seed=k)[1] for k in range(30)]
+    again = env.reset(seed=7)[1]
+    for name in ("qpos", "qvel"):
+        rows = np.array([start[name] for start in starts])
+        np.testing.assert_array_equal(again[name], rows[7])  # the seed decides
+        assert (rows.std(axis=0) > (0.04 if name == "qpos" else 0.3)).all()
+    assert abs(np.array([start["qpos"] for start in starts])).max(axis=0) == pytest.approx([0.25, 0.1], rel=0.2)
+    named = env.reset(seed=1, options={"qpos": np.array([0.1, 0.0])})[1]
+    np.testing.assert_array_equal(named["qpos"], [0.1, 0.0])
+    np.testing.assert_array_equal(named["qvel"], [0.0, 0.0])
+
+
+def test_a_narrower_view_shows_the_cart_larger():
+    def orange(view):
+        frame = SuiteEnv("cartpole", "balance", view=view).reset(seed=0)[0].astype(int)
+        return int((frame[..., 0] > frame[..., 2] + 40).sum())
+
+    assert orange(24.0) > 2 * orange(None) == 2 * orange(45.0)
+    for wrong in (0.0, 180.0):
+        with pytest.raises(InvalidInput, match="field of view"):
+            SuiteEnv("cartpole", "balance", view=wrong)
 
 
 def test_gymnasiums_reacher_is_judged_by_both_joints():
