@@ -7,8 +7,11 @@ import pytest
 
 from worldplan.__main__ import main
 from worldplan.agents.planning_agent import load_agent
-from worldplan.learning.candidates import Candidate, simplest
+from worldplan.data.episodes import EpisodeDataset
+from worldplan.learning.candidates import Candidate, choose, simplest, spaces_of
 from worldplan.learning.encoder import load_encoder
+from worldplan.learning.excitation import Excitation
+from worldplan.learning.training import PretrainConfig
 from worldplan.planning.space import LatentSpace
 
 LOOK = ["--processes", 1, "--stock", 0, "--hidden", 1]
@@ -98,6 +101,31 @@ def test_of_spaces_that_tie_the_simplest_is_taken(lines, mixed, circles, taken):
     values = {"lines": lines, "mixed": mixed, "circles": circles}
     found = [Candidate(space, 48, values[name], ()) for name, space in spaces.items()]
     assert simplest(found).space == simplest(found[::-1]).space == spaces[taken]
+
+
+@pytest.mark.parametrize(
+    ("shares", "taken"),
+    [
+        ({1: 0.9, 2: 0.6, 3: 0.1, 4: 0.5}, 2),  # the third is not found: a fourth is not even tried
+        ({1: 0.9, 2: 0.1}, 1),
+        ({1: 0.9, 2: 0.8, 3: 0.7, 4: 0.6}, 4),
+        ({1: 0.1, 2: 0.9}, 2),  # alone it is not found, and the error of the run itself will say so
+    ],
+)
+def test_the_widest_space_of_which_all_is_found_is_taken(data, tmp_path, monkeypatch, shares, taken):
+    asked = []
+
+    def tried(data, config, space, window, where, progress):
+        asked.append(len(space))
+        least = shares.get(len(space), -1.0)
+        return Candidate(tuple(space), window, len(space) * least, (0.95,) * (len(space) - 1) + (least,))
+
+    monkeypatch.setattr("worldplan.learning.candidates._tried", tried)
+    config = PretrainConfig(objective=Excitation(window=16))
+    spaces = [space for n in range(1, 5) for space in spaces_of(n)]
+    found, _ = choose(EpisodeDataset(data), config, tmp_path, spaces=spaces)
+    assert found.latent_dim == taken and found.space == LatentSpace.lines(taken)
+    assert max(asked) == min(4, taken + 1)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ class Pretrain(Verb, TrainingOptions):
         drift: excitation with --past: what the latent's motion explains is removed first (the default), or counts as
             explained, for plants whose coordinates answer an action alike, such as a cart with a pole.
         space: excitation: kinds of the latent's coordinates, such as circle,line; a joint that turns without limit is
-            a circle. By default lines. auto tries lines and circles for --latent-dim coordinates, as for windows.
+            a circle. By default lines. auto tries lines and circles for --latent-dim coordinates, as for windows; any
+            tries 1 coordinate and more up to --latent-dim, and takes the most of which all are found.
         symmetries: excitation: symmetries of the world, for windows that nobody recorded: mirror (upside down, with the
             opposite actions), turns (quarter turns, with the same actions); mirror,turns for an arm seen from above.
         against: excitation: what stands against collapse of the displacements, whitening (the default) or sigreg.
@@ -62,7 +63,7 @@ class Pretrain(Verb, TrainingOptions):
     past: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     drift: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     window: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="INT|auto")] = None
-    space: Annotated[str | None, tyro.conf.arg(metavar="KIND,...|auto")] = None
+    space: Annotated[str | None, tyro.conf.arg(metavar="KIND,...|auto|any")] = None
     symmetries: Annotated[str | None, tyro.conf.arg(metavar="NAME,...")] = None
     against: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     first_windows: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -128,7 +129,7 @@ class Pretrain(Verb, TrainingOptions):
         return 0
 
     def _auto(self) -> bool:
-        return "auto" in (self.window, self.space)
+        return self.window == "auto" or self.space in ("auto", "any")
 
     def _checkpointed(self) -> bool:
         return (self.out / "checkpoint.json").exists()
@@ -143,7 +144,8 @@ class Pretrain(Verb, TrainingOptions):
             return config, []
         episodes = EpisodeDataset(self.data)
         episodes.verify()
-        spaces = spaces_of(self.latent_dim) if self.space == "auto" else []
+        widths = {"auto": [self.latent_dim], "any": range(1, self.latent_dim + 1)}
+        spaces = [space for n in widths.get(str(self.space), ()) for space in spaces_of(n)]
         windows = WINDOWS if self.window == "auto" else ()
         config, tried = choose(episodes, config, self.out, spaces=spaces, windows=windows, progress=watch)
         if not self.json:
@@ -156,7 +158,7 @@ class Pretrain(Verb, TrainingOptions):
         """The options of the objective that were given."""
         names = ["weight", "slices", "test", "covariance", "sigma"]
         names += ["window", "space", "symmetries", "against", "first_windows", "least", "patience", "past", "drift"]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, "auto")}
+        given = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, "auto", "any")}
         return given | {name: given[name].split(",") for name in ("space", "symmetries") if name in given}
 
     def _config(self) -> PretrainConfig:

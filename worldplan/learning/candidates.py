@@ -64,14 +64,16 @@ def choose(
 
     Each candidate has a run of half the epochs, in `folder`/candidates; those that are there are not run again. The
     best has the greatest J on held-out episodes: true states take no part. Of spaces that tie, the one with the most
-    lines is taken: a circle tells a joint with a stop as well as a line does. Windows are compared in the own space of
-    the configuration, or where spaces are to be chosen too, in that with one circle, which no joint contradicts.
+    lines is taken: a circle tells a joint with a stop as well as a line does. Spaces of several widths are tried from
+    the narrowest on, until one has no space of which every coordinate is found (a share of `least`); the width before
+    is taken. Windows are compared in the own space of the configuration, or where spaces are to be chosen too, in a
+    widest one with one circle, which no joint contradicts.
 
     Args:
         data: episodes with actions and frames.
         config: of the objective `excitation`.
         folder: where the encoder will be.
-        spaces: candidates; empty keeps the configuration's.
+        spaces: candidates, of one width or of several; empty keeps the configuration's.
         windows: candidates, steps; those longer than half an episode are left out. Empty keeps it.
         progress: wraps the iterator of each run's steps.
 
@@ -81,9 +83,11 @@ def choose(
     if not isinstance(config.objective, Excitation):
         raise InvalidInput(f"windows and spaces are those of the objective excitation, not {config.objective.name}")
     tried: list[Candidate] = []
+    least = config.objective.least
     where = Path(folder) / FOLDER
     if windows:
-        kinds = next((s for s in spaces if "circle" in s), tuple(config.space.kinds))
+        most = max(map(len, spaces), default=0)
+        kinds = next((s for s in spaces if "circle" in s and len(s) == most), tuple(config.space.kinds))
         longest = min(int(shard["steps"]) for shard in data.shards)
         fitting = [w for w in windows if 2 * w <= longest]
         if not fitting:
@@ -96,9 +100,16 @@ def choose(
     if spaces:
         window = _window(config)
         known = {c.space: c for c in tried if c.window == window}
-        found = [known.get(s) or _tried(data, config, s, window, where, progress) for s in spaces]
-        tried += [c for c in found if c not in tried]
-        config = _with(config, simplest(found).space, window)
+        best: list[Candidate] = []
+        for n in sorted(set(map(len, spaces))):
+            wide = [s for s in spaces if len(s) == n]
+            found = [known.get(s) or _tried(data, config, s, window, where, progress) for s in wide]
+            tried += [c for c in found if c not in tried]
+            whole = [c for c in found if min(c.shares) >= least]
+            if best and not whole:
+                break
+            best = whole or found
+        config = _with(config, simplest(best).space, window)
     write_json(Path(folder) / FILE, {"chosen": name_of(config), "candidates": [c.to_dict() for c in tried]})
     return config, tried
 
