@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from PIL import Image, ImageDraw
 
 from worldplan.arrays import Floats, Frames
 from worldplan.envs.reacher import STEP_SECONDS, TIP_TOLERANCE
 from worldplan.errors import InvalidInput
 from worldplan.eval.plan.result import Episode, PlanReport
-from worldplan.eval.show.film import HOLD, STRIDE, blend_goal, font
+from worldplan.eval.show.film import DONE, INK, Tile, blend_goal, draw_tiles
 from worldplan.eval.show.style import BLUE, GREEN, JOINT_COLOURS, JOINTS, RED, png, tidy
 
 ROWS = 3  # episodes drawn
@@ -22,9 +22,6 @@ HEAD, EPISODE = 1.0, 4.35  # inches: above the first episode, and each
 LEFT, RIGHT = 0.055, 0.978  # margins
 FLOOR = 0.5  # mm: smaller distances are drawn there, since the axis is logarithmic
 TILES = 7  # pictures of a film strip, the goal beside them
-ZOOM, MARGIN, CAPTION = 3, 8, 40  # of the film, pixels: per pixel of a frame, around a tile, under it
-COLUMNS = 3
-INK, MUTED, DONE = (32, 32, 32), (110, 110, 110), (0, 128, 60)
 
 
 def draw_plan(report: PlanReport) -> bytes:
@@ -168,37 +165,9 @@ def _torques(axes: Axes, episode: Episode) -> None:
 
 
 def draw_film(report: PlanReport) -> Frames:
-    """Pictures (P, height, width, 3) of the filmed episodes in real time, goal blended in, the distance under each.
-
-    Both sides are multiples of 16, as video codecs require.
-
-    Raises:
-        InvalidInput: no episode's frames were kept.
-    """
-    shown = report.filmed
-    if not shown:
-        raise InvalidInput("no episode's frames were kept")
-    columns = min(COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
-    tile = ZOOM * len(shown[0].goal_image)
-    width, height = MARGIN + columns * (tile + MARGIN), 28 + rows * (tile + CAPTION) + MARGIN
-    width, height = -(-width // 16) * 16, -(-height // 16) * 16
-    left = (width - columns * (tile + MARGIN) + MARGIN) // 2
-    ghosts = [blend_goal(e.film, e.goal_image) for e in shown]
-    pictures = []
-    last = len(shown[0].actions)
-    for step in [*range(0, last, STRIDE), *[last] * HOLD]:
-        sheet = Image.new("RGB", (width, height), "white")
-        pen = ImageDraw.Draw(sheet)
-        pen.text((left, 8), f"{step * STEP_SECONDS:.2f} s   ghost: goal image", fill=INK, font=font(13))
-        for k, (episode, ghost) in enumerate(zip(shown, ghosts, strict=True)):
-            x, y = left + k % columns * (tile + MARGIN), 28 + k // columns * (tile + CAPTION)
-            sheet.paste(Image.fromarray(ghost[step]).resize((tile, tile), Image.Resampling.NEAREST), (x, y))
-            pen.text((x, y + tile + 3), f"episode {k + 1}", fill=MUTED, font=font(12))
-            text, colour = _status(episode, step)
-            pen.text((x, y + tile + 18), text, fill=colour, font=font(13))
-        pictures.append(np.asarray(sheet))
-    return np.stack(pictures)
+    """Pictures (P, height, width, 3) of the filmed episodes, the distance under each (`draw_tiles`)."""
+    tiles = [Tile(e.film, e.goal_image, partial(_status, e)) for e in report.filmed]
+    return draw_tiles(tiles, STEP_SECONDS)
 
 
 def _status(episode: Episode, step: int) -> tuple[str, tuple[int, int, int]]:

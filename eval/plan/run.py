@@ -10,7 +10,6 @@ import numpy as np
 from worldplan.agents.planning_agent import AgentState, PlanningAgent
 from worldplan.agents.quarter_turns import turn
 from worldplan.arrays import Frames
-from worldplan.data.files import atomic_write, write_json
 from worldplan.data.trajectories import Trajectories
 from worldplan.envs.fingerprint import check_encoder
 from worldplan.envs.goal_image import GoalImage, read_goal_image
@@ -30,6 +29,7 @@ from worldplan.eval.control.timing import time_steps
 from worldplan.eval.plan.config import PlanConfig
 from worldplan.eval.plan.figure import draw_film, draw_plan
 from worldplan.eval.plan.result import Episode, LatentSummary, PlanReport
+from worldplan.eval.plan.writing import write_pictures
 from worldplan.eval.show.film import encode_video
 from worldplan.eval.statistics.estimate import estimate
 from worldplan.learning.encoder import encode, space_of
@@ -109,14 +109,7 @@ def write_plan(report: PlanReport, folder: Path | str, video: str = "gif", comma
     """
     films = {} if video == "none" else {f"plan.{video}": encode_video(draw_film(report), video)}
     pictures = {"plan.png": draw_plan(report), **films}  # all drawn before the first is written
-    for name, data in pictures.items():
-        with atomic_write(Path(folder) / name) as stream:
-            stream.write(data)
-    for name in {"plan.gif", "plan.mp4"} - set(films):  # an earlier run's film would not match these numbers
-        (Path(folder) / name).unlink(missing_ok=True)
-    facts = {**provenance(command, report.config.seed), **report.to_dict()}
-    write_json(Path(folder) / "plan.json", facts)
-    return [Path(folder) / name for name in ("plan.json", *pictures)]
+    return write_pictures(folder, pictures, {**provenance(command, report.config.seed), **report.to_dict()})
 
 
 def _episode(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from worldplan.data.files import atomic_write, write_json
+from worldplan.arrays import Floats, Frames
 from worldplan.eval.control.in_world import WorldPlanReport
-from worldplan.eval.show.film import blend_goal
+from worldplan.eval.plan.writing import write_pictures
+from worldplan.eval.show.film import DONE, INK, Tile, blend_goal, draw_tiles, encode_video
 from worldplan.eval.show.style import BLUE, GREEN, png, tidy
 from worldplan.provenance import provenance
 
@@ -49,10 +51,29 @@ def draw_world_plan(report: WorldPlanReport) -> bytes:
     return png(figure)
 
 
-def write_world_plan(report: WorldPlanReport, folder: Path | str, command: str = "") -> list[Path]:
-    """Write `plan.json` and `plan.png`, each whole or not at all; returns their paths."""
-    picture = draw_world_plan(report)
-    with atomic_write(Path(folder) / "plan.png") as stream:
-        stream.write(picture)
-    write_json(Path(folder) / "plan.json", {**provenance(command, report.config.seed), **report.to_dict()})
-    return [Path(folder) / name for name in ("plan.json", "plan.png")]
+def draw_world_film(report: WorldPlanReport) -> Frames:
+    """Pictures (P, height, width, 3) of the first episodes, what is left to the goal under each (`draw_tiles`)."""
+    tiles = [
+        Tile(frames, goal, partial(_status, report, report.paths[k])) for k, (frames, goal) in enumerate(report.films)
+    ]
+    return draw_tiles(tiles, report.world.card.step_seconds)
+
+
+def _status(report: WorldPlanReport, path: Floats, step: int) -> tuple[str, tuple[int, int, int]]:
+    """What is left to the goal as text, and its colour."""
+    judge = report.world.judge
+    if judge is None:
+        return f"latent distance {path[step]:.2f}", INK
+    return f"error {path[step]:.3f} {judge.unit}", DONE if path[step] <= judge.tolerance else INK
+
+
+def write_world_plan(
+    report: WorldPlanReport, folder: Path | str, command: str = "", *, video: str = "gif"
+) -> list[Path]:
+    """Write `plan.json`, `plan.png` and `plan.gif` or `plan.mp4`, each whole or not at all; returns their paths.
+
+    `video` is `gif`, `mp4` or `none`. Raises MissingExtra for mp4 without the `video` extra.
+    """
+    films = {} if video == "none" else {f"plan.{video}": encode_video(draw_world_film(report), video)}
+    facts = {**provenance(command, report.config.seed), **report.to_dict()}
+    return write_pictures(folder, {"plan.png": draw_world_plan(report), **films}, facts)

@@ -58,6 +58,13 @@ def test_the_commands_lead_to_a_plan(walked):
     ]
     assert report["world"]["name"] == "slide:Slide"
     assert (walked / "runs/slide-plan/plan.png").stat().st_size > 10_000
+    with Image.open(walked / "runs/slide-plan/plan.gif") as film:
+        assert film.size[0] % 16 == film.size[1] % 16 == 0
+        shown = 0
+        for k in range(film.n_frames):
+            film.seek(k)
+            shown += film.info["duration"]
+    assert shown == 40 * (10 + 25)  # a step of 50 ms a picture, for ten steps, and the end held for a second
 
 
 def test_the_python_of_the_page_runs(walked, capsys):

@@ -66,12 +66,12 @@ class Plan(Verb, PlanConfig, WorldOptions):
         from worldplan.eval.plan.run import plan_to_goals, write_plan
         from worldplan.eval.show.film import require_video
 
+        require_video(self.video)
         if self.env != REACHER:
             return self._elsewhere(command)
         given = [option(name) for name in ELSEWHERE if getattr(self, name) is not None]
         if given:
             raise InvalidInput(f"{', '.join(given)}: these are for other worlds than the Reacher; leave them out")
-        require_video(self.video)
         config = config_of(PlanConfig, self)
         fit = FitConfig(seed=self.seed, profile=self.profile, target=self.target)
         agent = find_agent(self.agent, self.encoder, self.planner, fit)
@@ -103,7 +103,7 @@ class Plan(Verb, PlanConfig, WorldOptions):
         config = WorldPlanConfig(episodes=self.episodes, seed=self.seed, **options)
         goal = None if self.goal_image is None else read_goal_image(self.goal_image, world.card.size)
         report = plan_in_world(agent, world, config, goal=goal, progress=bar("episodes"))
-        written = write_world_plan(report, self.out, command)
+        written = write_world_plan(report, self.out, command, video=self.video)
         self.show(report.to_dict(), report.table().also(f"Written: {', '.join(map(str, written))}"))
         return 0
 
