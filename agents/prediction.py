@@ -67,10 +67,13 @@ class Prediction:
         if last.persistence < SMALL * self.noise:
             return f"{UNFIT}: {share}, and what moves is noise; collect with more excitation (--hold, longer)"
         if first.explained >= FITS:
-            return f"{UNFIT}: {share}, but {first.explained:.0%} in one; the plant is linear only near one place"
+            return (
+                f"{UNFIT}: {share}, but {first.explained:.0%} in one; fit whole predictions (--horizon 24); if that "
+                "does not help, the plant is linear only near one place: fit it near the goal (--around)"
+            )
         return (
-            f"{UNFIT}: {share}; these coordinates are noisy, or not linear in the actions: train longer or on more "
-            "episodes, or another latent (--space)"
+            f"{UNFIT}: {share}; fit whole predictions (--horizon 24); if that does not help, these coordinates are "
+            "noisy, or not linear in the actions: train longer or on more episodes, or another latent (--space)"
         )
 
 
