@@ -168,10 +168,16 @@ def fit_agent(
     prediction = None
     if held_out is not None:
         seen = [encode(encoder, frames) for frames in held_out.frames]
-        if part is not None:
-            seen, held_out = part.of(seen, held_out)
-        prediction = predict_held_out(agent.dynamics, seen, held_out, space_of(encoder))
+        try:
+            seen, held_out = (seen, held_out) if part is None else part.of(seen, held_out)
+            prediction = predict_held_out(agent.dynamics, seen, held_out, space_of(encoder))
+        except _NothingNear:  # then nothing judges
+            prediction = None
     return FitReport(agent, config, scale, source, data.steps, prediction)
+
+
+class _NothingNear(InvalidInput):
+    """No episode passes by the goal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +200,7 @@ class _Around:
         fewest = max(self.horizon, FEWEST)
         runs = runs_near(latents, self.goal_latent, self.radius, self.space, fewest)
         if not runs:
-            raise InvalidInput(
+            raise _NothingNear(
                 f"no run of {fewest} steps stays near the goal; take a larger share of the frames (--near, now "
                 f"{self.near:g}), a shorter --horizon, or record episodes that pass by it"
             )

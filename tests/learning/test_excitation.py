@@ -380,6 +380,8 @@ def test_sigreg_of_increments_is_small_for_the_truth_and_large_for_copies(weight
     "wrong",
     [
         {"first_windows": -1},
+        {"past": -1},
+        {"patience": -1},
         {"window": 1},
         {"slices": 0},
         {"weight": 1.5},

@@ -94,6 +94,8 @@ class Excitation:
             LatentSpace(*self.space)
         check_choice("against", self.against, Anticollapse)
         check_choice("drift", self.drift, Drift)
+        if min(self.first_windows, self.past, self.patience) < 0:
+            raise InvalidInput(f"first_windows (0: all), past and patience must be at least 0, got {self}")
         if self.drift == "explained" and not self.past:
             raise InvalidInput("what drifts is told from the motion before the window; set past (--past 8), in steps")
         if self.window < 2 or self.slices < 1 or not (0.0 <= self.weight <= 1.0 and self.least < 1.0):
