@@ -144,11 +144,11 @@ def compare_in_world(
         row, others = _attempt(entrants[k], world, episodes, config, fit, around, baselines=not baselines)
         tried.append(row)
         baselines = baselines or others
-    ranked = sorted((row for row in tried if row.cost is not None), key=lambda row: row.cost.value)  # type: ignore[union-attr]
-    if len(ranked) > 1 and config.episodes >= FEWEST:
-        first = ranked[0].costs
-        judged = [replace(row, p=paired_test(first, row.costs, config.seed)) for row in ranked[1:]]  # type: ignore[arg-type]
-        ranked = [ranked[0], *judged]
+    done = sorted(((row, row.costs) for row in tried if row.costs is not None), key=lambda pair: float(pair[1].mean()))
+    ranked = [row for row, _ in done]
+    if len(done) > 1 and config.episodes >= FEWEST:
+        cheapest = done[0][1]
+        ranked[1:] = [replace(row, p=paired_test(cheapest, costs, config.seed)) for row, costs in done[1:]]
     failed = [row for row in tried if row.cost is None]
     return WorldComparison(world, config, fit, provenance(command, config.seed), (*ranked, *failed, *baselines))
 
