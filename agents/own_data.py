@@ -25,6 +25,7 @@ from worldplan.learning.excitation import Excitation
 from worldplan.learning.objectives import objective_from_dict
 from worldplan.learning.pretraining import pretrain as train
 from worldplan.learning.training import PretrainConfig, Watch, unwatched
+from worldplan.learning.views import Views
 
 Episodes = EpisodeDataset | Path | str
 EPISODES = "episodes"  # folder of recorded arrays beside the encoder
@@ -37,6 +38,7 @@ def pretrain(
     *,
     objective: str = Excitation.name,
     stride: int | None = None,
+    views: Views | None = None,
     begin: PixelEncoder | None = None,
     resume: bool = False,
     progress: Watch = unwatched,
@@ -51,6 +53,7 @@ def pretrain(
         actions: with arrays: for each episode (T, m).
         objective: name of the objective, `excitation` by default, or one for pairs of frames, such as `lejepa`.
         stride: for pairs: steps between the two frames of a pair, 1 by default.
+        views: for `lejepa`: global and local views of the frames.
         begin: an encoder of the same network and space, whose weights to begin with.
         resume: go on from the last checkpoint in `out`.
         progress: wraps the iterator of the steps.
@@ -71,7 +74,7 @@ def pretrain(
     if isinstance(goal, Excitation) and stride is not None:
         raise InvalidInput("excitation takes windows, not pairs: give `window` in place of `stride`")
     n = len(getattr(goal, "space", ())) or training.pop("latent_dim", TrainingOptions.latent_dim)
-    config = PretrainConfig(objective=goal, latent_dim=n, **training)
+    config = PretrainConfig(objective=goal, latent_dim=n, views=views, **training)
     if isinstance(data, EpisodeDataset | Path | str):
         if kept or actions is not None:
             raise InvalidInput(f"{', '.join(sorted(kept)) or 'actions'}: of arrays only; these episodes are recorded")
@@ -84,10 +87,10 @@ def pretrain(
         episodes = save_episodes(Path(out) / EPISODES, data, actions, **kept)
     episodes.verify()
     if isinstance(goal, Excitation):
-        views: StridedPairs = Windows(episodes, goal.window, past=goal.past)
+        pairs: StridedPairs = Windows(episodes, goal.window, past=goal.past)
     else:
-        views = StridedPairs(episodes, stride or 1)
-    made = train(views, out, config, begin=begin, resume=resume, command="worldplan.pretrain", progress=progress)
+        pairs = StridedPairs(episodes, stride or 1)
+    made = train(pairs, out, config, begin=begin, resume=resume, command="worldplan.pretrain", progress=progress)
     return load_encoder(made, trust_code=True)  # the code was named just now
 
 

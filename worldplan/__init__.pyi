@@ -3,6 +3,7 @@ from .agents.own_data import fit as fit, pretrain as pretrain
 from .data.own import save_episodes as save_episodes
 from .data.trajectories import Trajectories as Trajectories
 from .learning.encoder import load_encoder as load_encoder, torch_encoder as torch_encoder
+from .learning.views import Views as Views
 from .planning.cost import QuadraticCost as QuadraticCost
 from .planning.dynamics import LinearDynamics as LinearDynamics, fit_dynamics as fit_dynamics
 from .planning.lqr import LQRSolution as LQRSolution, solve_lqr as solve_lqr

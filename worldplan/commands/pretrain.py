@@ -13,6 +13,7 @@ from worldplan.learning.config import TrainingOptions
 
 if TYPE_CHECKING:
     from worldplan.learning.training import PretrainConfig
+    from worldplan.learning.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,10 @@ class Pretrain(Verb, TrainingOptions):
             cramer-von-mises, watson, anderson-darling. Others than the default ask for another weight.
         covariance: vicreg: weight of the covariances relative to that of the variances; by default 1.
         sigma: infonce: width of the kernel, which sets the scale of the embedding; by default .5.
+        views: lejepa: global and local views, such as 2,6: random crops of the frames, all drawn to the mean of the
+            global ones. For networks that see photographs; crops hide where things are.
+        local_size: views: pixels a side of the local ones, for a network that takes frames of several sizes; by default
+            those of the frame.
         begin: an encoder whose weights to begin with, of the same network and space: a shipped name or a folder.
         threads: threads of torch on the CPU; with another number, sums round differently, and so do the weights.
         resume: continue an interrupted run in the folder --out.
@@ -74,6 +79,8 @@ class Pretrain(Verb, TrainingOptions):
     test: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     covariance: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     sigma: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    views: Annotated[str | None, tyro.conf.arg(metavar="GLOBAL,LOCAL")] = None
+    local_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     begin: Name = None
     threads: int = 2
     resume: bool = False
@@ -173,7 +180,23 @@ class Pretrain(Verb, TrainingOptions):
         n = len(getattr(objective, "space", ())) or self.latent_dim
         if self.latent_dim not in (n, TrainingOptions.latent_dim):
             raise InvalidInput(f"--space names {n} coordinates, --latent-dim {self.latent_dim}; leave the latter out")
-        return config_of(PretrainConfig, self, objective=objective, latent_dim=n)
+        return config_of(PretrainConfig, self, objective=objective, latent_dim=n, views=self._views())
+
+    def _views(self) -> Views | None:
+        from worldplan.errors import InvalidInput
+        from worldplan.learning.views import Views
+
+        if self.views is None:
+            if self.local_size is not None:
+                raise InvalidInput("--local-size is that of local views; give --views too, such as 2,6")
+            return None
+        try:
+            first, second = map(int, self.views.split(","))
+        except ValueError as error:
+            raise InvalidInput(
+                f"--views are numbers of global and local views, such as 2,6; got {self.views}"
+            ) from error
+        return Views(first, second, local_size=self.local_size or 0)
 
     def advice(self, command: str) -> str:
         """How to go on from the last checkpoint, if there is one."""

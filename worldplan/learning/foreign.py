@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,7 +119,7 @@ def new_network(source: str, space: Sequence[str], size: int, width: int, hidden
     found = LatentSpace(*space)
     outputs = found.dim + int(found.circles.sum())
     network = ForeignNetwork(_made(source, outputs, size), source, space, size)
-    given = _tried(network, network.outputs)
+    given = check_outputs(network, size)
     if given.shape[1] != outputs:
         raise InvalidInput(f"{source} gives {given.shape[1]} outputs, needed are {outputs}")
     return network
@@ -161,24 +163,24 @@ def ready_network(
         raise InvalidInput(f"this is no torch.nn.Module, but {type(module).__name__}; the form is {FORM}")
     body = copy.deepcopy(module).eval()
     network = ForeignNetwork(body, source, space or ("line",), size, mean, std, ready=True)
-    n = _tried(network, network.outputs).shape[1]
+    n = check_outputs(network, size).shape[1]
     network = ForeignNetwork(body, source, space or ("line",) * n, size, mean, std, ready=True)
     if network.space.dim != n:
         raise InvalidInput(f"the module gives latents of {n}, the space has {network.space.dim} coordinates")
     return network
 
 
-def _tried(network: ForeignNetwork, outputs: Any) -> Tensor:
-    """Outputs of two black frames. Raises InvalidInput unless they are (2, k) floats."""
-    training = network.body.training
-    network.body.eval()  # two frames are no statistics
-    device = next((p.device for p in network.body.parameters()), torch.device("cpu"))
+def check_outputs(network: ConvEncoder | ForeignNetwork, size: int) -> Tensor:
+    """Outputs of two black frames of `size` pixels a side. Raises InvalidInput unless they are (2, k) floats."""
+    training = network.training
+    network.eval()  # two frames are no statistics
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
-            given = network.to(device).outputs(torch.full((2, 3, network.size, network.size), -0.5, device=device))
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise InvalidInput(f"the module takes no frames (2, 3, {network.size}, {network.size}): {error}") from error
-    network.body.train(training)
+            given = network.to(device).outputs(torch.full((2, 3, size, size), -0.5, device=device))
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        raise InvalidInput(f"the module takes no frames (2, 3, {size}, {size}): {error}") from error
+    network.train(training)
     if not isinstance(given, Tensor) or given.ndim != 2 or len(given) != 2 or not given.is_floating_point():
         shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise InvalidInput(f"the module must map 2 frames to floats (2, n), it gave {shape}; end it with a head")
@@ -218,15 +220,46 @@ def _module_of(found: Any, source: str) -> nn.Module:
 
 def _from_timm(name: str, outputs: int, size: int) -> nn.Module:
     try:
-        timm: Any = importlib.import_module("timm")
-    except (ImportError, RuntimeError) as error:  # a torchvision that was built for another torch
+        timm = _timm()
+    except (ImportError, RuntimeError) as error:
         raise InvalidInput(
             f"timm cannot be imported ({error}); run: pip install timm, with the torchvision of your torch"
         ) from error
     if name not in timm.list_models():
         raise InvalidInput(f"timm has no model {name!r}; timm.list_models() names them")
-    try:  # transformers are built for one size of frames, convolutions take any
-        module: nn.Module = timm.create_model(name, pretrained=False, num_classes=outputs, img_size=size)
-    except TypeError:
-        module = timm.create_model(name, pretrained=False, num_classes=outputs)
-    return module
+    # Transformers are built for one size of frames, and take others if asked to. Convolutions take any.
+    for options in ({"img_size": size, "dynamic_img_size": True}, {"img_size": size}):
+        try:
+            module: nn.Module = timm.create_model(name, pretrained=False, num_classes=outputs, **options)
+        except TypeError:
+            continue
+        return module
+    found: nn.Module = timm.create_model(name, pretrained=False, num_classes=outputs)
+    return found
+
+
+_UNKNOWN = re.compile(r"operator torchvision::(\w+) does not exist")
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+def _timm() -> Any:
+    """The module timm, also where torchvision was built for CUDA and torch was not.
+
+    Its compiled operators cannot be loaded there, so importing it ends at the first that it describes. timm needs the
+    Python part alone: it is enough to declare the operators by name.
+    """
+    for _ in range(10):
+        try:
+            return importlib.import_module("timm")
+        except RuntimeError as error:
+            unknown = _UNKNOWN.search(str(error))
+            if unknown is None:
+                raise
+            _operators().define(unknown[1] + _SCHEMA)
+    return importlib.import_module("timm")
+
+
+@functools.cache
+def _operators() -> torch.library.Library:
+    """What declares operators of torchvision; they live as long as it does."""
+    return torch.library.Library("torchvision", "FRAGMENT")

@@ -71,6 +71,23 @@ class LeJEPA:
         _check(embeddings)
         align = alignment(embeddings)
         gauss = sigreg(embeddings.flatten(0, 1), self.slices, generator, TESTS[self.test])
+        return self._terms(align, gauss)
+
+    def of_views(self, embeddings: Tensor, leading: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Loss terms of global and local views (B, V, n), of which the first `leading` are global.
+
+        All views are drawn to the mean of the global ones. SIGReg is that of each view, averaged: crops of two sizes
+        follow two laws, and both are to be Gaussian (Balestriero and LeCun 2025, Algorithm 2).
+        """
+        _check(embeddings)
+        if not 1 <= leading <= embeddings.shape[1]:
+            raise InvalidInput(f"of {embeddings.shape[1]} views, 1 or more are global, got {leading}")
+        align = (embeddings - embeddings[:, :leading].mean(dim=1, keepdim=True)).square().mean()
+        test = TESTS[self.test]
+        gauss = torch.stack([sigreg(view, self.slices, generator, test) for view in embeddings.unbind(dim=1)]).mean()
+        return self._terms(align, gauss)
+
+    def _terms(self, align: Tensor, gauss: Tensor) -> dict[str, Tensor]:
         return {"loss": self.weight * gauss + (1.0 - self.weight) * align, "align": align, "sigreg": gauss}
 
 

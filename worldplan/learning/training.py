@@ -23,6 +23,7 @@ from worldplan.learning.encoder import PixelEncoder, save_encoder
 from worldplan.learning.foreign import new_network
 from worldplan.learning.network import ConvEncoder, to_input
 from worldplan.learning.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
+from worldplan.learning.views import Views
 from worldplan.planning.space import LatentSpace
 
 LOG = "log.jsonl"
@@ -44,9 +45,10 @@ def unreported(row: dict[str, float]) -> None:
 
 @dataclass(frozen=True)
 class PretrainConfig(TrainingOptions):
-    """How an encoder is trained: the options, and the objective (the loss)."""
+    """How an encoder is trained: the options, the objective (the loss), and for LeJEPA global and local views."""
 
     objective: Objective = field(default_factory=LeJEPA)
+    views: Views | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +58,8 @@ class PretrainConfig(TrainingOptions):
             )
         if self.mirror and not self.space.flat:
             raise InvalidInput("averaging over the mirror image is for latents of lines; train without --mirror")
+        if self.views is not None and not isinstance(self.objective, LeJEPA):
+            raise InvalidInput(f"global and local views are of LeJEPA, not of {self.objective.name}; leave views out")
 
     @property
     def space(self) -> LatentSpace:
@@ -64,13 +68,17 @@ class PretrainConfig(TrainingOptions):
         return LatentSpace(*kinds) if kinds else LatentSpace.lines(self.latent_dim)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, the objective with its name."""
-        return {**asdict(self), "objective": objective_to_dict(self.objective)}
+        """As JSON values, the objective with its name; without `views` where there are none."""
+        record = {**asdict(self), "objective": objective_to_dict(self.objective)}
+        del record["views"]
+        return record if self.views is None else {**record, "views": self.views.to_dict()}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> PretrainConfig:
         """Undo `to_dict`; fields that an older record lacks get their defaults."""
-        return cls(**{**record, "objective": objective_from_dict(record["objective"])})
+        views = record.get("views")
+        read = {"objective": objective_from_dict(record["objective"]), "views": views and Views.from_dict(views)}
+        return cls(**{**record, **read})
 
 
 class Run:
@@ -168,12 +176,17 @@ class Run:
         """Embeddings (len(index), V, n), the input of the objective."""
         return self.network.angles(self.through(self.network.outputs, self.data[index]))  # type: ignore[no-any-return]
 
-    def through(self, module: Callable[[Tensor], Tensor], views: NDArray[np.uint8]) -> Tensor:
-        """What a part of the network makes of frames (B, V, S, S, 3), as (B, V, k)."""
-        frames = torch.from_numpy(views).to(self.device, non_blocking=True)
+    def through(self, module: Callable[[Tensor], Tensor], views: NDArray[np.uint8] | Tensor) -> Tensor:
+        """What a part of the network makes of frames (B, V, S, S, 3), or its input (B, V, 3, S, S), as (B, V, k)."""
+        frames = self.input(views) if isinstance(views, np.ndarray) else views
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            h = module(to_input(frames.flatten(0, 1)))
+            h = module(frames.flatten(0, 1))
         return h.float().unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
+
+    def input(self, views: NDArray[np.uint8]) -> Tensor:
+        """Frames (B, V, S, S, 3) as the network takes them, floats (B, V, 3, S, S) in [-.5, .5] on its device."""
+        frames = torch.from_numpy(views).to(self.device, non_blocking=True)
+        return to_input(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
 
     def checkpoint(self, folder: Path, done: int) -> None:
         """Write weights, optimiser state and step in one file; the JSON beside it says which run they belong to."""
