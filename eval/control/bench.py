@@ -18,7 +18,8 @@ from worldplan.data.world_card import FRAME_SIZE, REACHER, same_world
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.world.goal_env import GoalEnv
-from worldplan.envs.world.registry import find_world
+from worldplan.envs.world.registry import WORLDS, find_world
+from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput, UnknownName
 from worldplan.eval.control.timing import StepTime, time_steps
 from worldplan.eval.show.table import Table
@@ -96,6 +97,7 @@ def bench_planners(
     agent: str | Path = "reacher",
     planners: Sequence[str] = tuple(PLANNERS),
     *,
+    world: World | None = None,
     steps: int = 300,
     rounds: int = 5,
     seed: int = 0,
@@ -104,12 +106,13 @@ def bench_planners(
     """Time `predict` of one agent with each planner, on the frames of one episode that its LQR steered.
 
     Planners take turns, round by round, so that a drift of the machine's speed affects all alike. `agent` is a shipped
-    name or a folder, and acts in the world that it was made for. `steps` is the number timed per planner and round.
-    `seed` places the target in the episode.
+    name or a folder. `world` is the one that it acts in; None is its own, if that ships with worldplan: a name in a
+    folder runs no code. `steps` is the number timed per planner and round. `seed` places the target in the episode.
 
     Raises:
         UnknownName: no such agent or planner.
-        InvalidInput: a number is below 1, or a planner is named twice or none at all.
+        InvalidInput: a number is below 1, a planner is named twice or none at all, or the agent is of another world, or
+            of one that must be named.
         RenderingUnavailable: the episode cannot be rendered here.
     """
     steps, rounds = positive_int("steps", steps), positive_int("rounds", rounds)
@@ -119,7 +122,7 @@ def bench_planners(
     if not planners or len(set(planners)) < len(planners):
         raise InvalidInput(f"name one planner or more, each once, got {list(planners)}")
     agents = {name: load_agent(agent, planner=name) for name in planners}
-    frames, goal = _episode(agent, seed)
+    frames, goal = _episode(agent, world, seed)
     before = os.getloadavg()
     order = [name for _ in range(rounds) for name in planners]
     times: dict[str, list[StepTime]] = {name: [] for name in planners}
@@ -129,12 +132,15 @@ def bench_planners(
     return BenchReport(str(agent), steps, tuple(PlannerTime(name, tuple(times[name])) for name in planners), machine)
 
 
-def _episode(agent: str | Path, seed: int, steps: int = 100) -> tuple[Frames, Frames]:
-    """Frames (T + 1, S, S, 3) and goal image of an episode in the agent's own world, drawn before timing starts."""
+def _episode(agent: str | Path, world: World | None, seed: int, steps: int = 100) -> tuple[Frames, Frames]:
+    """Frames (T + 1, S, S, 3) and goal image of an episode in a world, drawn before timing starts."""
     steers = load_agent(agent, planner="lqr")
-    card = steers.world
-    if card is not None and card.name != REACHER.name:
+    card = steers.world or REACHER
+    if world is None and card.name != REACHER.name:
+        if card.name not in WORLDS:
+            raise InvalidInput(f"this agent is of the world {card.name!r}, which does not ship; name it with --env")
         world = find_world(card.name, size=None if card.size == FRAME_SIZE else card.size)
+    if world is not None:
         same_world("this agent", card, world.card)
         elsewhere = GoalEnv(world)
         try:

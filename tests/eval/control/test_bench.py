@@ -22,12 +22,12 @@ from worldplan.eval.control.timing import StepTime, time_steps
 @pytest.fixture(scope="module")
 def episode():
     """Frames and goal image of a short episode."""
-    return bench._episode("reacher", seed=0, steps=6)
+    return bench._episode("reacher", None, seed=0, steps=6)
 
 
 @pytest.fixture
 def asked(monkeypatch, episode):
-    """What was rendered: (agent, seed) in turn; the short episode stands for each."""
+    """What was rendered: (agent, world, seed) in turn; the short episode stands for each."""
     told = []
     monkeypatch.setattr(bench, "_episode", lambda *world: told.append(world) or episode)
     return told
@@ -48,7 +48,7 @@ def clock(monkeypatch, asked):
 
 def test_a_report_of_real_planners(asked):
     report = bench_planners(planners=("mpc", "lqr"), steps=2, rounds=2, seed=3)
-    assert asked == [("reacher", 3)], "one episode for all"
+    assert asked == [("reacher", None, 3)], "one episode for all"
     assert [t.planner for t in report.times] == ["mpc", "lqr"]
     assert all(len(t.rounds) == 2 and {r.steps for r in t.rounds} == {2} for t in report.times)
     assert wp.eval.bench_planners is bench_planners
@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_frames_of_an_arm_that_moves(episode):
     frames, goal = episode
     assert frames.shape == (7, 64, 64, 3) and goal.shape == (64, 64, 3) and frames.dtype == goal.dtype == np.uint8
     assert len({frame.tobytes() for frame in frames}) == 7
-    again, other = (bench._episode("reacher", seed, steps=6) for seed in (0, 1))
+    again, other = (bench._episode("reacher", None, seed, steps=6) for seed in (0, 1))
     assert np.array_equal(again[0], frames) and np.array_equal(again[1], goal)
     assert not np.array_equal(other[0], frames), "another seed, another place of the target"
 
@@ -159,9 +159,21 @@ def test_options_have_the_defaults_of_the_library():
 
 
 def test_an_agent_of_another_world_is_timed_there():
-    frames, goal = bench._episode("arm3", seed=0, steps=6)
+    frames, goal = bench._episode("arm3", None, seed=0, steps=6)
     assert frames.shape == (7, 64, 64, 3)
     assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 0.1
     report = bench_planners("arm3", ("lqr", "mpc"), steps=2, rounds=1)
     assert [t.planner for t in report.times] == ["lqr", "mpc"]
     assert not np.array_equal(goal, frames[0])
+
+
+def test_an_agent_of_a_world_that_does_not_ship_is_timed_where_one_says(tmp_path, capsys, monkeypatch):
+    """Its folder names the world, but a name in a folder runs no code."""
+    line = ["bench", "--agent", "point_mass", "--planners", "lqr", "--steps", "2", "--rounds", "1"]
+    assert main([*line, "--env", "point_mass", "--out", str(tmp_path / "a")]) == 0
+    for wrong in (["--env", "arm3"], ["--env", "reacher"], ["--size", "32"]):
+        assert main([*line, *wrong, "--out", str(tmp_path / "b")]) == 2
+    assert "--env names" in capsys.readouterr().err
+    monkeypatch.delitem(bench.WORLDS, "point_mass")
+    with pytest.raises(InvalidInput, match="name it with --env"):
+        bench_planners("point_mass", ("lqr",), steps=2, rounds=1)
