@@ -1,5 +1,7 @@
 """ReacherGoal-v0: the contract, the stock physics, and what an image must and must not show."""
 
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
@@ -9,7 +11,7 @@ from scipy.stats import ks_2samp
 
 import worldplan.envs.reacher as module
 from worldplan.envs.reacher import WRIST_LIMIT, ReacherGoal, angle_error, fingertip, sample_qpos
-from worldplan.envs.rendering import render_frames
+from worldplan.envs.rendering import render_frames, sample_targets
 from worldplan.errors import InvalidInput, UnknownName
 
 ID = "worldplan.envs:worldplan/ReacherGoal-v0"
@@ -42,7 +44,9 @@ def episode(env, seed, steps=5):
 # --- the contract ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"profile": "fast", "target": "hidden", "render_mode": "rgb_array"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"reward": "match"}, {"profile": "fast", "target": "hidden", "render_mode": "rgb_array"}]
+)
 @pytest.mark.parametrize("checker", ["gymnasium", "stable_baselines3"])
 def test_both_checkers_pass_without_a_warning(checker, options):
     from gymnasium.utils import env_checker as gymnasium_checker
@@ -52,9 +56,7 @@ def test_both_checkers_pass_without_a_warning(checker, options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         env = gym.make(ID, **options)
-        check_env(env.unwrapped)
-        if checker == "stable_baselines3":  # Gymnasium's checker is for bare environments
-            check_env(env)
+        check_env(env.unwrapped)  # wrappers of Gymnasium hide `compute_reward`, which SB3's checker calls
 
 
 def test_spaces_types_and_the_length_of_an_episode():
@@ -62,7 +64,8 @@ def test_spaces_types_and_the_length_of_an_episode():
         warnings.simplefilter("error")
         env = gym.make(ID, pixels=False)
         observation, info = env.reset(seed=0)
-        assert set(observation) == {"observation", "desired_goal"}
+        assert set(observation) == {"observation", "achieved_goal", "desired_goal"}
+        assert np.array_equal(observation["observation"], observation["achieved_goal"])
         assert all(o.shape == (64, 64, 3) and o.dtype == np.uint8 for o in observation.values())
         assert env.action_space == gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
         ends = []
@@ -308,3 +311,86 @@ def test_bad_actions_are_refused_and_change_nothing(physics, action):
         physics.step(action)
     assert np.array_equal(physics.info()["qpos"], before["qpos"])
     assert np.isfinite(physics.step(STILL)[1])
+
+
+# --- a goal environment ---------------------------------------------------------------------------------------------
+
+
+def test_matching_frames_are_poses_that_count_as_reached():
+    """Pairs of poses at all distances, with the same target in both frames."""
+    rng = np.random.default_rng(1)
+    first = np.stack([sample_qpos(rng) for _ in range(400)])
+    second = first + 10 ** rng.uniform(-2.2, 0, (400, 1)) * rng.normal(size=(400, 2))
+    second[:, 1] = second[:, 1].clip(-WRIST_LIMIT, WRIST_LIMIT)
+    targets = sample_targets(400, rng)
+    frames = [render_frames(q, targets) for q in (first, second)]
+    tip = np.linalg.norm(fingertip(first) - fingertip(second), axis=1) <= module.TIP_TOLERANCE
+    joints = (np.abs(angle_error(first, second)) <= module.QPOS_TOLERANCE).all(axis=1)
+    for success, right in (("tip", tip), ("qpos", joints)):
+        env = ReacherGoal(success=success, reward="match", pixels=False)
+        match = env.compute_reward(*frames, {}) == 0.0
+        assert right[match].mean() > 0.85
+        assert match[right].mean() > 0.8
+        assert np.array_equal(match, env.compute_reward(*(np.moveaxis(f, -1, 1) for f in frames), {}) == 0.0)
+        assert (env.compute_reward(frames[0], frames[0][::-1], {}) == -1.0).mean() > 0.9
+
+
+def test_rewards_of_steps_and_of_goals_agree(fast):
+    for env in (fast, ReacherGoal(profile="fast", reward="match")):
+        seen, _ = env.reset(seed=3, options={"qpos": POSE, "goal_qpos": POSE})
+        rewards = []
+        for torque in np.random.default_rng(0).uniform(-1, 1, (6, 2)):
+            seen, reward, *_, info = env.step(torque)
+            goals = seen["achieved_goal"], seen["desired_goal"]
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert env.compute_reward(*goals, info) == reward
+                assert env.compute_reward(*(np.stack([g, g]) for g in goals), [info, info]).tolist() == [reward] * 2
+            assert env.compute_terminated(*goals, info) is False is env.compute_truncated(*goals, info)
+            assert not env.compute_terminated(*(np.stack([g, g]) for g in goals), info).any()
+            rewards.append(reward)
+        assert rewards[0] == 0.0 if env.reward == "match" else -0.2 < rewards[0] < 0.0
+
+
+def test_other_goals_are_told_by_frames_with_a_word_about_it(fast):
+    seen, _ = fast.reset(seed=0)
+    seen, *_, info = fast.step(STILL)
+    with pytest.warns(UserWarning, match="reward='match'"):
+        assert fast.compute_reward(seen["achieved_goal"], seen["achieved_goal"], info) == 0.0
+    with pytest.warns(UserWarning, match="reward='match'"):
+        assert fast.compute_reward(seen["achieved_goal"], seen["desired_goal"], {}) == -1.0
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((64, 64)), np.zeros((64, 64, 3)), np.zeros((32, 32, 3), np.uint8)])
+def test_goals_that_are_no_frames_are_refused(physics, wrong):
+    for pair in ((wrong, wrong), (wrong, np.zeros((64, 64, 3), np.uint8))):
+        with pytest.raises(InvalidInput, match="goals are frames"):
+            physics.compute_reward(*pair, {})
+
+
+def test_hindsight_experience_replay_runs_on_frames():
+    from stable_baselines3 import SAC, HerReplayBuffer
+
+    env = gym.make(ID, profile="fast", reward="match", max_episode_steps=20)
+    net = {"net_arch": [8], "features_extractor_kwargs": {"cnn_output_dim": 8}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = SAC("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, buffer_size=80, learning_starts=45,
+                    batch_size=8, policy_kwargs=net, device="cpu", seed=0)  # fmt: skip
+        model.learn(50)
+        sampled = model.replay_buffer.sample(64)
+    assert set(sampled.rewards.unique().tolist()) == {-1.0, 0.0}  # some of the goals are what was seen later
+
+
+@pytest.mark.parametrize("lines", ["import worldplan, gymnasium", "import gymnasium, worldplan"])
+def test_worldplan_alone_makes_gymnasium_know_the_environments(lines, tmp_path):
+    """In either order, and without loading what the environments need."""
+    code = lines + "; import sys; assert not {'dm_control', 'mujoco', 'torch'} & set(sys.modules)"
+    code += "; print(gymnasium.make('worldplan/ReacherGoal-v0', pixels=False).spec.max_episode_steps)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["100"]
+    without = subprocess.run(
+        [sys.executable, "-c", "import gymnasium; gymnasium.make('worldplan/ReacherGoal-v0')"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "NamespaceNotFound" in without.stderr
