@@ -2,6 +2,10 @@ from .actor import ActorPolicy as ActorPolicy, known_policies as known_policies,
 from .config import FitConfig as FitConfig, SACConfig as SACConfig
 from .fitting import FitReport as FitReport, fit_agent as fit_agent
 from .latent_controller import LatentController as LatentController
+from .latent_observation import (
+    LatentObservation as LatentObservation,
+    VectorLatentObservation as VectorLatentObservation,
+)
 from .planners import PLANNERS as PLANNERS
 from .planning_agent import (
     AgentState as AgentState,

@@ -17,6 +17,8 @@ from worldplan.planning.estimation import build_estimator
 from worldplan.planning.lqr import solve_lqr
 from worldplan.planning.space import LatentSpace
 
+PATIENCE = 10  # frames in a row that are not believed: .2 s of the Reacher
+
 
 class LatentController:
     """`m_t = filter(m_{t-1}, u_{t-1}, h_t)` and `u_t = clip(pi(m_t, g), low, high)`.
@@ -83,6 +85,34 @@ class LatentController:
     def watch(self, means: Floats, actions: Floats, latents: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Like `observe`, but latents that cannot be the plant's are predicted through; which rows, (N,)."""
         return self.estimator.watch(means, actions, latents)
+
+    def follow(
+        self,
+        means: Floats,
+        actions: Floats,
+        latents: Floats,
+        fresh: NDArray[np.bool_],
+        ignored: NDArray[np.int64],
+        blind: NDArray[np.int64],
+    ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+        """Estimates (N, d), and the counts of frames that were not believed, in all and in a row, after the next frame.
+
+        Args:
+            means: (N, d) estimates before.
+            actions: (N, m) that were applied since.
+            latents: (N, n) that were seen now.
+            fresh: (N,) rows whose episode begins with this frame.
+            ignored: (N,) frames of the episode that cannot show the plant, and were predicted through.
+            blind: (N,) how many of these came in a row; after `PATIENCE` the filter starts anew from the frame.
+        """
+        means, odd = self.watch(means, actions, latents)
+        if odd.any() or blind.any() or fresh.any():
+            blind = np.where(odd & ~fresh, blind + 1, 0)
+            ignored = np.where(fresh, 0, ignored + odd)
+            lost = blind > PATIENCE  # the arm was moved by hand, or the camera: what is seen is all there is
+            anew = fresh | lost
+            means[anew], blind = self.start(latents[anew]), np.where(lost, 0, blind)
+        return means, ignored, blind
 
     def act(self, means: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Actions (N, m) for estimates (N, d) and goals (N, n), and the rows that fell back to clipped LQR.

@@ -35,7 +35,6 @@ from worldplan.learning.encoder import (
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 
-PATIENCE = 10  # frames in a row that are not believed: .2 s of the Reacher
 _OWN_ENCODER = re.compile(r"encoder(-[0-9a-f]{12})?")
 CARDS = Cards("agent", ZOO / "agents", "agent.json", "", {"format": 1}, "run `worldplan fit`")
 known_agents = CARDS.known
@@ -175,18 +174,12 @@ class PlanningAgent:
                 turns, goal, shown = turns.copy(), goal.copy(), goals.copy()
                 turns[moved], goal[moved] = self._choose(frames[moved], goals[moved])
             latents = encode(self.encoder, turn(frames, turns))
-            mean, odd = self.controller.watch(before.mean, before.action, latents)
-            ignored, blind = before.ignored, before.blind
-            if odd.any() or blind.any() or fresh.any():
-                blind = np.where(odd & ~fresh, blind + 1, 0)
-                ignored = np.where(fresh, 0, ignored + odd)
-                lost = blind > PATIENCE  # the arm was moved by hand, or the camera: what is seen is all there is
-                mean[lost], blind = self.controller.start(latents[lost]), np.where(lost, 0, blind)
-            if moved.any():
-                # A new chart turns positions and leaves velocities alone; a new episode starts at rest.
-                n, turned = self.encoder.latent_dim, turns != before.turns
-                mean[turned] = np.concatenate([latents, before.mean[:, n:]], axis=1)[turned]
-                mean[fresh] = self.controller.start(latents[fresh])
+            mean, ignored, blind = self.controller.follow(
+                before.mean, before.action, latents, fresh, before.ignored, before.blind
+            )
+            if moved.any():  # a new chart turns positions and leaves velocities alone; a new episode starts at rest
+                turned = (turns != before.turns) & ~fresh
+                mean[turned] = np.concatenate([latents, before.mean[:, self.encoder.latent_dim :]], axis=1)[turned]
         actions, failed = self.controller.act(mean, goal)
         applied = actions.astype(np.float32)
         after = AgentState(mean, applied.astype(np.float64), turns, goal, fallbacks + failed, shown, ignored, blind)

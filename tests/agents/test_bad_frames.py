@@ -4,7 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from worldplan.agents.planning_agent import PATIENCE, load_agent
+from worldplan.agents.latent_controller import PATIENCE
+from worldplan.agents.planning_agent import load_agent
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rendering import render_frames
 from worldplan.envs.tasks import Tasks

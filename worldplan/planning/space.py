@@ -122,6 +122,16 @@ class LatentSpace:
         middle = self.centre(rows.reshape(-1, self.dim)) if centre is None else finite_array("centre", centre)
         return self.lift(rows, np.broadcast_to(middle, rows.shape))
 
+    def embed(self, latents: ArrayLike) -> Floats:
+        """Latents (..., n) as vectors (..., n + k) without a cut: cosines of the k circles in place, their sines last.
+
+        For what learns from vectors, such as a policy. Raises InvalidInput for another width.
+        """
+        rows = finite_vectors("latents", latents, self.dim)
+        around = rows[..., self.circles]
+        rows[..., self.circles] = np.cos(around)
+        return np.concatenate([rows, np.sin(around)], axis=-1)
+
     def __repr__(self) -> str:
         return f"LatentSpace({', '.join(map(repr, self.kinds))})"
 
