@@ -134,7 +134,7 @@ class PlanningAgent:
 
         Args:
             observation: dictionary of `observation`, uint8 (S, S, 3), and `desired_goal`, such an image or a latent
-                (n,) of floats; or both with a leading N.
+                (n,) of floats; or both with a leading N. Images may have their channels first, as SB3 keeps them.
             state: what the last call returned, left as it is; None starts anew.
             episode_start: (N,); True resets that row. If all are True, N may differ from the last call's.
             deterministic: ignored; what `cem` and `mppi` draw is the same at every step.
@@ -220,6 +220,7 @@ class PlanningAgent:
             raise InvalidInput(
                 f"an observation is a dictionary of two arrays, `observation` and `desired_goal` ({error})"
             ) from error
+        frames, goals = (channels_last(images, self._size) for images in (frames, goals))
         frames = check_frames(frames, self._size)
         single = frames.ndim == 3
         frames, goals = (frames[None], goals[None]) if single else (frames, goals)
@@ -279,6 +280,12 @@ class PlanningAgent:
             "charts": None if self.charts is None else _lists(self.charts),
             "cost": _lists(self.cost),
         }
+
+
+def channels_last(images: Any, size: int) -> Any:
+    """Images (..., 3, S, S) as (..., S, S, 3), a view; anything else as it is."""
+    first = isinstance(images, np.ndarray) and images.ndim in (3, 4) and images.shape[-3:] == (3, size, size)
+    return np.moveaxis(images, -3, -1) if first and size != 3 else images
 
 
 def _lists(value: LinearDynamics | QuadraticCost | QuarterTurns) -> dict[str, Any]:
