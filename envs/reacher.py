@@ -240,14 +240,24 @@ class ReacherGoal(ReacherBase):
         """The true state and its distance to the goal: for evaluation, not for agents."""
         qpos = self._physics.data.qpos.copy()
         distance = float(np.linalg.norm(fingertip(qpos) - fingertip(self._goal_qpos)))
-        joints = bool((np.abs(angle_error(qpos, self._goal_qpos)) <= QPOS_TOLERANCE).all())
         return {
             "qpos": qpos,
             "qvel": self._physics.data.qvel.copy(),
             "goal_qpos": self._goal_qpos.copy(),
             "tip_distance": distance,
-            "is_success": distance <= TIP_TOLERANCE if self.success == "tip" else joints,
+            "is_success": bool(self.succeeds(qpos, self._goal_qpos, distance)),
         }
+
+    def succeeds(self, qpos: Floats, goal: Floats, distance: Any) -> NDArray[np.bool_]:
+        """Whether poses (..., 2) reach goals (..., 2), radians, with fingertips `distance` (...) apart, metres."""
+        if self.success == "tip":
+            return np.asarray(distance <= TIP_TOLERANCE)
+        return np.asarray((np.abs(angle_error(qpos, goal)) <= QPOS_TOLERANCE).all(axis=-1))
+
+    @property
+    def model(self) -> Any:
+        """MuJoCo's model of the arm."""
+        return self._physics.model.ptr
 
 
 def checked_qpos(name: str, value: Any) -> Floats:

@@ -18,5 +18,7 @@ def register_environments(_: Any = None) -> None:
         ("ReacherPixels", "worldplan.envs.reacher_task:ReacherPixels", 1000),
     ):
         limits: dict[str, Any] = {"kwargs": {"episode_steps": None}, "max_episode_steps": steps}
+        if name == "ReacherGoal":
+            limits["vector_entry_point"] = "worldplan.envs.vector:ReacherGoalVector"
         register(f"worldplan/{name}-v0", entry_point=place, **limits)
     register("worldplan/Arm-v0", entry_point="worldplan.envs.world.arm:ArmEnv", disable_env_checker=True)
