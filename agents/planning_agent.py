@@ -232,6 +232,10 @@ class PlanningAgent:
             raise InvalidInput(f"need one goal image per frame, got {goals.shape} for {frames.shape}")
         return frames, goals, single
 
+    def __repr__(self) -> str:
+        d, m = self.dynamics.state_dim, self.dynamics.action_dim
+        return f"PlanningAgent({self.encoder!r}, planner {self.planner!r}, {d} states, {m} actions)"
+
     def save(self, folder: Path | str) -> Path:
         """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads; returns the folder.
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = tyro.cli(
         Command,
         prog="worldplan",
-        description="Plan to goals from pixels in the latent space of a frozen encoder.",
+        description="Plan to goals from pixels in the latent space of a frozen encoder. --version tells the version.",
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )

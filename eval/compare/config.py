@@ -24,6 +24,7 @@ class CompareConfig:
         fit_episodes: random-torque episodes of 60 steps that dynamics are fitted to.
         frame_pairs: pairs of frames from the Gaussian world in which R2 and Theorem 3 are measured.
         resamples: bootstrap samples behind the intervals of R2 and Theorem 3.
+        planner: what plans in the latent: lqr, mpc, cem or mppi.
         libraries: numbers of frames that open-loop plans are decoded with.
         processes: encoders on trial at the same time; more than 1 needs an importable `__main__` (spawn).
     """
@@ -36,6 +37,7 @@ class CompareConfig:
     fit_episodes: int = 60
     frame_pairs: int = 2000
     resamples: int = 1000
+    planner: str = "lqr"
     libraries: tuple[int, ...] = (250, 1000, 4000)
     processes: int = 1
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from worldplan.agents.planners import PLANNERS
+from worldplan.checks import check_name
 from worldplan.envs.parallel import rollout_goals, target_spheres
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
@@ -62,10 +64,11 @@ def compare_encoders(
 
     Raises:
         InvalidInput: no encoder, or a number in the configuration that is out of range.
-        UnknownName: a specification of none of these kinds.
+        UnknownName: a specification of none of these kinds, or no such planner.
         RenderingUnavailable: no OpenGL here.
     """
     config = config or CompareConfig()
+    check_name("planner", config.planner, PLANNERS)
     entrants = find_entrants(specs, config.seed)
     pairs = sample_tasks(config.episodes, config.seed, config.distribution)
     with worker_pool(config.processes) as start:
@@ -120,7 +123,7 @@ def _attempt(entrant: Entrant, config: CompareConfig) -> _Outcome:
 def _trial(
     row: ComparisonRow, entrant: Entrant, encoder: Encoder, shared: SharedFrames, config: CompareConfig
 ) -> _Outcome:
-    fitted = fit_entrant(entrant, encoder, shared)
+    fitted = fit_entrant(entrant, encoder, shared, config.planner)
     agent, reduction = fitted.agent, fitted.reduction
     views = [x[:, k] for x in (fitted.judged, shared.states) for k in range(2)]
     judged = identify_latents(*views, scale=SCALE, rho=RHO, resamples=config.resamples, seed=config.seed)

@@ -156,7 +156,9 @@ def _title(comparison: Comparison) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
+    planned = [] if comparison.config.planner == "lqr" else [f"Planner: {comparison.config.planner}."]
     told = [
+        *planned,
         "Cost: squared joint errors + .1 squared torque, per episode over the true-state clipped LQR's, unreached "
         "episodes included. Brackets: 95% intervals.",
         f"R2, orthogonality error and Theorem 3: joint angles N(0, {SCALE}^2), pairs correlated by {RHO}.",

@@ -101,7 +101,7 @@ class Fitted:
     judged: Floats
 
 
-def fit_entrant(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> Fitted:
+def fit_entrant(entrant: Entrant, encoder: Encoder, shared: SharedFrames, planner: str = "lqr") -> Fitted:
     """Examine an encoder, then do what `fit_agent` does, on frames that are drawn already and in common units.
 
     The cost is `|h - g|^2 + (.1 / scale^2) |u|^2`. In the Gaussian world, `scale` gives the latent the spread of the
@@ -127,7 +127,10 @@ def fit_entrant(entrant: Entrant, encoder: Encoder, shared: SharedFrames) -> Fit
         raise EncoderCollapsed(f"the encoder is constant on {len(judged)} frames of the Gaussian world")
     scale = spread(angles) / spread(judged)  # radians per latent unit
     agent = build_agent(
-        encoder, latents, replace(shared.torques, frames=shown), FitConfig(control_weight=CONTROL_WEIGHT, scale=scale)
+        encoder,
+        latents,
+        replace(shared.torques, frames=shown),
+        FitConfig(control_weight=CONTROL_WEIGHT, scale=scale, planner=planner),
     )
     return Fitted(agent, reduction, scale, latents, (judged * scale / SCALE).reshape(len(shared.states), 2, -1))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from arms import COST, AngleFrames, ReadAngles, agent_on_angles, joints, observe, small_encoder, to_frames, walk
 
+import worldplan as wp
 from worldplan.agents.planners import receding
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.envs.reacher import ReacherGoal
@@ -445,3 +446,10 @@ def test_a_state_or_start_that_does_not_fit():
 def test_parts_that_do_not_fit_together_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         PlanningAgent(**{"encoder": ReadAngles(), "dynamics": joints(), "cost": COST, **arguments})
+
+
+def test_encoder_and_agent_say_what_they_are():
+    agent = wp.agents.load_agent("cartpole")
+    told = "PixelEncoder('cartpole', frames 64 x 64, LatentSpace('line', 'line'), world 'cartpole')"
+    assert repr(agent.encoder) == told
+    assert repr(agent) == f"PlanningAgent({told}, planner 'lqr', 4 states, 1 actions)"

@@ -2,21 +2,24 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
 from dataclasses import fields
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from worldplan import commands
 from worldplan.__main__ import main
 from worldplan.agents import load_agent
 from worldplan.agents.config import FitConfig, SACConfig
-from worldplan.commands.base import config_of
+from worldplan.commands.base import Verb, column_parts, config_of
 from worldplan.commands.collect import CollectGennorm, CollectOU, CollectRandom
 from worldplan.commands.plan import find_agent
 from worldplan.data.pairs import PairDataset, load_labels
@@ -27,6 +30,7 @@ from worldplan.envs.worlds import GeneralizedNormalWorld, OUWorld
 from worldplan.errors import FingerprintMismatch
 from worldplan.eval.compare.config import CompareConfig
 from worldplan.eval.plan.config import PlanConfig
+from worldplan.eval.show.table import Table
 from worldplan.learning.config import TrainingOptions
 from worldplan.learning.encoder import load_encoder, save_encoder
 from worldplan.learning.network import ConvEncoder
@@ -362,3 +366,30 @@ def test_warnings_are_a_line_without_a_path(tmp_path, capsys):
     warned, wrong = capsys.readouterr().err.splitlines()
     assert warned == f"warning: {caught[0].message}"
     assert wrong.startswith("error: ") and "must be > 0" in wrong
+
+
+# --- tables in narrow terminals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 300])
+def test_no_number_is_cut_however_narrow_the_terminal(width, capsys, monkeypatch):
+    heads = ["encoder", *(f"measure\nnumber {k}" for k in range(14))]
+    rows = [[f"encoder-{r}", *(f"{r}{k:02}.12345\n[1.{k},\n2.{k}]" for k in range(14))] for r in range(3)]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    Verb().show({}, Table("A title", heads, rows))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "…" not in text
+    for r, k in product(range(3), range(14)):
+        assert text.count(f"{r}{k:02}.12345") == 1
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("encoder-1") == text.count("encoder-2") >= (1 if width == 300 else 2)
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=12), st.integers(20, 200))
+def test_every_column_stands_once_beside_the_first(widths, room):
+    parts = column_parts(widths, room)
+    assert [k for part in parts for k in part[1:]] == list(range(1, len(widths)))
+    assert all(part[0] == 0 and len(part) > 1 for part in parts)
+    for part in parts:
+        assert len(part) == 2 or sum(widths[k] + 3 for k in part) + 1 <= room

@@ -103,15 +103,33 @@ class Verb:
         console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
         console.print(table.title, style="bold")
         heads, lines = table.lines()
-        if lines:
-            drawn = RichTable(*heads, show_header=any(heads))
-            words = [word for line in lines for word in line[0].split()]
-            drawn.columns[0].min_width = max(map(len, words), default=0)  # a name cut short is no name
+        widths = [max(map(longest_word, column)) for column in zip(heads, *lines, strict=True)]
+        for part in column_parts(widths, console.width) if lines else []:
+            drawn = RichTable(*[heads[k] for k in part], show_header=any(heads))
+            for column, k in zip(drawn.columns, part, strict=True):
+                column.min_width = widths[k]  # a name or a number cut short is none
             for line in lines:
-                drawn.add_row(*map(Text, line))
+                drawn.add_row(*[Text(line[k]) for k in part])
             console.print(drawn)
         for note in table.notes:
             console.print(note)
+
+
+def longest_word(cell: str) -> int:
+    """Characters of the longest word in a cell."""
+    return max(map(len, cell.split()), default=0)
+
+
+def column_parts(widths: list[int], room: int) -> list[list[int]]:
+    """Columns of the least `widths` in groups that fit into `room` characters, each with the first column."""
+    parts, left = [[0]], room - widths[0] - 4
+    for k, width in enumerate(widths[1:], 1):
+        if len(parts[-1]) > 1 and width + 3 > left:
+            parts.append([0])
+            left = room - widths[0] - 4
+        parts[-1].append(k)
+        left -= width + 3
+    return parts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,6 +107,11 @@ class PixelEncoder:
         latents: Floats = (parts[0] if few else torch.cat(parts)).cpu().numpy().astype(np.float64)
         return latents[0] if single else latents
 
+    def __repr__(self) -> str:
+        world = world_of(self.card)
+        where = "" if world is None else f", world {world.name!r}"
+        return f"PixelEncoder({self.name!r}, frames {self.size} x {self.size}, {self.space!r}{where})"
+
     def save(self, folder: Path | str) -> str:
         """Write this encoder to `folder`, for `load_encoder`; returns the SHA-256 of the weights."""
         return save_encoder(self._trained, folder, self.card)

@@ -161,6 +161,14 @@ def test_modules_that_hold_no_encoder(spec):
         find_entrants([spec])[0].load()
 
 
+def test_a_slip_of_the_pen_is_told_before_anything_is_drawn(monkeypatch):
+    monkeypatch.setattr(compare, "sample_tasks", lambda *_: pytest.fail("too late"))
+    with pytest.raises(InvalidInput, match="cannot import"):
+        compare_encoders(["reacher", "no_such_module:encoder"])
+    with pytest.raises(UnknownName, match="planner"):
+        compare_encoders(["reacher"], CompareConfig(planner="nonsense"))
+
+
 def test_untrained_weights_come_from_the_seed():
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     first, again, other = (untrained_encoder(seed)(frames) for seed in (0, 0, 1))
@@ -632,9 +640,9 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
 
 
 def test_the_command_prints_a_table_and_tells_when_all_failed(tmp_path, capsys):
-    assert main(["compare", "no_such_module:encoder", *OPTIONS, "--out", str(tmp_path)]) == 1
+    assert main(["compare", "json:dumps", *OPTIONS, "--out", str(tmp_path)]) == 1
     text = " ".join(capsys.readouterr().out.split())
-    assert "All 1 encoders failed" in text and "cannot import" in text and "torques" in text
+    assert "All 1 encoders failed" in text and "no function without arguments" in text and "torques" in text
     assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.html"}
 
 
