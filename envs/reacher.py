@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array
 from worldplan.checks import check_name, positive_int
-from worldplan.envs.rendering import PROFILES, SIZE, TARGET_SIZE, load_physics, sample_targets, shared_renderer
+from worldplan.envs.rendering import LARGEST, PROFILES, SIZE, TARGET_SIZE, load_physics, sample_targets, shared_renderer
 from worldplan.errors import InvalidInput
 
 LINK = 0.12  # metres: shoulder to wrist, and wrist to fingertip
@@ -58,15 +58,21 @@ class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
         episode_steps: length of an episode; None sets no limit.
         profile: look of the frames, `dmc` or `fast`.
         render_mode: `rgb_array` or None.
+        render_size: pixels a side of what `render` draws, such as for a film; observations have 64.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP_SECONDS)}  # noqa: RUF012
 
-    def __init__(self, episode_steps: int | None, profile: str, render_mode: str | None) -> None:
+    def __init__(
+        self, episode_steps: int | None, profile: str, render_mode: str | None, render_size: int = SIZE
+    ) -> None:
         positive_int("episode_steps", 1 if episode_steps is None else episode_steps)
+        if positive_int("render_size", render_size) > LARGEST:
+            raise InvalidInput(f"render_size is at most {LARGEST}, got {render_size}")
         check_name("render profile", profile, PROFILES)
         check_name("render mode", str(render_mode), ("rgb_array", "None"))
         self.episode_steps, self.profile, self.render_mode = episode_steps, profile, render_mode
+        self.render_size = render_size
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._physics = load_physics()
         self._target = np.zeros(3)
@@ -87,7 +93,11 @@ class ReacherBase(gym.Env[Any, NDArray[np.float32]]):
 
     def render(self) -> NDArray[np.uint8] | None:
         """The current frame, if `render_mode` is `rgb_array`."""
-        return self._draw(self._physics.data.qpos) if self.render_mode == "rgb_array" else None
+        if self.render_mode != "rgb_array":
+            return None
+        if self.render_size == SIZE:
+            return self._draw(self._physics.data.qpos)
+        return shared_renderer(self.render_size).render(self._physics.data.qpos, self._target, self.profile)
 
     def _draw(self, qpos: Floats) -> NDArray[np.uint8]:
         return shared_renderer().render(qpos, self._target, self.profile)
@@ -110,7 +120,7 @@ class ReacherGoal(ReacherBase):
 
     `reset(options=...)` takes `qpos` and `goal_qpos`, (2,) radians each; by default both come from dm_control's reset
     distribution. Velocity starts at zero. The target sphere is a distractor at a random place, the same in both images.
-    `profile`, `render_mode` and `episode_steps` are those of `ReacherBase`.
+    `profile`, `render_mode`, `episode_steps` and `render_size` are those of `ReacherBase`.
 
     Args:
         target: `hard` (radius .015 m), `easy` (.05 m) or `hidden`.
@@ -129,11 +139,12 @@ class ReacherGoal(ReacherBase):
         pixels: bool = True,
         episode_steps: int | None = EPISODE_STEPS,
         reward: str = "pose",
+        render_size: int = SIZE,
     ) -> None:
         check_name("target", target, (*TARGET_SIZE, "hidden"))
         check_name("success criterion", success, MATCH)
         check_name("reward", reward, ("pose", "match"))
-        super().__init__(episode_steps, profile, render_mode)
+        super().__init__(episode_steps, profile, render_mode, render_size)
         self.target, self.success, self.pixels, self.reward = target, success, pixels, reward
         image = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.observation_space: spaces.Space[Any] = spaces.Dict(dict.fromkeys(GOAL_KEYS, image))

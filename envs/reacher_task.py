@@ -61,9 +61,10 @@ class ReacherTask(ReacherBase):
         profile: str = "dmc",
         render_mode: str | None = None,
         episode_steps: int | None = TASK_STEPS,
+        render_size: int = SIZE,
     ) -> None:
         check_name("task", task, TARGET_SIZE)
-        super().__init__(episode_steps, profile, render_mode)
+        super().__init__(episode_steps, profile, render_mode, render_size)
         self.task = task
         self.observation_space = self._seen()
         geometry = self._physics.model

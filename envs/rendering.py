@@ -11,13 +11,13 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from worldplan.arrays import Floats, Frames
-from worldplan.checks import check_name
+from worldplan.checks import check_name, positive_int
 from worldplan.data.world_card import FRAME_SIZE
 from worldplan.envs.drawing import drawing_thread, no_garbage_collection, plain_quality, unavailable
 from worldplan.envs.workers import select_backend, spawned_pool
@@ -26,6 +26,7 @@ from worldplan.errors import InvalidInput, RenderingUnavailable
 SIZE = FRAME_SIZE
 TARGET_SIZE = {"easy": 0.05, "hard": 0.015}  # metres: the two tasks of dm_control.suite.reacher
 TARGET_RADIUS = (0.05, 0.20)  # metres from the shoulder: where its reset puts the target
+LARGEST = 2048  # pixels a side of a frame
 _CHUNK = 256  # frames a worker draws per task
 
 
@@ -58,31 +59,40 @@ def load_physics() -> Any:
 
 
 class ReacherRenderer:
-    """Draws Reacher frames, (64, 64, 3) uint8, from camera 0.
+    """Draws Reacher frames, (S, S, 3) uint8, from camera 0.
 
     One sample a pixel and a 256 x 256 shadow map change stock dm_control frames by .6/255 on average. They make drawing
-    about six times as fast. One context serves all profiles, which differ only in scene flags.
+    about six times as fast. One context serves all profiles, which differ only in scene flags. Frames of another size
+    than 64, which nobody plans from, have the model's own quality.
+
+    Args:
+        size: S, pixels a side.
 
     Raises:
+        InvalidInput: a size out of range.
         RenderingUnavailable: no OpenGL context can be made here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = SIZE) -> None:
+        if not 1 <= positive_int("size", size) <= LARGEST:
+            raise InvalidInput(f"frames have 1 to {LARGEST} pixels a side, got {size}")
         select_backend()
         self._physics = load_physics()
         from dm_control.mujoco.engine import Camera
 
         model = self._physics.model
-        plain_quality(model, SIZE)
+        if size == SIZE:
+            plain_quality(model, SIZE)
+        model.vis.global_.offwidth = model.vis.global_.offheight = size
         self._material = int(model.geom("target").matid[0])
         try:
-            self._camera = Camera(self._physics, SIZE, SIZE, camera_id=0)
+            self._camera = Camera(self._physics, size, size, camera_id=0)
             self._camera.render()
         except Exception as error:  # OpenGL bindings raise many unrelated types
             raise unavailable(error) from error
 
     def render(self, qpos: Floats, target: Floats | None = None, profile: str = "dmc") -> Frames:
-        """Draw one frame, (64, 64, 3) uint8.
+        """Draw one frame, (S, S, 3) uint8.
 
         Args:
             qpos: (2,) angles of shoulder and wrist, radians.
@@ -122,12 +132,12 @@ class ReacherRenderer:
 class SharedRenderer:
     """A `ReacherRenderer` for all threads of a process, in the one thread that draws; see `DrawingThread`.
 
-    Raises RenderingUnavailable as `ReacherRenderer` does.
+    Arguments and errors are those of `ReacherRenderer`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = SIZE) -> None:
         self._thread = drawing_thread()
-        self._renderer: ReacherRenderer = self._thread.do(ReacherRenderer)
+        self._renderer: ReacherRenderer = self._thread.do(partial(ReacherRenderer, size))
         atexit.register(self._free)
 
     def render(self, qpos: Floats, target: Floats | None = None, profile: str = "dmc") -> Frames:
@@ -147,15 +157,15 @@ class SharedRenderer:
 _MAKING = threading.Lock()
 
 
-def shared_renderer() -> SharedRenderer:
-    """The one renderer of this process (contexts are slow to make and few); see `SharedRenderer` for errors."""
+def shared_renderer(size: int = SIZE) -> SharedRenderer:
+    """The one renderer of this process and size: contexts are slow to make and few. Errors: see `SharedRenderer`."""
     with _MAKING:
-        return _renderer()
+        return _renderer(size)
 
 
 @cache
-def _renderer() -> SharedRenderer:
-    return SharedRenderer()
+def _renderer(size: int) -> SharedRenderer:
+    return SharedRenderer(size)
 
 
 def render_frames(

@@ -394,3 +394,35 @@ def test_worldplan_alone_makes_gymnasium_know_the_environments(lines, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "NamespaceNotFound" in without.stderr
+
+
+# --- films ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_drawn_to_look_at_may_have_any_size_and_shows_the_same():
+    pose = {"qpos": POSE, "goal_qpos": GOAL}
+    small, large = (gym.make(ID, render_mode="rgb_array", render_size=size) for size in (64, 320))
+    for env in (small, large):
+        seen, _ = env.reset(seed=0, options=pose)
+        assert seen["observation"].shape == (64, 64, 3)
+    picture = large.render()
+    assert picture.shape == (320, 320, 3)
+    blocks = picture.reshape(64, 5, 64, 5, 3).mean(axis=(1, 3))
+    assert np.abs(blocks - small.render()).mean() < 6.0 < np.abs(blocks[::-1] - small.render()).mean()
+    assert np.array_equal(small.render(), seen["observation"])  # the large context left the small one alone
+    for wrong in (0, 5000):
+        with pytest.raises(InvalidInput):
+            ReacherGoal(render_size=wrong)
+
+
+def test_gymnasium_records_films(tmp_path):
+    env = gym.make(ID, render_mode="rgb_array", render_size=160, max_episode_steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env = gym.wrappers.RecordVideo(env, str(tmp_path), episode_trigger=lambda _: True)
+        env.reset(seed=0)
+        for _ in range(3):
+            env.step(STILL)
+        env.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
+    assert next(tmp_path.iterdir()).stat().st_size > 1000
