@@ -48,9 +48,9 @@ install: $(STAMP)  ## .venv with worldplan, editable, and everything it needs
 $(PY):
 	python=$$(bash scripts/find_python.sh); "$$python" -m venv --clear $(VENV)
 
-# The exact versions of constraints.txt: torch and mujoco above all (a bare `torch` takes gigabytes of CUDA builds).
+# The exact versions of constraints.txt; without an NVIDIA driver the CPU build of torch.
 $(STAMP): pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	bash scripts/install.sh $(PY)
 	touch $@
 
 gl: | $(PY)  ## Headless OpenGL (EGL): installs Mesa where it may, or says what to run
