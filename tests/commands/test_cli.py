@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import warnings
 from dataclasses import fields
 from itertools import product
@@ -19,7 +20,7 @@ from worldplan import commands
 from worldplan.__main__ import main
 from worldplan.agents import load_agent
 from worldplan.agents.config import FitConfig, SACConfig
-from worldplan.commands.base import Verb, column_parts, config_of
+from worldplan.commands.base import Verb, bar, column_parts, config_of
 from worldplan.commands.collect import CollectGennorm, CollectOU, CollectRandom
 from worldplan.commands.plan import find_agent
 from worldplan.data.pairs import PairDataset, load_labels
@@ -393,3 +394,16 @@ def test_every_column_stands_once_beside_the_first(widths, room):
     assert all(part[0] == 0 and len(part) > 1 for part in parts)
     for part in parts:
         assert len(part) == 2 or sum(widths[k] + 3 for k in part) + 1 <= room
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+def test_long_work_shows_a_sign_of_life_where_nobody_watches(capsys, monkeypatch):
+    """And short work says nothing: standard error is for errors then."""
+    assert list(bar("things")(iter(range(3)), 3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("worldplan.commands.base.HEARTBEAT", 0.05)
+    for _ in bar("things")(iter(range(4)), 4):
+        time.sleep(0.1)
+    assert "things:  50%" in capsys.readouterr().err

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config")
 WORLD_OPTIONS = "steps", "ahead", "hold"  # of plans in other worlds than the Reacher
+HEARTBEAT = 30.0  # seconds between lines of progress where standard error is no terminal
 REACHER = "reacher"  # the world that ships, and that most verbs take unless told otherwise
 
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")]
@@ -205,8 +206,13 @@ def without_resume(command: str) -> str:
 
 
 def bar(what: str) -> Callable[[Iterator[Any], int], Iterator[Any]]:
-    """A progress bar on standard error, for whoever watches."""
-    return lambda items, total: iter(tqdm(items, desc=what, total=total, disable=None, leave=False))
+    """A progress bar on standard error; where nobody watches, a line every half minute, after the first."""
+
+    def watched(items: Iterator[Any], total: int) -> Iterator[Any]:
+        pause = 0.0 if sys.stderr.isatty() else HEARTBEAT
+        return iter(tqdm(items, desc=what, total=total, delay=pause, mininterval=pause or 0.1, leave=False))
+
+    return watched
 
 
 class TrainingBar:
@@ -216,7 +222,7 @@ class TrainingBar:
         self._bar: Any = None
 
     def _new(self, steps: Any, **options: Any) -> Any:
-        pause = 0.1 if sys.stderr.isatty() else 30.0
+        pause = 0.1 if sys.stderr.isatty() else HEARTBEAT
         self._bar = tqdm(steps, desc="training steps", mininterval=pause, **options)
         return self._bar
 
