@@ -1,6 +1,7 @@
 from .actor import ActorPolicy as ActorPolicy, known_policies as known_policies, load_policy as load_policy
 from .config import FitConfig as FitConfig, SACConfig as SACConfig
 from .expert import add_experience as add_experience
+from .export import ExportedAgent as ExportedAgent, export_agent as export_agent
 from .extractor import LeJEPAExtractor as LeJEPAExtractor
 from .fitting import FitReport as FitReport, fit_agent as fit_agent
 from .latent_controller import LatentController as LatentController

@@ -74,6 +74,11 @@ class LatentController:
         except TypeError as error:
             raise InvalidInput(f"planner {planner!r}: {error}") from error
 
+    @property
+    def limits(self) -> tuple[Floats, Floats]:
+        """Lowest and highest action, (m,) each."""
+        return self._low, self._high
+
     def start(self, latents: Floats) -> Floats:
         """Estimates (N, d) at rest at the latents (N, n)."""
         return self.estimator.start(latents)

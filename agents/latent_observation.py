@@ -57,8 +57,7 @@ class LatentTracker:
 
     def follow(self, actions: Any, frames: Any, fresh: NDArray[np.bool_] | None = None) -> Floats:
         """Estimates (N, d) after the actions (N, m) and frames (N, S, S, 3) of a step; `fresh` rows begin with it."""
-        low, high = self.agent.options["action_low"], self.agent.options["action_high"]
-        applied = np.asarray(actions, dtype=np.float64).reshape(len(self._mean), -1).clip(low, high)
+        applied = np.asarray(actions, dtype=np.float64).reshape(len(self._mean), -1).clip(*self.agent.controller.limits)
         begins = np.zeros(len(applied), dtype=bool) if fresh is None else fresh
         self._mean, self._ignored, self._blind = self.agent.controller.follow(
             self._mean, applied, self.latents(frames), begins, self._ignored, self._blind

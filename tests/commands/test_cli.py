@@ -39,7 +39,7 @@ from worldplan.learning.objectives import LeJEPA
 from worldplan.learning.training import PretrainConfig
 
 VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify"]
-VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench"]
+VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench", "export"]
 KINDS = [f"collect {kind}" for kind in ("ou", "gennorm", "sac", "random", "mixture")]
 
 

@@ -197,6 +197,7 @@ def test_without_resume():
 
 LINES = {
     commands.Bench: ["bench"],
+    commands.Export: ["export", "reacher"],
     commands.Compare: ["compare", "oracle"],
     commands.Convert: ["convert", "a.hdf5"],
     commands.Diagnose: ["diagnose", "data"],
@@ -289,6 +290,7 @@ WORK = {
     "diagnose": "worldplan.eval.diagnose.run.diagnose_datasets",
     "doctor": "worldplan.doctor.examine",
     "dose": "worldplan.eval.theorem4.dose.dose_response",
+    "export": "worldplan.agents.planning_agent.load_agent",
     "fit": "worldplan.agents.fitting.fit_agent",
     "identify": "worldplan.eval.identifiability.identify.identify",
     "gennorm": "worldplan.envs.datasets.pairs.collect_pairs",

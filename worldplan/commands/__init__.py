@@ -15,6 +15,7 @@ from worldplan.commands.convert import Convert
 from worldplan.commands.diagnose import Diagnose
 from worldplan.commands.doctor import Doctor
 from worldplan.commands.dose import Dose
+from worldplan.commands.export import Export
 from worldplan.commands.fit import Fit
 from worldplan.commands.identify import Identify
 from worldplan.commands.plan import Plan
@@ -38,6 +39,7 @@ VERBS: dict[str, type[Verb | Collect]] = {
     "compare": Compare,
     "reproduce": Reproduce,
     "bench": Bench,
+    "export": Export,
 }
 named = (Annotated[verb, tyro.conf.subcommand(name)] for name, verb in VERBS.items())
 Command: Any = Union[tuple(named)]  # noqa: UP007 - `|` joins two, not a list

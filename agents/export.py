@@ -1,0 +1,305 @@
+"""Agents as ONNX graphs: plan to goals without Python."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from worldplan.agents.latent_controller import PATIENCE
+from worldplan.agents.planning_agent import PlanningAgent
+from worldplan.arrays import Floats, Frames
+from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.errors import BadFile, InvalidInput, MissingExtra
+from worldplan.learning.encoder import PixelEncoder
+from worldplan.planning.estimation import UNBELIEVABLE
+
+FORMAT = 1  # version of the contract
+GOAL, STEP, CONTRACT = "goal.onnx", "step.onnx", "contract.json"
+TOLERANCE = 1e-6  # of an action, in its units, from the same latents
+LATENT_TOLERANCE = 512 * float(np.finfo(np.float32).eps)  # of its size, or 1: sums of thousands, in another order
+OPSET = 18
+
+
+class GoalGraph(nn.Module):
+    """Frame (S, S, 3) uint8 to the latent (n,) of a goal."""
+
+    def __init__(self, encoder: PixelEncoder) -> None:
+        super().__init__()
+        # In the usual memory order: the order in memory is no part of a graph.
+        self.network = encoder.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+    def forward(self, frame: Tensor) -> Tensor:
+        """Encode the frame as `PixelEncoder` does."""
+        pixels = frame.permute(2, 0, 1).unsqueeze(0).to(torch.float32) / 255.0 - 0.5
+        latent: Tensor = self.network(pixels)[0].to(torch.float64)
+        return latent
+
+
+class StepGraph(nn.Module):
+    """One control step: frame, filter state, last action and goal to action and filter state.
+
+    The filter state is the estimate (d,) and the number of frames in a row that were not believed. Recursion and test
+    are those of `StateEstimator.watch` and `LatentController.follow`, the action that of `ClippedLQR`.
+    """
+
+    def __init__(self, agent: PlanningAgent) -> None:
+        super().__init__()
+        assert isinstance(agent.encoder, PixelEncoder)
+        self.goal = GoalGraph(agent.encoder)
+        control = agent.controller
+        estimator, dynamics = control.estimator, control.estimator.dynamics
+        self.n, self.d = agent.encoder.latent_dim, agent.dynamics.state_dim
+        limits = np.broadcast_arrays(*control.limits, np.zeros(agent.dynamics.action_dim))[:2]
+        unsure = np.zeros((self.n, self.n)) if estimator.precision is None else estimator.precision
+        parts = {
+            "A": dynamics.A,
+            "B": dynamics.B,
+            "c": dynamics.intercept,
+            "L": estimator.gain,
+            "S": unsure,
+            "K": control.lqr.gain,
+            "low": limits[0],
+            "high": limits[1],
+            "turn": np.where(control.space.circles, 2 * np.pi, 1.0),
+            "around": control.space.circles.astype(np.float64),
+        }
+        for name, value in parts.items():
+            self.register_buffer(name, torch.from_numpy(np.array(value, dtype=np.float64)))
+
+    def forward(
+        self, frame: Tensor, start: Tensor, mean: Tensor, blind: Tensor, action: Tensor, goal: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Action (m,) float32, estimate (d,) and count ()."""
+        b: Any = self
+        latent = self.goal(frame)
+        rest = torch.cat([latent, latent.new_zeros(self.d - self.n)])
+        ahead = b.A @ mean + b.B @ action.to(torch.float64) + b.c
+        innovation = self._short(latent - ahead[: self.n])
+        odd = (innovation @ b.S @ innovation) > UNBELIEVABLE * self.n
+        followed = ahead + b.L @ torch.where(odd, torch.zeros_like(innovation), innovation)
+        count = torch.where(odd, blind + 1, torch.zeros_like(blind))
+        anew = start | (count > PATIENCE)
+        mean = torch.where(anew, rest, followed)
+        count = torch.where(anew, torch.zeros_like(count), count)
+        target = mean[: self.n] + self._short(goal - mean[: self.n])
+        torque = b.K[:, : self.n] @ target - b.K @ mean
+        return torch.minimum(torch.maximum(torque, b.low), b.high).to(torch.float32), mean, count
+
+    def _short(self, way: Tensor) -> Tensor:
+        """Differences (n,) of latents, on circles the shorter way round."""
+        b: Any = self
+        short: Tensor = way - b.around * b.turn * torch.floor(way / b.turn + 0.5)
+        return short
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_agent` wrote, and how far it is from `predict` over some control steps.
+
+    Attributes:
+        folder: of the graphs.
+        steps: number of control steps.
+        latent_error: largest difference of a latent, over its size or 1: float32 rounds otherwise in another runtime.
+        action_error: largest difference of an action from the same latents, action units.
+        total_error: largest difference from `predict`, action units: the first times the agent's gains, and the second.
+    """
+
+    folder: Path
+    steps: int
+    latent_error: float
+    action_error: float
+    total_error: float
+
+
+def export_agent(agent: PlanningAgent, folder: Path | str, frames: Frames, *, command: str = "") -> Exported:
+    """Write an agent as two ONNX graphs and a contract, and check them against `predict`.
+
+    `goal.onnx` encodes a goal image; `step.onnx` is one control step of the clipped LQR. `contract.json` tells names,
+    types, shapes and units, and the SHA-256 of both graphs.
+
+    Args:
+        agent: an agent with planner `lqr` and an encoder of worldplan.
+        folder: receives the three files; earlier ones are replaced.
+        frames: frames (T, S, S, 3), T > 1, of an episode, on which graphs and `predict` are compared; the last is the
+            goal. Some are shown out of order, as nobody would believe them.
+        command: provenance, stored in the contract.
+
+    Raises:
+        InvalidInput: another planner or encoder, an agent that plans in quarter turns, or latents, or actions from the
+            same latents, that differ by more than rounding.
+        MissingExtra: no ONNX here.
+    """
+    if agent.planner != "lqr" or agent.charts is not None or not isinstance(agent.encoder, PixelEncoder):
+        raise InvalidInput(
+            "only agents with the planner lqr, an encoder of worldplan and no quarter turns become graphs; load it "
+            "with planner='lqr', or fit one to an encoder of trajectories"
+        )
+    folder, size = Path(folder), agent.encoder.size
+    n, d, m = agent.encoder.latent_dim, agent.dynamics.state_dim, agent.dynamics.action_dim
+    frame = torch.zeros(size, size, 3, dtype=torch.uint8)
+    still = torch.zeros(d, dtype=torch.float64), torch.tensor(0), torch.zeros(m), torch.zeros(n, dtype=torch.float64)
+    graphs = {
+        GOAL: _graph(GoalGraph(agent.encoder), (frame,), ["frame"], ["goal"]),
+        STEP: _graph(
+            StepGraph(agent),
+            (frame, torch.tensor(True), *still),
+            ["frame", "start", "mean", "blind", "action", "goal"],
+            ["action_out", "mean_out", "blind_out"],
+        ),
+    }
+    found = _compared(agent, graphs, frames, folder)
+    if not (found.latent_error <= LATENT_TOLERANCE and found.action_error <= TOLERANCE):
+        raise InvalidInput(f"the graphs differ from predict by more than rounding, nothing was written: {found}")
+    for name, graph in graphs.items():
+        with atomic_write(folder / name) as stream:
+            stream.write(graph)
+    write_json(folder / CONTRACT, {**_contract(agent, command), "sha256": {k: sha256(folder / k) for k in graphs}})
+    return found
+
+
+def read_contract(folder: Path | str) -> dict[str, Any]:
+    """The contract of an exported agent. Raises BadFile for another format, or graphs that it is not of."""
+    contract: dict[str, Any] = read_json(Path(folder) / CONTRACT)
+    if contract.get("format") != FORMAT:
+        raise BadFile(
+            Path(folder) / CONTRACT, f"has format {contract.get('format')}, known is {FORMAT}; export it again"
+        )
+    for name in (GOAL, STEP):
+        if contract.get("sha256", {}).get(name) != sha256(Path(folder) / name):
+            raise BadFile(Path(folder) / name, "is not the graph of this contract; export the agent again")
+    return contract
+
+
+class ExportedAgent:
+    """An exported agent behind ONNX Runtime: what a program in any language does with the two graphs.
+
+    Args:
+        folder: that `export_agent` wrote.
+
+    Raises:
+        BadFile: files that do not belong together.
+        MissingExtra: no ONNX Runtime here.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.contract = read_contract(folder)
+        self._goal, self._step = (_session((Path(folder) / name).read_bytes()) for name in (GOAL, STEP))
+        self._state: dict[str, Any] = {}
+
+    def reset(self, goal: Frames) -> None:
+        """Begin an episode towards a goal image (S, S, 3)."""
+        n, d, m = (self.contract["sizes"][name] for name in ("latent", "state", "action"))
+        (latent,) = self._goal.run(None, {"frame": goal})
+        self._state = {"start": np.array(True), "mean": np.zeros(d), "blind": np.array(0), "goal": latent.reshape(n)}
+        self._state["action"] = np.zeros(m, np.float32)
+
+    def act(self, frame: Frames) -> Floats:
+        """Action (m,) for the next frame (S, S, 3) of the episode."""
+        action, mean, blind = self._step.run(None, {"frame": frame, **self._state})
+        self._state |= {"start": np.array(False), "mean": mean, "blind": blind, "action": action}
+        return np.asarray(action)
+
+
+def _compared(agent: PlanningAgent, graphs: dict[str, bytes], frames: Frames, folder: Path) -> Exported:
+    """Graphs against `predict`, and against filter and planner on the graphs' own latents.
+
+    Over the frames of an episode, some of them out of order, and in the end frames that show nothing.
+    """
+    encode, step = (_session(graphs[name]) for name in (GOAL, STEP))
+    shown = [*frames[:-1], *frames[-2:0:-7], *[255 - frames[0]] * (PATIENCE + 2)]
+    goal = encode.run(None, {"frame": frames[-1]})[0]
+    d, control, none = agent.dynamics.state_dim, agent.controller, np.zeros(1, dtype=np.int64)
+    start, mean, blind = np.array(True), np.zeros(d), np.array(0)
+    action, state, worst, own = np.zeros(agent.dynamics.action_dim, np.float32), None, np.zeros(3), np.zeros((1, d))
+    counted = none
+    for frame in shown:
+        latent, ours = encode.run(None, {"frame": frame})[0], agent.encoder(frame[None])[0]
+        if start:
+            own = control.start(latent[None])
+        else:
+            own, _, counted = control.follow(
+                own, action[None].astype(np.float64), latent[None], none > 0, none, counted
+            )
+        wanted, state = agent.predict({"observation": frame, "desired_goal": frames[-1]}, state)
+        known = {"frame": frame, "start": start, "mean": mean, "blind": blind, "action": action, "goal": goal}
+        action, mean, blind = step.run(None, known)
+        gap = control.space.difference(latent, ours)
+        errors = gap / np.maximum(np.abs(ours), 1.0), action - control.act(own, goal[None])[0][0], action - wanted
+        worst = np.maximum(worst, [np.abs(error).max() for error in errors])
+        start = np.array(False)
+    return Exported(folder, len(shown), *map(float, worst))
+
+
+def _contract(agent: PlanningAgent, command: str) -> dict[str, Any]:
+    world, size = agent.world, agent.encoder.size  # type: ignore[attr-defined]
+    n, d, m = agent.encoder.latent_dim, agent.dynamics.state_dim, agent.dynamics.action_dim
+    frame = {"name": "frame", "type": "uint8", "shape": [size, size, 3], "means": "RGB, channels last, 0 to 255"}
+    goal = {"name": "goal", "type": "float64", "shape": [n], "means": "latent of the goal"}
+    mean = {"name": "mean", "type": "float64", "shape": [d], "means": "estimate; any value at the start"}
+    blind = {"name": "blind", "type": "int64", "shape": [], "means": "frames in a row that were not believed"}
+    action = {
+        "name": "action",
+        "type": "float32",
+        "shape": [m],
+        "means": "applied since the last frame; 0 at the start",
+    }
+    start = {"name": "start", "type": "bool", "shape": [], "means": "whether the frame begins an episode"}
+    return {
+        "format": FORMAT,
+        "command": command,
+        "encoder": agent.encoder.name,  # type: ignore[attr-defined]
+        "world": None if world is None else world.to_dict(),
+        "sizes": {"frame": size, "latent": n, "state": d, "action": m},
+        "space": list(agent.controller.space.kinds),
+        "opset": OPSET,
+        "tolerance": TOLERANCE,
+        "graphs": {
+            GOAL: {"inputs": [frame], "outputs": [goal]},
+            STEP: {
+                "inputs": [frame, start, mean, blind, action, goal],
+                "outputs": [{**told, "name": f"{told['name']}_out"} for told in (action, mean, blind)],
+            },
+        },
+    }
+
+
+def _graph(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]) -> bytes:
+    """A module as ONNX."""
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("exporting agents", "onnx") from error
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        path = Path(folder) / "graph.onnx"
+        torch.onnx.export(
+            module.eval(),
+            inputs,
+            str(path),
+            input_names=names,
+            output_names=outputs,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,  # one file: a graph that names another would be read from anywhere
+            verbose=False,
+        )
+        return path.read_bytes()
+
+
+def _session(graph: bytes) -> Any:
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtra("running exported agents", "onnx") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # single frames: more threads cost more than they save
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,133 @@
+"""Agents as ONNX graphs: in closed loop, on frames nobody believes, and with files that do not belong together."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import worldplan as wp
+from worldplan.__main__ import main
+from worldplan.agents import export
+from worldplan.agents.export import CONTRACT, GOAL, STEP, ExportedAgent, export_agent, read_contract
+from worldplan.agents.planning_agent import PlanningAgent, load_agent
+from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rollout import rollout
+from worldplan.errors import BadFile, InvalidInput, MissingExtra
+
+PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return load_agent("reacher")
+
+
+@pytest.fixture(scope="module")
+def frames(agent):
+    """An episode whose shoulder passes from one side of the seam to the other."""
+    pose = {"qpos": [2.9, 0.5], "goal_qpos": [-2.7, -0.8]}
+    return rollout(ReacherGoal(profile="fast"), agent, 1, steps=40, options=[pose]).frames[0]
+
+
+@pytest.fixture(scope="module")
+def folder(agent, frames, tmp_path_factory):
+    return export_agent(
+        agent, tmp_path_factory.mktemp("export") / "a", frames, command="worldplan export reacher"
+    ).folder
+
+
+def test_an_exported_agent_reaches_what_the_agent_reaches(agent, folder):
+    env = ReacherGoal(profile="fast")
+    ends = []
+    for _ in range(2):
+        for steer in (agent, ExportedAgent(folder)):
+            seen, info = env.reset(seed=5, options={"qpos": [2.9, 0.5], "goal_qpos": [-2.7, -0.8]})
+            if isinstance(steer, ExportedAgent):
+                steer.reset(seen["desired_goal"])
+            state = None
+            for _ in range(100):
+                if isinstance(steer, ExportedAgent):
+                    action = steer.act(seen["observation"])
+                else:
+                    action, state = steer.predict(seen, state)
+                seen, *_, info = env.step(action)
+            ends.append(info["qpos"])
+            assert info["is_success"]
+    np.testing.assert_allclose(ends[0], ends[1], atol=1e-3)
+    np.testing.assert_array_equal(ends[1], ends[3])  # a second episode forgets the first
+
+
+def test_actions_agree_beyond_rounding_only_if_the_agent_is_another(agent, frames, folder):
+    made = export_agent(agent, folder, frames)
+    assert made.latent_error <= export.LATENT_TOLERANCE
+    assert made.action_error <= 1e-6
+    assert made.total_error <= 1e-4
+    dearer = PlanningAgent(agent.encoder, agent.dynamics, wp.QuadraticCost.goal_reaching(2, control_weight=0.2))
+    graphs = {name: (folder / name).read_bytes() for name in (GOAL, STEP)}
+    assert export._compared(dearer, graphs, frames, folder).action_error > 1e-3
+
+
+def test_a_graph_that_differs_is_not_written(agent, frames, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "UNBELIEVABLE", 1e9)  # the graph would believe everything
+    with pytest.raises(InvalidInput, match="nothing was written"):
+        export_agent(agent, tmp_path / "a", frames)
+    assert not (tmp_path / "a").exists() or not any((tmp_path / "a").iterdir())
+
+
+def test_the_contract_names_what_the_graphs_take(folder):
+    contract = read_contract(folder)
+    assert contract["sizes"] == {"frame": 64, "latent": 2, "state": 4, "action": 2}
+    assert contract["space"] == ["circle", "line"]
+    for name in (GOAL, STEP):
+        session = export._session((folder / name).read_bytes())
+        for told, real in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
+            wanted = [(x["name"], x["shape"]) for x in contract["graphs"][name][told]]
+            assert [(x.name, x.shape) for x in real] == wanted
+
+
+def test_files_that_do_not_belong_together_are_refused(folder, tmp_path):
+    for name in (GOAL, STEP, CONTRACT):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    contract = json.loads((tmp_path / CONTRACT).read_text())
+    (tmp_path / CONTRACT).write_text(json.dumps({**contract, "format": 9}))
+    with pytest.raises(BadFile, match="has format 9"):
+        ExportedAgent(tmp_path)
+    (tmp_path / CONTRACT).write_text(json.dumps(contract))
+    (tmp_path / STEP).write_bytes((folder / GOAL).read_bytes())
+    with pytest.raises(BadFile, match="is not the graph of this contract"):
+        ExportedAgent(tmp_path)
+
+
+def test_agents_that_are_no_graph_are_refused(agent, frames, tmp_path):
+    for wrong in (load_agent("reacher", planner="mpc"), load_agent("reacher-lejepa")):
+        with pytest.raises(InvalidInput, match="become graphs"):
+            export_agent(wrong, tmp_path / "a", frames)
+
+
+@pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
+def test_without_onnx_the_extra_is_named(absent, agent, frames, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(MissingExtra, match=r"worldplan\[onnx\]"):
+        export_agent(agent, tmp_path / "a", frames)
+
+
+def test_the_page_works_as_it_stands(tmp_path, monkeypatch, capsys):
+    command = next(line.split() for line in PAGE.splitlines() if line.startswith("    worldplan "))
+    monkeypatch.chdir(tmp_path)
+    assert main([*command[1:], "--steps", "12", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["differences"]["action, same latents"] <= 1e-6
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    known = {}
+    exec(compile(block, "docs/deploy.md", "exec"), known)
+    assert known["action"].shape == (2,)
+    assert not known["state"]["start"]
+
+
+def test_other_worlds_are_exported_with_their_env(tmp_path, capsys):
+    line = ["export", "point_mass", "--steps", "8", "--out", str(tmp_path / "a")]
+    assert main([*line, "--env", "point_mass"]) == 0
+    assert main(line) == 2
+    assert "name its own world with --env" in capsys.readouterr().err
