@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from worldplan import commands
 from worldplan.__main__ import main
@@ -177,6 +178,12 @@ def test_from_nothing_to_goals(tmp_path, capsys):
     assert {"weight": 0.2, "slices": 32}.items() <= card["config"]["objective"].items()
     assert card["command"].startswith("worldplan pretrain ")
     assert [json.loads(line)["step"] for line in (encoder / "log.jsonl").read_text().splitlines()][-1] == 40
+    told = EventAccumulator(str(encoder / "tb")).Reload()
+    last = json.loads((encoder / "log.jsonl").read_text().splitlines()[-1])
+    for name in ("loss", "sigreg"):
+        (event,) = told.Scalars(name)
+        assert (event.step, event.value) == (40, pytest.approx(last[name], rel=1e-6))
+    assert told.Scalars("validation/loss")
 
     small = ["--episodes", 12, "--steps", 12, "--profile", "fast"]
     assert run("fit", "--encoder", encoder, *small, "--out", agent) == 0

@@ -155,7 +155,9 @@ def judging(walked):
 
 def test_encoders_are_compared_in_a_world_that_judges(walked, judging, capsys):
     shared = "--data data/slide --episodes 3 --steps 12 --fit-episodes 8 --out runs/compared"
-    assert main(shlex.split(f"compare --env {judging} untrained reacher runs/slide-encoder {shared} --json")) == 1  # one failed
+    assert (
+        main(shlex.split(f"compare --env {judging} untrained reacher runs/slide-encoder {shared} --json")) == 1
+    )  # one failed
     facts = json.loads(capsys.readouterr().out)
     names = [row["name"] for row in facts["rows"]]
     assert set(names[:2]) == {"runs/slide-encoder", "untrained"}  # the cheapest first, then what failed, then baselines

@@ -59,7 +59,7 @@ class Pretrain(Verb, TrainingOptions):
         begin: an encoder whose weights to begin with, of the same network and space: a shipped name or a folder.
         threads: threads of torch on the CPU; with another number, sums round differently, and so do the weights.
         resume: continue an interrupted run in the folder --out.
-        out: folder for the encoder and its log; must not hold one yet.
+        out: folder for the encoder, its log, and the same for TensorBoard; must not hold one yet.
     """
 
     data: tyro.conf.Positional[Path]
@@ -94,6 +94,7 @@ class Pretrain(Verb, TrainingOptions):
         from worldplan.data.windows import Windows
         from worldplan.errors import InvalidInput
         from worldplan.eval.show.table import facts_table
+        from worldplan.learning.curves import Curves
         from worldplan.learning.encoder import load_encoder
         from worldplan.learning.excitation import Excitation
         from worldplan.learning.pretraining import pretrain
@@ -103,8 +104,13 @@ class Pretrain(Verb, TrainingOptions):
         if supervised and (self._options() or self.resume or self.begin or self.stride is not None):
             raise InvalidInput("supervised training has no options of an objective, no --resume, --begin or --stride")
         config = self._config()
-        steps = TrainingBar()
-        reporting: dict[str, Any] = {"command": command, "progress": steps.start, "report": steps.show}
+        steps, curves = TrainingBar(), Curves(self.out)
+
+        def report(row: dict[str, float]) -> None:
+            steps.show(row)
+            curves(row)
+
+        reporting: dict[str, Any] = {"command": command, "progress": steps.start, "report": report}
         data: Any
         tried: list[dict[str, Any]] = []
         if isinstance(config.objective, Excitation):
@@ -125,6 +131,7 @@ class Pretrain(Verb, TrainingOptions):
             resume = self.resume and (self._checkpointed() or not self._auto())  # it may have stopped at a candidate
             begin = None if self.begin is None else load_encoder(self.begin)
             folder = pretrain(data, self.out, config, begin=begin, resume=resume, **reporting)
+        curves.close()
         card = read_json(folder / "encoder.json")
         facts = {"folder": str(folder)} | {k: card[k] for k in ("sha256", "validation", "spread") if k in card}
         facts |= {"candidates": tried} if tried else {}
@@ -132,7 +139,14 @@ class Pretrain(Verb, TrainingOptions):
         rows = [(f"{label}{name}, held out", f"{value:.4f}") for name, value in card["validation"].items()]
         spread = card.get("spread", [])
         rows += [("standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in spread))] if spread else []
-        self.show(facts, facts_table(f"Encoder in {folder}", rows, [f"Next: worldplan fit --encoder {folder}"]))
+        self.show(
+            facts,
+            facts_table(
+                f"Encoder in {folder}",
+                rows,
+                [f"Next: worldplan fit --encoder {folder}", f"Curves: tensorboard --logdir {curves.folder}"],
+            ),
+        )
         return 0
 
     def _auto(self) -> bool:
