@@ -18,7 +18,7 @@ from worldplan.envs.tasks import Tasks
 from worldplan.errors import EncoderCollapsed, InvalidInput, UnknownName
 from worldplan.learning.encoder import CODE, Encoder, PixelEncoder, encode, find_encoder, known_encoders, load_encoder
 from worldplan.learning.network import ConvEncoder
-from worldplan.named import named_object
+from worldplan.named import check_module
 
 BATCH_TOLERANCE = 1e-3  # of the latents' spread: rounding of float32 stays far below, BatchNorm in training far above
 _ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
@@ -57,7 +57,7 @@ def find_entrants(specs: Iterable[str | Path | Encoder], seed: int = 0) -> list[
     `seed`), a folder, `module:object`, or an encoder itself.
 
     Raises:
-        InvalidInput: no specification, one that is no text and no encoder, or an object that cannot be imported.
+        InvalidInput: no specification, one that is no text and no encoder, or a module that is not there.
         UnknownName: a text that is none of these.
     """
     found = [_entrant(spec, seed) for spec in specs]
@@ -86,7 +86,7 @@ def _entrant(spec: str | Path | Encoder, seed: int) -> Entrant:
     if Path(text).is_dir():
         return Entrant(text, "folder", partial(load_encoder, text))
     if ":" in text:
-        named_object(text, CODE)  # a slip of the pen is told before anything is drawn
+        check_module(text, CODE)  # a slip of the pen is told before anything is drawn
         return Entrant(text, "module", partial(find_encoder, text))
     kind = f"encoder (a shipped name, oracle, untrained, a folder, or {CODE})"
     raise UnknownName(kind, text, known_encoders())

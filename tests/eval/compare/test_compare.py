@@ -136,7 +136,7 @@ def test_agents_that_give_no_torques_are_refused():
 
 def test_specifications(tmp_path):
     save_encoder(ConvEncoder(2, 2, 4), tmp_path / "mine", {})
-    specs = ["reacher", "oracle", "untrained", tmp_path / "mine", "mynets:encoder", glimpse(), "oracle"]
+    specs = ["reacher", "oracle", "untrained", tmp_path / "mine", "json:encoder", glimpse(), "oracle"]
     found = find_entrants(specs)
     kinds = ["zoo", "oracle", "untrained", "folder", "module", "object", "oracle"]
     assert [c.kind for c in found] == kinds
