@@ -29,7 +29,7 @@ def test_the_page_has_its_examples():
 
 def test_the_planner_reaches_its_goal(names, capsys):
     assert names["info"]["is_success"]
-    assert -0.5 < names["reward"] < 0.0  # the expert's mean reward a step
+    assert -2.0 < names["reward"] < 0.0  # the expert's mean reward a step, over two episodes
     assert set(names["observations"]) == {"observation", "achieved_goal", "desired_goal"}
 
 

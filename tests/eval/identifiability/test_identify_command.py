@@ -38,12 +38,10 @@ def test_it_prints_a_row_each_and_writes_the_same_numbers(tmp_path, capsys):
 
 
 def test_the_table_is_ranked_and_says_who_failed(tmp_path, capsys):
-    assert main(["identify", "no_such:thing", *LINE[1:], "--out", str(tmp_path)]) == 1
+    assert main(["identify", "json:thing", *LINE[1:], "--out", str(tmp_path)]) == 1
     text = capsys.readouterr().out
     assert text.index("oracle") < text.index("reacher") < text.index("untrained")
-    assert "Identifiability of 3 of 4 encoders" in text and "no_such:thing failed: InvalidInput" in " ".join(
-        text.split()
-    )
+    assert "Identifiability of 3 of 4 encoders" in text and "json:thing failed: InvalidInput" in " ".join(text.split())
     assert "…" not in text and max(len(line) for line in text.splitlines() if "│" in line) <= 120
 
 
