@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import tempfile
 import warnings
@@ -33,8 +34,9 @@ class GoalGraph(nn.Module):
 
     def __init__(self, encoder: PixelEncoder) -> None:
         super().__init__()
-        # In the usual memory order: the order in memory is no part of a graph.
-        self.network = encoder.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        # A copy in the usual memory order, which is no part of a graph: `to` would change the agent's own network.
+        network = copy.deepcopy(encoder.network)
+        self.network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def forward(self, frame: Tensor) -> Tensor:
         """Encode the frame as `PixelEncoder` does."""
@@ -239,7 +241,9 @@ def _compared(agent: PlanningAgent, graphs: dict[str, bytes], frames: Frames, fo
 
 
 def _contract(agent: PlanningAgent, command: str) -> dict[str, Any]:
-    world, size = agent.world, agent.encoder.size  # type: ignore[attr-defined]
+    encoder, world = agent.encoder, agent.world
+    assert isinstance(encoder, PixelEncoder)
+    size = encoder.size
     n, d, m = agent.encoder.latent_dim, agent.dynamics.state_dim, agent.dynamics.action_dim
     frame = {"name": "frame", "type": "uint8", "shape": [size, size, 3], "means": "RGB, channels last, 0 to 255"}
     goal = {"name": "goal", "type": "float64", "shape": [n], "means": "latent of the goal"}
@@ -255,7 +259,7 @@ def _contract(agent: PlanningAgent, command: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "command": command,
-        "encoder": agent.encoder.name,  # type: ignore[attr-defined]
+        "encoder": encoder.name,
         "world": None if world is None else world.to_dict(),
         "sizes": {"frame": size, "latent": n, "state": d, "action": m},
         "space": list(agent.controller.space.kinds),
@@ -297,7 +301,7 @@ def _graph(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outp
 
 def _session(graph: bytes) -> Any:
     try:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime  # type: ignore[import-untyped]  # it ships no types
     except ImportError as error:
         raise MissingExtra("running exported agents", "onnx") from error
     options = onnxruntime.SessionOptions()

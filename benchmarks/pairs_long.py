@@ -1,7 +1,7 @@
 """LeJEPA on pairs of frames of random motion, at the published amount of training: ten million pairs, strides 8 and 64.
 
-Each stride takes some 2.7 hours of a core. An interrupted run goes on from its checkpoint; `--judge` looks at what is
-there.
+Each stride takes 78,127 steps, of which a core makes some 8 a second. An interrupted run goes on from its checkpoint;
+`--judge` looks at what is there.
 
     python benchmarks/pairs_long.py --strides 64
     python benchmarks/pairs_long.py --judge

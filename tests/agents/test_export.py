@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import worldplan as wp
 from worldplan.__main__ import main
@@ -68,6 +69,15 @@ def test_actions_agree_beyond_rounding_only_if_the_agent_is_another(agent, frame
     dearer = PlanningAgent(agent.encoder, agent.dynamics, wp.QuadraticCost.goal_reaching(2, control_weight=0.2))
     graphs = {name: (folder / name).read_bytes() for name in (GOAL, STEP)}
     assert export._compared(dearer, graphs, frames, folder).action_error > 1e-3
+
+
+def test_the_agent_stays_as_it_was(frames, tmp_path):
+    agent = load_agent("reacher")
+    before = [(p.stride(), p.clone()) for p in agent.encoder.network.parameters()]
+    export_agent(agent, tmp_path / "a", frames)
+    for (stride, value), now in zip(before, agent.encoder.network.parameters(), strict=True):
+        assert stride == now.stride()  # channels last, as control runs fastest
+        assert torch.equal(value, now)
 
 
 def test_a_graph_that_differs_is_not_written(agent, frames, tmp_path, monkeypatch):
