@@ -29,6 +29,7 @@ class Curves:
         for name, value in row.items():
             if name != "step":
                 self._writer.add_scalar(name.replace("validation_", "validation/"), value, step)
+        self._writer.flush()  # a run that is interrupted or refused keeps its curves
 
     def close(self) -> None:
         """Write what is left."""
