@@ -97,4 +97,12 @@ class ClusterUnavailable(WorldplanError):
 
 
 class JobFailed(WorldplanError):
-    """A job of a sweep gave no result."""
+    """A job of a sweep was not done; `result` is what there is nevertheless, a JSON value."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        self.result = result
+        self._arguments = (message, result)
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments

@@ -7,7 +7,8 @@ import platform
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -68,3 +69,24 @@ def plain(value: Any, digits: int = 9) -> Any:
     if isinstance(value, float):
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
+
+
+def restored(kind: Any, value: Any) -> Any:
+    """The value of a type that `plain` wrote, all digits kept (17): dataclasses, arrays, tuples, numbers, words.
+
+    Where a number is expected, null was one that is not finite, and becomes NaN.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        wanted = [one for one in arguments if one is not NoneType]
+        return None if value is None else restored(wanted[0], value)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        known = {field.name: restored(hints[field.name], value[field.name]) for field in fields(kind)}
+        return kind(**known)  # type: ignore[operator]
+    if origin is np.ndarray:
+        return np.array(value, dtype=get_args(arguments[1])[0])
+    if origin is tuple:
+        kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else arguments
+        return tuple(restored(one, item) for one, item in zip(kinds, value, strict=True))
+    return math.nan if kind is float and value is None else value

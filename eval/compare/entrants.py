@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from worldplan.errors import EncoderCollapsed, InvalidInput, UnknownName
 from worldplan.learning.encoder import CODE, Encoder, PixelEncoder, encode, find_encoder, known_encoders, load_encoder
 from worldplan.learning.network import ConvEncoder
 from worldplan.named import check_module
+from worldplan.sweeps.jobs import digest
 
 BATCH_TOLERANCE = 1e-3  # of the latents' spread: rounding of float32 stays far below, BatchNorm in training far above
 _ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
@@ -28,12 +30,14 @@ _ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
 class Entrant:
     """An encoder that is not loaded yet, and how the world is shown to it.
 
-    `kind` is `zoo`, `folder`, `module`, `object` (handed over in Python), `oracle` or `untrained`.
+    `kind` is `zoo`, `folder`, `module`, `object` (handed over in Python), `oracle` or `untrained`; `spec` is what the
+    user wrote.
     """
 
     name: str
     kind: str
     load: Callable[[], Encoder]
+    spec: str = ""
 
     def draw(self, qpos: Floats, targets: Floats, profile: str) -> Frames:
         """Frames (N, 64, 64, 3) of joint angles (N, 2) with target spheres (N, 3); the oracle's hold the angles."""
@@ -84,12 +88,22 @@ def _entrant(spec: str | Path | Encoder, seed: int) -> Entrant:
     if text in made:
         return Entrant(text, text, made[text])
     if Path(text).is_dir():
-        return Entrant(text, "folder", partial(load_encoder, text))
+        return Entrant(text, "folder", partial(load_encoder, text), text)
     if ":" in text:
         check_module(text, CODE)  # a slip of the pen is told before anything is drawn
-        return Entrant(text, "module", partial(find_encoder, text))
+        return Entrant(text, "module", partial(find_encoder, text), text)
     kind = f"encoder (a shipped name, oracle, untrained, a folder, or {CODE})"
     raise UnknownName(kind, text, known_encoders())
+
+
+def source(entrant: Entrant) -> str:
+    """Checksum of what lies behind an entrant: of its folder, or of the file of its module; empty for what ships."""
+    if entrant.kind == "folder":
+        return digest(Path(entrant.spec))
+    if entrant.kind == "module":
+        found = importlib.util.find_spec(entrant.spec.partition(":")[0].partition(".")[0])
+        return digest(Path(found.origin)) if found is not None and found.origin else ""
+    return ""
 
 
 def untrained_encoder(seed: int = 0, latent_dim: int = 2) -> PixelEncoder:

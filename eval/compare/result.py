@@ -21,7 +21,7 @@ class ComparisonRow(Result):
 
     Attributes:
         kind: that of `Entrant`.
-        status: `ok` or `failed`; `reason` says why it failed, in a sentence.
+        status: `ok`, `failed`, or `waiting` for another shard; `reason` says why, in a sentence.
         latent_dim: m, width of the encoder's latent.
         reduced_dim: k <= m, principal components of the latent that were planned in.
         dropped: share of the latent's variance on the fitting frames in the other components, 0 to 1.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +17,12 @@ from worldplan.agents.planners import PLANNERS
 from worldplan.checks import check_name
 from worldplan.envs.parallel import rollout_goals, target_spheres
 from worldplan.envs.reacher import ReacherGoal
+from worldplan.envs.rendering import render_frames
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import TrueStateObservation, sample_tasks
-from worldplan.envs.workers import worker_pool
-from worldplan.errors import RenderingUnavailable
+from worldplan.errors import JobFailed, RenderingUnavailable
 from worldplan.eval.compare.config import CompareConfig
-from worldplan.eval.compare.entrants import Entrant, find_entrants
+from worldplan.eval.compare.entrants import Entrant, find_entrants, source
 from worldplan.eval.compare.result import Comparison, ComparisonRow
 from worldplan.eval.compare.trial import (
     RHO,
@@ -41,11 +43,14 @@ from worldplan.eval.statistics.correlation import Correlation, correlate
 from worldplan.eval.statistics.paired_test import FEWEST, false_positive_rate, paired_test
 from worldplan.learning.encoder import Encoder
 from worldplan.progress import Progress, silent
-from worldplan.provenance import provenance
+from worldplan.provenance import plain, provenance, restored
+from worldplan.sweeps.jobs import Job
+from worldplan.sweeps.run import run_jobs
 
 PATHS = 3  # episodes whose paths are kept
 
-_Outcome = tuple[ComparisonRow, ControlResult | None]
+
+_Tried = tuple[ComparisonRow, ControlResult | None]
 """A row without what needs the reference, and the episodes; None where the encoder failed."""
 
 
@@ -55,6 +60,9 @@ def compare_encoders(
     *,
     command: str = "",
     progress: Progress = silent,
+    folder: Path | str | None = None,
+    on: str = "processes",
+    shard: tuple[int, int] = (1, 1),
 ) -> Comparison:
     """Rank encoders by cost of control, with the same frames, pipeline and paired episodes for all.
 
@@ -62,7 +70,20 @@ def compare_encoders(
     the world are first reduced to their principal components. An encoder that fails gets a row that says why.
     `find_entrants` explains `specs`; an encoder is a callable on uint8 (T, 64, 64, 3) with `latent_dim`.
 
+    Args:
+        specs: encoders.
+        config: the trial; None for the defaults.
+        command: the command line, for provenance.
+        progress: wraps the iterator of the encoders.
+        folder: keeps each row as it ends; the same call goes on where it was interrupted. None keeps nothing. Objects
+            handed over in Python are tried each time: they have no address.
+        on: where encoders are tried, as for `run_jobs`.
+        shard: (k, n): try only every n-th encoder, from the k-th on; n calls share a folder, and the last one has all
+            rows. Those of others that are not there yet have the status `waiting`.
+
     Raises:
+        BadFile: another call writes to the folder.
+        ClusterUnavailable: no such cluster can be reached.
         InvalidInput: no encoder, or a number in the configuration that is out of range.
         UnknownName: a specification of none of these kinds, or no such planner.
         RenderingUnavailable: no OpenGL here.
@@ -71,13 +92,22 @@ def compare_encoders(
     check_name("planner", config.planner, PLANNERS)
     entrants = find_entrants(specs, config.seed)
     pairs = sample_tasks(config.episodes, config.seed, config.distribution)
-    with worker_pool(config.processes) as start:
-        # An object handed over in Python need not be picklable: try it in this process.
-        outcomes = [(partial if c.kind == "object" else start)(_attempt, c, config) for c in entrants]
-        baselines = evaluate_baselines(pairs, config.seed)
-        tried = [_finish(outcomes[k], entrants[k]) for k in progress(iter(range(len(outcomes))), len(outcomes))]
+    render_frames(pairs.starts[:1], target_spheres(1, config.seed, config.target), config.profile)  # or no OpenGL
+    baselines = evaluate_baselines(pairs, config.seed)
+    tried = {c.name: _attempt(c, config) for c in entrants if c.kind == "object"}  # need not be picklable
+    with contextlib.ExitStack() as stack:
+        rows_in = stack.enter_context(TemporaryDirectory()) if folder is None else folder
+        jobs = [_job(c, config) for c in entrants if c.kind != "object"]
+        for outcome in run_jobs(jobs, rows_in, on=on, processes=config.processes, shard=shard, progress=progress):
+            entrant = outcome.job.context["entrant"]
+            if outcome.result is not None:
+                tried[entrant.name] = restored(_Tried, outcome.result)
+                continue
+            status = "failed" if outcome.reason else "waiting"
+            reason = outcome.reason or "another shard tries it"
+            tried[entrant.name] = ComparisonRow(entrant.name, entrant.kind, status, reason), None
     reference = baselines[REFERENCE]
-    rows = _judged(tried, reference, config.seed)
+    rows = _judged([tried[c.name] for c in entrants], reference, config.seed)
     shown = pairs.options()[:PATHS]
     world = TrueStateObservation(ReacherGoal(pixels=False))
     paths = rollout(world, TrueStateLQR(), len(shown), options=shown).info["qpos"]
@@ -96,15 +126,22 @@ def compare_encoders(
     )
 
 
-def _finish(outcome: Callable[[], _Outcome], entrant: Entrant) -> _Outcome:
-    try:
-        return outcome()
-    except BrokenExecutor:
-        reason = "its process died, or that of an encoder beside it: out of memory? Try --processes 1"
-        return ComparisonRow(entrant.name, entrant.kind, "failed", reason), None
+def _job(entrant: Entrant, config: CompareConfig) -> Job:
+    """The trial of an encoder, known by its name and by what lies behind it."""
+    trial = {name: value for name, value in asdict(config).items() if name != "processes"}
+    arguments = {"name": entrant.name, "source": source(entrant), "trial": trial}
+    return Job(_try, arguments, {"entrant": entrant, "config": config})
 
 
-def _attempt(entrant: Entrant, config: CompareConfig) -> _Outcome:
+def _try(entrant: Entrant, config: CompareConfig, folder: Path, **address: Any) -> Any:
+    row, result = _attempt(entrant, config)
+    kept = plain((row, result), digits=17)
+    if not row.ok:
+        raise JobFailed(row.reason, kept)  # so that it is tried again once it is mended
+    return kept
+
+
+def _attempt(entrant: Entrant, config: CompareConfig) -> _Tried:
     shared = shared_frames(config)  # errors here are no encoder's fault
     row, result = ComparisonRow(entrant.name, entrant.kind), None
     with warnings.catch_warnings(record=True) as caught:
@@ -122,7 +159,7 @@ def _attempt(entrant: Entrant, config: CompareConfig) -> _Outcome:
 
 def _trial(
     row: ComparisonRow, entrant: Entrant, encoder: Encoder, shared: SharedFrames, config: CompareConfig
-) -> _Outcome:
+) -> _Tried:
     fitted = fit_entrant(entrant, encoder, shared, config.planner)
     agent, reduction = fitted.agent, fitted.reduction
     views = [x[:, k] for x in (fitted.judged, shared.states) for k in range(2)]
@@ -150,7 +187,7 @@ def _trial(
     return row, measure([run])
 
 
-def _judged(tried: list[_Outcome], reference: ControlResult, seed: int) -> list[ComparisonRow]:
+def _judged(tried: list[_Tried], reference: ControlResult, seed: int) -> list[ComparisonRow]:
     """Rows by rank, with cost ratios to the reference and p-values against the first row."""
     rows = [
         row

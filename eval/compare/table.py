@@ -106,7 +106,7 @@ def _rows(comparison: Comparison) -> list[list[Cell]]:
 
 
 def _cells(rank: int, row: ComparisonRow) -> list[Cell]:
-    first = Cell(str(rank), order=str(rank)) if row.ok else Cell("failed")
+    first = Cell(str(rank), order=str(rank)) if row.ok else Cell(row.status)
     estimates = (
         row.latent_to_state,
         row.state_to_latent,
@@ -115,7 +115,7 @@ def _cells(rank: int, row: ComparisonRow) -> list[Cell]:
         row.theorem3_bound,
         largest(row.open_loop, "line").to_optimum.total if row.open_loop else None,
     )
-    control = [Cell("failed"), *[NONE] * 4] if row.control is None else _control(row.control)
+    control = [Cell(row.status), *[NONE] * 4] if row.control is None else _control(row.control)
     return [
         first,
         _name(row.name),
@@ -150,7 +150,8 @@ def _width(row: ComparisonRow) -> Cell:
 def _title(comparison: Comparison) -> str:
     rows, done = comparison.rows, [row for row in comparison.rows if row.ok]
     if not done:
-        return f"All {len(rows)} encoders failed"
+        waiting = any(row.status == "waiting" for row in rows)
+        return f"None of {len(rows)} encoders is done" if waiting else f"All {len(rows)} encoders failed"
     what = f"{len(done)} of {len(rows)} encoders over {comparison.config.episodes} paired episodes"
     return f"{what}; least cost: {done[0].name}"
 
@@ -178,7 +179,7 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     for row in comparison.rows:
         if not row.ok:
-            told.append(f"{row.name} failed: {row.reason}")
+            told.append(f"{row.name} {row.status}: {row.reason}")
         elif row.dropped is not None:
             share = f"{row.dropped:.2%} of the variance dropped"
             told.append(f"{row.name}: planned in {row.reduced_dim} components of {row.latent_dim}, {share}.")

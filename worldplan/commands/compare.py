@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from worldplan.commands.base import (
     REACHER,
     WORLD_OPTIONS,
+    SweepOptions,
     Verb,
     WorldOptions,
     bar,
@@ -26,10 +27,11 @@ ELSEWHERE = (*WORLD_OPTIONS, "size", "repeat", "data", "control_weight", "around
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Verb, CompareConfig, WorldOptions):
+class Compare(Verb, CompareConfig, WorldOptions, SweepOptions):
     """Rank encoders by what control from their latents costs, on the same paired episodes.
 
-    Writes compare.json and the page compare.html; prints a table. An encoder that fails gets a row that says why. With
+    Writes compare.json and the page compare.html; prints a table. An encoder that fails gets a row that says why. Each
+    row is kept as it ends: the same command goes on where it was interrupted, with more encoders too. With
     --env ID, another world than the Reacher, models are fitted to --data, and the world's own error on the way to its
     goals is the cost; no page.
 
@@ -43,7 +45,7 @@ class Compare(Verb, CompareConfig, WorldOptions):
         ahead: worlds that do not sample their states: steps of random actions from start to goal; by default 50.
         hold: steps for which each of these actions is held; by default 1.
         markdown: print the table as Markdown, as the README shows it.
-        out: folder for what is written; an earlier run's files are replaced.
+        out: folder for what is written; an earlier run's files are replaced, its rows are kept.
     """
 
     encoders: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENCODER...")]]
@@ -74,7 +76,8 @@ class Compare(Verb, CompareConfig, WorldOptions):
             raise InvalidInput(f"{', '.join(given)}: these are for other worlds than the Reacher; leave them out")
         set_threads(1)
         config = config_of(CompareConfig, self)
-        comparison = compare_encoders(self.encoders, config, command=command, progress=bar("encoders"))
+        how: dict[str, Any] = {"command": command, "progress": bar("encoders"), "folder": self.out / "rows"}
+        comparison = compare_encoders(self.encoders, config, **how, **self.place())
         facts = comparison.to_dict()
         write_json(self.out / "compare.json", facts)
         page = write_report(comparison, self.out / "compare.html")
@@ -82,7 +85,11 @@ class Compare(Verb, CompareConfig, WorldOptions):
             print(markdown(comparison))
         else:
             self.show(facts, table(comparison).also(f"Written: {self.out / 'compare.json'}, {page}"))
-        return 0 if all(row.ok for row in comparison.rows) else 1
+        return 1 if any(row.status == "failed" for row in comparison.rows) else 0
+
+    def advice(self, command: str) -> str:
+        """Rows that are done are kept."""
+        return f"to go on: {command}"
 
     def _elsewhere(self, command: str) -> int:
         """Rank encoders in another world than the Reacher."""

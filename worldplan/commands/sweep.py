@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Sweep(Verb, SweepOptions):
     Args:
         lines: quoted command lines without `worldplan` and --out; {a,b} tries each, {0..4} every whole number.
         columns: columns of sweep.csv to print, such as encoder.validation; by default no more than the first few.
+        processes: jobs at the same time on this machine; a cluster takes one a core.
         out: folder of the sweep; results/ holds what is done, work/ what the commands wrote and printed.
     """
 
@@ -38,6 +40,7 @@ class Sweep(Verb, SweepOptions):
 
     lines: tyro.conf.Positional[tuple[str, ...]]
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ()
+    processes: int = os.cpu_count() or 1
     out: Path = Path("runs/sweep")
 
     @property
@@ -55,7 +58,7 @@ class Sweep(Verb, SweepOptions):
         more = ["--trust-code"] if self.trust_code else []
         # Parsed before anything runs: a slip in the last line is told at once.
         jobs = [command_job(words, type(type(self).parse(words)), more) for words in lines]
-        rows = rows_of(run_jobs(jobs, self.out, **self.engine(), progress=bar("jobs")))
+        rows = rows_of(run_jobs(jobs, self.out, processes=self.processes, **self.place(), progress=bar("jobs")))
         path = self.out / "sweep.csv"
         write_csv(rows, path)
         self.show({"folder": str(self.out), "jobs": rows}, self._table(rows).also(f"Written: {path}"))

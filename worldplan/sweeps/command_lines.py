@@ -13,9 +13,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from worldplan.data.files import sha256
 from worldplan.errors import InvalidInput, JobFailed
-from worldplan.sweeps.jobs import Job
+from worldplan.sweeps.jobs import Job, digest
 from worldplan.sweeps.table import flat
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -74,20 +73,10 @@ def command_job(words: Sequence[str], verb: type[Any], more: Sequence[str] = ())
     for taken in ("--out", "--resume"):
         if any(word == taken or word.startswith(f"{taken}=") for word in words):
             raise InvalidInput(f"leave {taken} out: a sweep gives every command a folder, and goes on with it itself")
-    inputs = {word: digest for word in words if (digest := _digest(Path(word)))}
+    inputs = {word: checksum for word in words if (checksum := digest(Path(word)))}
     file = "result.json" if verb.writes_file else ""
     more = [*more, *(["--resume"] if hasattr(verb, "resume") else [])]
     return Job(run_command, {"words": list(words), "inputs": inputs}, {"cwd": Path.cwd(), "more": more, "file": file})
-
-
-def _digest(path: Path) -> str:
-    """Checksum of a file, or of the JSON files of a folder, which hold those of the others; empty for neither."""
-    try:
-        if path.is_file():
-            return sha256(path)
-        return "".join(sha256(file)[:16] for file in sorted(path.glob("*.json"))) if path.is_dir() else ""
-    except OSError:  # a word that is no path, such as a very long one
-        return ""
 
 
 def run_command(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import warnings
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from worldplan.checks import positive_int
-from worldplan.errors import ClusterUnavailable, InvalidInput, MissingExtra, WorldplanError
+from worldplan.errors import ClusterUnavailable, InvalidInput, JobFailed, MissingExtra, WorldplanError
 from worldplan.sweeps.jobs import Job
 from worldplan.version import __version__
 
@@ -38,16 +40,39 @@ def _processes(count: int, jobs: Sequence[Job], folders: Mapping[str, Path]) -> 
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     by_key = {job.key: job for job in jobs}
+    if count > 1:
+        os.environ.setdefault("LP_NUM_THREADS", "1")  # workers that draw in software must not fight over the cores
     try:
         # Unordered: each result is kept as soon as it is there.
-        ended = Parallel(n_jobs=min(count, len(jobs)), return_as="generator_unordered", batch_size=1)(
-            delayed(_attempt)(job.function, _options(job, folders), job.key, __version__) for job in jobs
+        ended = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)(
+            delayed(_in_a_worker)(os.getpid(), sys.path, job.function, _options(job, folders), job.key, __version__)
+            for job in jobs
         )
         for key, result, reason in ended:
             yield by_key.pop(key), result, reason
     except TerminatedWorkerError:
-        reason = "its process died, or that of a job beside it: out of memory? Try fewer processes"
+        reason = "its process died, or that of a job beside it: out of memory? Try --processes 1"
         yield from ((job, None, reason) for job in by_key.values())
+
+
+def _in_a_worker(parent: int, path: list[str], *arguments: Any) -> tuple[str, Any, str]:
+    """`_attempt`, in a process that finds the modules of the one that asked, and ends with it."""
+    if os.getpid() != parent:
+        sys.path[:] = path  # a worker may be left from an earlier call
+        _end_with(parent)
+    return _attempt(*arguments)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this process when its parent does: a killed parent cannot stop it, and the next call works in its folders."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ray(address: str, jobs: Sequence[Job], folders: Mapping[str, Path]) -> Iterator[Ended]:
@@ -104,8 +129,10 @@ def _attempt(function: Callable[..., Any], options: dict[str, Any], key: str, ve
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1), warnings.catch_warnings():
+        with threadpool_limits(1):
             return key, function(**options), ""
+    except JobFailed as error:
+        return key, error.result, str(error)
     except (Exception, SystemExit) as error:  # a job's error costs only its own result
         return key, None, str(error) if isinstance(error, WorldplanError) else f"{type(error).__name__}: {error}"
     finally:

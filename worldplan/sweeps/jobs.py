@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from worldplan.data.files import inside, read_json, to_json, write_json
+from worldplan.data.files import inside, read_json, sha256, to_json, write_json
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.version import __version__
 
@@ -90,3 +90,13 @@ class ResultFolder:
 
     def _path(self, job: Job) -> Path:
         return inside(self.folder / "results", f"{job.key}.json")
+
+
+def digest(path: Path) -> str:
+    """Checksum of a file, or of the JSON files of a folder, which hold those of the others; empty for neither."""
+    try:
+        if path.is_file():
+            return sha256(path)
+        return "".join(sha256(file)[:16] for file in sorted(path.glob("*.json"))) if path.is_dir() else ""
+    except OSError:  # no path that could be one, such as a very long word
+        return ""

@@ -21,7 +21,7 @@ class Outcome:
 
     Attributes:
         job: the job.
-        result: its JSON value; None unless it is done.
+        result: its JSON value; of a job that failed what it handed on (`JobFailed.result`), or None.
         reason: why it failed, in a sentence; empty otherwise.
         done: whether there is a result; neither done nor failed is a job of another shard that has not ended yet.
     """
@@ -66,7 +66,7 @@ def run_jobs(
     if not 1 <= positive_int("a shard", k) <= positive_int("the number of shards", n):
         raise InvalidInput(f"a shard is K of N with K from 1 to N, got {k} of {n}")
     engine = find_engine(on, processes)
-    failed = dict[str, str]()
+    failed = dict[str, tuple[Any, str]]()
     with held(place.folder / "shards" / f"{k}-of-{n}"):
         wanted = place.missing(list({job.key: job for job in jobs}.values())[k - 1 :: n])
         if wanted:
@@ -76,11 +76,15 @@ def run_jobs(
                     try:
                         place.write(job, result)
                     except InvalidInput as error:
-                        reason = str(error)
+                        result, reason = None, str(error)
                 if reason:
-                    failed[job.key] = reason
+                    failed[job.key] = result, reason
     left = {job.key for job in place.missing(jobs)}
-    return [
-        Outcome(job, reason=failed.get(job.key, "")) if job.key in left else Outcome(job, place.read(job), done=True)
-        for job in jobs
-    ]
+    ended = []
+    for job in jobs:
+        if job.key in left:
+            result, reason = failed.get(job.key, (None, ""))
+            ended.append(Outcome(job, result, reason))
+        else:
+            ended.append(Outcome(job, place.read(job), done=True))
+    return ended

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -42,6 +43,7 @@ from worldplan.eval.theorem4.pixels import MappedEncoder
 from worldplan.learning.encoder import load_encoder, save_encoder
 from worldplan.learning.network import ConvEncoder
 from worldplan.planning.rotation import random_rotation
+from worldplan.provenance import plain
 
 SMALL = CompareConfig(episodes=3, fit_episodes=5, frame_pairs=220, resamples=50, libraries=(40, 10))
 OPTIONS = ["--episodes", "3", "--fit-episodes", "5", "--frame-pairs", "220", "--processes", "1", "--libraries", "40"]
@@ -643,7 +645,7 @@ def test_the_command_prints_a_table_and_tells_when_all_failed(tmp_path, capsys):
     assert main(["compare", "json:dumps", *OPTIONS, "--out", str(tmp_path)]) == 1
     text = " ".join(capsys.readouterr().out.split())
     assert "All 1 encoders failed" in text and "no function without arguments" in text and "torques" in text
-    assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.html"}
+    assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.html", "rows"}
 
 
 TWICE = ["oracle", "--json", "--markdown"]
@@ -653,3 +655,53 @@ TWICE = ["oracle", "--json", "--markdown"]
 def test_could_not_run_is_2(wrong, capsys):
     assert main(["compare", *wrong]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+# --- rows that are kept ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Names of the encoders that were really tried."""
+    names, attempt = [], compare._attempt
+
+    def counted(entrant, config):
+        names.append(entrant.name)
+        return attempt(entrant, config)
+
+    monkeypatch.setattr(compare, "_attempt", counted)
+    return names
+
+
+def test_rows_are_kept_to_the_last_digit(tmp_path, tried):
+    first = compare_encoders(["oracle", "reacher"], SMALL, folder=tmp_path)
+    assert tried == ["oracle", "reacher"]
+    again = compare_encoders(["oracle", "reacher", "untrained"], SMALL, folder=tmp_path)
+    assert tried == ["oracle", "reacher", "untrained"]  # only the new one
+    for name in ("oracle", "reacher"):
+        one, two = (replace(rows_of(c)[name], p_first=None) for c in (first, again))
+        assert plain(one, 17) == plain(two, 17)
+    compare_encoders(["oracle"], replace(SMALL, seed=SMALL.seed + 1), folder=tmp_path)
+    assert tried[3:] == ["oracle"]  # another trial
+
+
+def test_shards_of_a_comparison_merge(tmp_path, tried):
+    specs = ["oracle", "untrained"]
+    half = compare_encoders(specs, SMALL, folder=tmp_path, shard=(1, 2))
+    assert [row.status for row in half.rows] == ["ok", "waiting"]
+    assert "untrained waiting: another shard" in "\n".join(table(half).notes)
+    whole = compare_encoders(specs, SMALL, folder=tmp_path, shard=(2, 2))
+    assert tried == specs and {row.status for row in whole.rows} == {"ok"}
+
+
+def test_a_failed_row_is_tried_again_once_it_is_mended(tmp_path, monkeypatch, tried):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "mended_encoder.py"
+    module.write_text("def make():\n    raise ValueError('not yet')\n")
+    for _ in range(2):
+        (row,) = compare_encoders(["mended_encoder:make"], SMALL, folder=tmp_path / "rows").rows
+        assert not row.ok and "not yet" in row.reason
+    module.write_text("from worldplan.eval.compare.entrants import untrained_encoder as make\n")
+    monkeypatch.delitem(sys.modules, "mended_encoder")
+    (row,) = compare_encoders(["mended_encoder:make"], SMALL, folder=tmp_path / "rows").rows
+    assert row.ok and len(tried) == 3
