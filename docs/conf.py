@@ -1,0 +1,111 @@
+"""The site: the pages that GitHub shows, where they lie, and a reference from the docstrings. `make docs` builds it."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections import defaultdict
+from typing import Any, Generic, TypeVar
+
+import numpy.typing
+from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
+
+from worldplan.version import __version__
+
+# NumPy's aliases print as what they stand for, half a page of it: here they are classes, which print as their names.
+for alias in ("ArrayLike", "NDArray"):
+    named = types.new_class(alias, (Generic[TypeVar("T")],))
+    named.__module__ = "numpy.typing"
+    setattr(numpy.typing, alias, named)
+
+project = "worldplan"
+copyright = "worldplan contributors"
+version = release = __version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+
+# The source folder is the repository, so that a link from page to page is the same here and on GitHub.
+root_doc = "docs/index"
+include_patterns = [
+    "docs/**",
+    "benchmarks/README.md",
+    "benchmarks/results/pairs-long/pairs-long.md",
+    "benchmarks/results/worlds/README.md",
+    "worldplan/zoo/README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+]
+exclude_patterns = [".*", "build", "dist", "runs", "data", "tests", "agents", "envs", "eval", "worldplan/[!z]*"]
+myst_heading_anchors = 4
+highlight_language = "bash"  # indented blocks are commands
+
+autodoc_default_options = {"members": True}
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
+autosummary_generate = False
+
+# A reference that leads nowhere is an error, but for the names of other packages: the build asks no network for theirs.
+nitpicky = True
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"(collections|datetime|gymnasium|numpy|np|optree|pathlib|sb3|stable_baselines3|torch|types|typing)\..*|ArrayLike|NDArray",
+    )
+]
+
+html_theme = "furo"
+html_title = "worldplan"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+templates_path = ["_templates"]
+html_additional_pages = {"index": "redirect.html"}  # from the top of the folder to docs/index.html
+html_copy_source = html_show_sourcelink = False
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+
+def as_restructured_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings have code in single backquotes, and bars for sizes."""
+    for k, line in enumerate(lines):
+        parts = re.split(r"(`+[^`]+`+)", line)
+        lines[k] = "".join(
+            re.sub(r"^`([^`]+)`$", r"``\1``", part) if part.startswith("`") else part.replace("|", r"\|")
+            for part in parts
+        )
+
+
+def without_hints(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Types without what they tell the command line."""
+    return signature and re.sub(r"~?\w+\.Annotated\[(.*?), ~?tyro\.[^()]*\([^()]*\)\]", r"\1", signature), returns
+
+
+def find_by_last_name(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
+    """The one thing in the reference that is called so: errors and types are named as the source imports them."""
+    domain = env.get_domain("py")
+    found = defaultdict(set)
+    for full, entry in domain.objects.items():
+        found[full.rsplit(".", 1)[-1]].add((entry.docname, entry.node_id))
+    places = found[node.get("reftarget", "")]
+    if node.get("refdomain") != "py" or len(places) != 1:
+        return None
+    (docname, anchor) = places.pop()
+    return make_refnode(app.builder, node["refdoc"], docname, anchor, contnode)
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this. Napoleon reads docstrings at priority 500: after us."""
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
+    app.connect("autodoc-process-signature", without_hints)
+    app.connect("missing-reference", find_by_last_name)
