@@ -11,7 +11,7 @@ import numpy.typing
 from sphinx.application import Sphinx
 from sphinx.util.nodes import make_refnode
 
-from worldplan.version import __version__
+import worldplan
 
 # NumPy's aliases print as what they stand for, half a page of it: here they are classes, which print as their names.
 for alias in ("ArrayLike", "NDArray"):
@@ -19,9 +19,12 @@ for alias in ("ArrayLike", "NDArray"):
     named.__module__ = "numpy.typing"
     setattr(numpy.typing, alias, named)
 
+FRONTS = (worldplan, worldplan.envs, worldplan.agents, worldplan.eval)
+PUBLIC = {name: f"{front.__name__}.{name}" for front in FRONTS for name in front.__all__}
+
 project = "worldplan"
 copyright = "worldplan contributors"
-version = release = __version__
+version = release = worldplan.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -49,6 +52,8 @@ highlight_language = "bash"  # indented blocks are commands
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
+python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_attr_annotations = False
@@ -75,20 +80,24 @@ copybutton_prompt_is_regexp = True
 
 
 def as_restructured_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings have code in single backquotes, and bars for sizes."""
-    for k, line in enumerate(lines):
-        parts = re.split(r"(`+[^`]+`+)", line)
-        lines[k] = "".join(
-            re.sub(r"^`([^`]+)`$", r"``\1``", part) if part.startswith("`") else part.replace("|", r"\|")
-            for part in parts
-        )
+    """Docstrings have code in single backquotes; a public name becomes a link."""
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", _code, "\n".join(lines))
+    lines[:] = text.split("\n")
+
+
+def _code(found: re.Match[str]) -> str:
+    name = found[1].removeprefix("wp.")
+    return f":py:obj:`{name} <{PUBLIC[name]}>`" if name in PUBLIC else f"``{found[1]}``"
 
 
 def without_hints(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Types without what they tell the command line."""
-    return signature and re.sub(r"~?\w+\.Annotated\[(.*?), ~?tyro\.[^()]*\([^()]*\)\]", r"\1", signature), returns
+    """Types without what they tell the command line, and `...` for a default that is made anew each time."""
+    if signature is not None:
+        signature = re.sub(r"~?\w+\.Annotated\[(.*?), ~?tyro\.[^()]*\([^()]*\)\]", r"\1", signature)
+        signature = signature.replace("<factory>", "...")
+    return signature, returns
 
 
 def find_by_last_name(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:

@@ -82,3 +82,45 @@ def test_every_environment_of_the_table_can_be_made(name: str) -> None:
     observation, _ = env.reset(seed=0)
     assert observation in env.observation_space
     env.close()
+
+
+# --- the theory names what is there ---------------------------------------------------------------------------------
+
+TESTS = set(
+    re.findall(r"^def (test_\w+)", "".join(p.read_text() for p in (REPO / "tests").rglob("*.py")), re.MULTILINE)
+)
+
+
+def unheld(text: str) -> list[str]:
+    """Tests that a page names and nobody has written."""
+    return [name for name in re.findall(r"`(test_\w+)`", text) if name not in TESTS]
+
+
+def test_the_tests_behind_the_theory_are_there() -> None:
+    theory = (DOCS / "theory.md").read_text(encoding="utf-8")
+    assert theory.count("`test_") > 40
+    assert unheld(theory) == []
+    assert unheld(theory + "`test_nothing`") == ["test_nothing"]
+
+
+def test_every_theorem_has_a_module_a_test_and_a_control() -> None:
+    for part in (DOCS / "theory.md").read_text(encoding="utf-8").split("\n## Theorem ")[1:]:
+        for word in ("*Module", "*Test", "*Control", "*Command"):
+            assert word in part.split("\n## ")[0], part[:40]
+
+
+# --- the gallery is whole -------------------------------------------------------------------------------------------
+
+
+def not_shown(pictures: list[str], gallery: str) -> list[str]:
+    """Pictures without a place in the gallery, or without a command below it."""
+    return [name for name in pictures if not re.search(rf"\]\({re.escape(name)}\)\n\n    (worldplan|python) ", gallery)]
+
+
+def test_every_figure_has_its_command_in_the_gallery() -> None:
+    gallery = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    pictures = [path.name for path in DOCS.glob("*.png")]
+    assert len(pictures) >= 9
+    assert not_shown(pictures, gallery) == []
+    assert not_shown(["new.png"], gallery) == ["new.png"]
+    assert not_shown(["dose.png"], gallery.replace("    worldplan dose", "")) == ["dose.png"]
