@@ -62,10 +62,7 @@ autosummary_generate = False
 # A reference that leads nowhere is an error, but for the names of other packages: the build asks no network for theirs.
 nitpicky = True
 nitpick_ignore_regex = [
-    (
-        "py:.*",
-        r"(collections|datetime|gymnasium|numpy|np|optree|pathlib|sb3|stable_baselines3|torch|types|typing)\..*|ArrayLike|NDArray",
-    )
+    ("py:.*", r"(collections|datetime|gymnasium|np|numpy|pathlib|stable_baselines3|torch|typing)\..*|NDArray")
 ]
 
 html_theme = "furo"
@@ -106,11 +103,10 @@ def find_by_last_name(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
     found = defaultdict(set)
     for full, entry in domain.objects.items():
         found[full.rsplit(".", 1)[-1]].add((entry.docname, entry.node_id))
-    places = found[node.get("reftarget", "")]
-    if node.get("refdomain") != "py" or len(places) != 1:
+    places = found[node["reftarget"]] if node.get("refdomain") == "py" else set()
+    if len(places) != 1:
         return None
-    (docname, anchor) = places.pop()
-    return make_refnode(app.builder, node["refdoc"], docname, anchor, contnode)
+    return make_refnode(app.builder, node["refdoc"], *places.pop(), contnode)
 
 
 def setup(app: Sphinx) -> None:
