@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from worldplan.agents.planning_agent import PlanningAgent, load_agent
 from worldplan.arrays import Floats
+from worldplan.data.world_card import REACHER
 from worldplan.errors import InvalidInput
 from worldplan.learning.encoder import check_frames, encode
 
@@ -24,7 +25,7 @@ class LatentTracker:
     """Encoder and filter of an agent for N rows: frames in, vectors out that a policy can learn from.
 
     The vector of a row is `[e(h); v]`, float32: the filtered latent as `LatentSpace.embed` writes it (lines as they
-    are, circles by cosine and sine), and its velocity per step if the agent's model has one.
+    are, circles by cosine and sine), and its velocity per second if the agent's model has one.
 
     Args:
         agent: whose encoder and filter are used; its planner takes no part.
@@ -37,6 +38,7 @@ class LatentTracker:
         self.size: int = getattr(agent.encoder, "size", 64)
         self.goal_width = self._n + int(self.space.circles.sum())
         self.width = self.goal_width + self._d - self._n
+        self._rate = 1.0 / (agent.world or REACHER).step_seconds  # steps a second: policies want numbers of size one
         self._mean = np.zeros((0, self._d))
         self._ignored = self._blind = np.zeros(0, dtype=np.int64)
 
@@ -70,7 +72,7 @@ class LatentTracker:
 
     def vectors(self, means: Floats) -> Latents:
         """Vectors (N, `width`) of estimates (N, d)."""
-        parts = [self.space.embed(means[:, : self._n]), means[:, self._n :]]
+        parts = [self.space.embed(means[:, : self._n]), self._rate * means[:, self._n :]]
         return np.asarray(np.concatenate(parts, axis=1), dtype=np.float32)
 
     def goals(self, latents: Floats) -> Latents:

@@ -30,15 +30,16 @@ MAY_IMPORT = {
     "data": {"core", "data"},
     "planning": {"core", "data", "planning"},
     "learning": BASE,
+    "sweeps": {"core", "data", "sweeps"},
     "envs": BASE | {"envs"},
     "agents": BASE | {"agents"},
     "statistics": {"core", "statistics"},
     "show": {"core", "statistics", "show"},
     "identifiability": MEASURES | {"statistics", "show", "identifiability"},
     "control": MEASURES | {"statistics", "show", "control"},
-    **{verb: MEASURES | {*LIBRARIES, verb} for verb in VERBS},
+    **{verb: MEASURES | {"sweeps", *LIBRARIES, verb} for verb in VERBS},
     "eval": {"core", *LIBRARIES, *VERBS},  # the front, which only names what lies behind
-    "root": MEASURES | {"eval", *LIBRARIES, *VERBS, "root"},
+    "root": MEASURES | {"sweeps", "eval", *LIBRARIES, *VERBS, "root"},
 }
 SIMULATORS = {"gymnasium", "mujoco", "dm_control", "dm_env", "stable_baselines3"}
 NUMBERS_ONLY = {"numpy", "scipy", *sys.stdlib_module_names}  # what statistics may use

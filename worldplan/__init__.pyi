@@ -15,4 +15,6 @@ from .planning.shooting import (
     solve_mppi as solve_mppi,
 )
 from .planning.space import LatentSpace as LatentSpace
+from .sweeps.jobs import Job as Job
+from .sweeps.run import run_jobs as run_jobs
 from .version import __version__ as __version__

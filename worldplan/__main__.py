@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import tyro
 
 from worldplan.commands import Collect, Command, Verb
+from worldplan.commands.sweep import Sweep
 from worldplan.errors import WorldplanError
 from worldplan.version import __version__
 
@@ -24,15 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"worldplan {__version__}")
         return 0
-    chosen = tyro.cli(
-        Command,
-        prog="worldplan",
-        description="Plan to goals from pixels in the latent space of a frozen encoder. --version tells the version.",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-    )
-    verb: Verb = chosen.what if isinstance(chosen, Collect) else chosen
-    command = shlex.join(["worldplan", *arguments])
+    verb, command = parse(arguments), shlex.join(["worldplan", *arguments])
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)
         try:
@@ -46,6 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print(f"\ninterrupted; {verb.advice(command)}", file=sys.stderr)
             return 130
+
+
+def parse(arguments: Sequence[str]) -> Verb:
+    """The verb with its options."""
+    chosen = tyro.cli(
+        Command,
+        prog="worldplan",
+        description="Plan to goals from pixels in the latent space of a frozen encoder. --version tells the version.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+    verb: Verb = chosen.what if isinstance(chosen, Collect) else chosen
+    return verb
+
+
+Sweep.parse = staticmethod(parse)
 
 
 if __name__ == "__main__":

@@ -90,3 +90,11 @@ class UnfamiliarGoal(UserWarning):
 
 class FingerprintMismatch(UserWarning):
     """Frames were rendered by another renderer than the one that an encoder or dataset was made with."""
+
+
+class ClusterUnavailable(WorldplanError):
+    """No cluster answers at an address."""
+
+
+class JobFailed(WorldplanError):
+    """A job of a sweep gave no result."""

@@ -21,6 +21,7 @@ from worldplan.commands.identify import Identify
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
 from worldplan.commands.reproduce import Reproduce
+from worldplan.commands.sweep import Sweep
 from worldplan.commands.train_sac import TrainSac
 from worldplan.commands.verify import Verify
 
@@ -40,6 +41,7 @@ VERBS: dict[str, type[Verb | Collect]] = {
     "reproduce": Reproduce,
     "bench": Bench,
     "export": Export,
+    "sweep": Sweep,
 }
 named = (Annotated[verb, tyro.conf.subcommand(name)] for name, verb in VERBS.items())
 Command: Any = Union[tuple(named)]  # noqa: UP007 - `|` joins two, not a list

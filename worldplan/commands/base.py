@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -131,6 +132,28 @@ def column_parts(widths: list[int], room: int) -> list[list[int]]:
         parts[-1].append(k)
         left -= width + 3
     return parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """Where jobs run.
+
+    Args:
+        on: processes of this machine; or a Ray cluster: ray, the one that this machine belongs to, or ray://HOST:PORT.
+        processes: jobs at the same time on this machine; a cluster takes one a core.
+        shard: K/N: only every N-th job, from the K-th on, for N calls that share --out, such as those of a job array.
+    """
+
+    on: Annotated[str, tyro.conf.arg(metavar="processes|ray|ray://HOST:PORT")] = "processes"
+    processes: int = os.cpu_count() or 1
+    shard: Annotated[str, tyro.conf.arg(metavar="K/N")] = "1/1"
+
+    def engine(self) -> dict[str, Any]:
+        """The options as arguments of `run_jobs`. Raises InvalidInput for a shard of another form."""
+        if not re.fullmatch(r"\d+/\d+", self.shard):
+            raise InvalidInput(f"--shard is K/N, such as 1/4, got {self.shard!r}")
+        k, n = map(int, self.shard.split("/"))
+        return {"on": self.on, "processes": self.processes, "shard": (k, n)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,74 @@
+"""Jobs on a real Ray cluster of two nodes on the loopback, one of which is killed on the way."""
+
+import numpy as np
+import pytest
+import ray
+from ray import cloudpickle
+from ray.cluster_utils import Cluster
+
+from worldplan.errors import ClusterUnavailable
+from worldplan.sweeps.jobs import Job
+from worldplan.sweeps.run import run_jobs
+
+JOBS = 40
+MEMORY = 80_000_000  # bytes of an object store
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+
+
+def slow_draw(seed, folder):
+    import time
+
+    time.sleep(0.1)  # so that the node dies with jobs under way
+    return {"draws": np.random.default_rng(seed).standard_normal(4).tolist(), "folder": folder.name}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import sys
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes cannot import a test
+    options = {"num_cpus": 1, "object_store_memory": MEMORY}
+    made = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
+    yield made, options
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_forty_jobs_and_a_node_that_dies(cluster, tmp_path, monkeypatch):
+    made, options = cluster
+    node = made.add_node(**options)
+    made.wait_for_nodes()
+    monkeypatch.setenv("RAY_ADDRESS", made.address)
+    jobs = [Job(slow_draw, {"seed": seed}) for seed in range(JOBS)]
+
+    def killed_on_the_way(ended, total):
+        for k, one in enumerate(ended):
+            if k == JOBS // 4:
+                made.remove_node(node, allow_graceful=False)
+            yield one
+
+    far = run_jobs(jobs, tmp_path / "ray", on="ray", progress=killed_on_the_way)
+    assert [outcome.reason for outcome in far if not outcome.done] == []
+    near = run_jobs(jobs, tmp_path / "local")
+    assert len(near) == JOBS
+    for job in jobs:
+        one, other = ((tmp_path / place / "results" / f"{job.key}.json").read_bytes() for place in ("ray", "local"))
+        assert one == other
+
+
+def fails(seed, folder):
+    raise ValueError(f"no {seed}")
+
+
+def test_errors_come_back(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", cluster[0].address)
+    outcomes = run_jobs([Job(fails, {"seed": 7}), Job(slow_draw, {"seed": 1})], tmp_path, on="ray")
+    assert [outcome.reason for outcome in outcomes] == ["ValueError: no 7", ""]
+
+
+@pytest.mark.parametrize("on", ["ray", "ray://127.0.0.1:1"])
+def test_no_cluster(on, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ClusterUnavailable, match=r"no Ray cluster at .*127\.0\.0\.1:1 .*ray start --head"):
+        run_jobs([Job(fails, {"seed": 7})], tmp_path, on=on)
+    assert not list(tmp_path.rglob("*.json"))

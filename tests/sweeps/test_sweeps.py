@@ -1,0 +1,236 @@
+"""Jobs by content: done once, kept as they end, gone on with after a kill; command lines with braces."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from worldplan.__main__ import main
+from worldplan.errors import BadFile, InvalidInput
+from worldplan.sweeps.command_lines import command_job, expand
+from worldplan.sweeps.jobs import Job
+from worldplan.sweeps.run import run_jobs
+from worldplan.sweeps.table import flat, rows_of, write_csv
+
+RESULTS = "results"
+
+
+def draw(seed, folder, size=3, bad=()):
+    if seed in bad:
+        raise ValueError(f"no {seed}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "calls").open("a") as stream:
+        stream.write(".")
+    return {"draws": np.random.default_rng(seed).standard_normal(size)}
+
+
+def calls(folder):
+    return sum(len(path.read_text()) for path in (folder / "work").glob("*/calls"))
+
+
+def jobs_of(seeds, **context):
+    return [Job(draw, {"seed": seed}, context) for seed in seeds]
+
+
+def test_the_address_is_the_content():
+    one, same, other = Job(draw, {"seed": 1, "size": 3}), Job(draw, {"size": 3, "seed": 1}), Job(draw, {"seed": 2})
+    assert one.key == same.key != other.key
+    assert Job(draw, {"seed": 1}, {"bad": [1]}).key == Job(draw, {"seed": 1}).key  # context is no content
+    assert Job(calls, {"seed": 1}).key != Job(draw, {"seed": 1}).key
+    assert Job(draw, {"seed": np.int64(1)}).key == Job(draw, {"seed": 1}).key
+    for value in (object(), float("nan"), {1, 2}):
+        with pytest.raises(InvalidInput, match="JSON"):
+            Job(draw, {"seed": value}).key
+
+
+def test_done_is_done(tmp_path):
+    first = run_jobs(jobs_of([3, 1, 3, 2]), tmp_path)
+    assert [outcome.job.arguments["seed"] for outcome in first] == [3, 1, 3, 2]
+    assert first[0].result == first[2].result != first[1].result
+    assert first[1].result["draws"] == np.random.default_rng(1).standard_normal(3).tolist()
+    assert calls(tmp_path) == 3
+    again = run_jobs(jobs_of([1, 2, 3, 4]), tmp_path)
+    assert calls(tmp_path) == 4  # only the new one
+    assert again[0].result == first[1].result
+
+
+def test_a_failure_costs_its_own_row_and_runs_again(tmp_path):
+    first = run_jobs(jobs_of(range(4), bad=[2]), tmp_path)
+    assert [outcome.done for outcome in first] == [True, True, False, True]
+    assert first[2].reason == "ValueError: no 2"
+    second = run_jobs(jobs_of(range(4)), tmp_path)
+    assert all(outcome.done for outcome in second)
+    assert calls(tmp_path) == 4
+
+
+def test_processes_give_the_same_bytes(tmp_path):
+    here, there = (run_jobs(jobs_of(range(6)), tmp_path / str(n), processes=n) for n in (1, 2))
+    assert [a.result for a in here] == [b.result for b in there]
+    for path in (tmp_path / "1" / RESULTS).iterdir():
+        assert path.read_bytes() == (tmp_path / "2" / RESULTS / path.name).read_bytes()
+
+
+def test_shards_share_a_folder(tmp_path):
+    first = run_jobs(jobs_of(range(5)), tmp_path, shard=(1, 2))
+    assert [outcome.done for outcome in first] == [True, False, True, False, True]
+    assert [row["state"] for row in rows_of(first)] == ["done", "waiting"] * 2 + ["done"]
+    assert all(outcome.done for outcome in run_jobs(jobs_of(range(5)), tmp_path, shard=(2, 2)))
+    assert calls(tmp_path) == 5
+    for shard in ((0, 2), (3, 2), (1, 0), (True, 2)):
+        with pytest.raises(InvalidInput, match="shard"):
+            run_jobs(jobs_of(range(2)), tmp_path, shard=shard)
+
+
+def nested(folder, sweep):
+    """A second call on the folder of the sweep that runs this job."""
+    run_jobs(jobs_of([1]), sweep)
+
+
+def test_two_calls_on_one_folder(tmp_path):
+    (outcome,) = run_jobs([Job(nested, {}, {"sweep": tmp_path})], tmp_path)
+    assert "is being written by process" in outcome.reason
+    (outcome,) = run_jobs([Job(nested, {}, {"sweep": tmp_path / "other"})], tmp_path)
+    assert outcome.reason == "" and outcome.done
+
+
+def dies(folder):
+    os._exit(3)
+
+
+def test_a_process_that_dies_is_told(tmp_path):
+    outcomes = run_jobs([Job(dies, {}), *jobs_of(range(3))], tmp_path, processes=2)
+    assert not outcomes[0].done and "its process died" in outcomes[0].reason
+    again = run_jobs(jobs_of(range(3)), tmp_path, processes=2)
+    assert all(outcome.done for outcome in again)
+
+
+def test_results_of_strangers(tmp_path):
+    job = Job(draw, {"seed": 0})
+    run_jobs([job], tmp_path)
+    path = tmp_path / RESULTS / f"{job.key}.json"
+    kept = path.read_text()
+    for text, what in (("{", "JSON"), (json.dumps({**json.loads(kept), "arguments": {}}), "another job")):
+        path.write_text(text)
+        with pytest.raises(BadFile, match=what):
+            run_jobs([job], tmp_path)
+    path.write_text(kept)
+    assert run_jobs([job], tmp_path)[0].done
+
+
+def plain_object(folder):
+    return {"value": object()}
+
+
+def test_a_result_is_json(tmp_path):
+    (outcome,) = run_jobs([Job(plain_object, {})], tmp_path)
+    assert "no JSON value" in outcome.reason
+    assert not list((tmp_path / RESULTS).glob("*")) if (tmp_path / RESULTS).exists() else True
+
+
+def test_engines_by_name(tmp_path):
+    with pytest.raises(InvalidInput, match=r"processes, ray or ray://HOST:PORT, got 'slurm'"):
+        run_jobs(jobs_of([1]), tmp_path, on="slurm")
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_flat_and_csv(tmp_path):
+    nested_values = {"a": {"b": 1, "c": [1, 2]}, "d": ["x", "y"], "e": None, "f": "word"}
+    assert flat(nested_values) == {"a.b": 1, "d": "x y", "f": "word"}
+    write_csv([{"a": 1, "b": "x,y"}, {"a": 2, "c": 3.5}], tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == 'a,b,c\n1,"x,y",\n2,,3.5\n'
+
+
+# --- command lines ---------------------------------------------------------------------------------------------------
+
+
+def test_expand():
+    assert expand("pretrain a --seed {0..2}") == [["pretrain", "a", "--seed", str(k)] for k in range(3)]
+    assert expand("a --x={1,2} {b,c}") == [["a", f"--x={x}", y] for x in "12" for y in "bc"]
+    assert expand("a 'two words'") == [["a", "two words"]]
+    assert expand("a {-1..1}")[0] == ["a", "-1"]
+    for line in ("a {b", "a b}", "a {b}", "a {3..3}", "a {}", "a 'b"):
+        with pytest.raises(InvalidInput):
+            expand(line)
+
+
+class Verb:
+    out = "runs"
+    writes_file = False
+
+
+def test_inputs_are_part_of_the_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    manifest = tmp_path / "data" / "manifest.json"
+    keys = set()
+    for text in ("{}", '{"a": 1}'):
+        manifest.write_text(text)
+        keys.add(command_job(["pretrain", "data"], Verb).key)
+    assert len(keys) == 2
+    assert command_job(["pretrain", "data"], Verb).key in keys  # the same again
+    for word in ("--out", "--out=x", "--resume"):
+        with pytest.raises(InvalidInput, match="leave --"):
+            command_job(["pretrain", "data", word], Verb)
+    with pytest.raises(InvalidInput, match="no --out"):
+        command_job(["collect", "frames"], object)
+
+
+def test_the_verb(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = ["sweep", "collect ou --pairs {32,48}", "--out", "sw", "--processes", "1"]
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert "2 jobs: 2 done" in out and "collect ou --pairs 48" in out
+    rows = (tmp_path / "sw" / "sweep.csv").read_text().splitlines()
+    assert len(rows) == 3 and "manifest.provenance.pairs" in rows[0]
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "sw").glob("*/*")}
+    assert main([*line, "--json", "--columns", "manifest.provenance.pairs"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [job["manifest.provenance.pairs"] for job in facts["jobs"]] == [32, 48]
+    assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "sw").glob("*/*")}  # nothing was made again
+
+
+def test_the_verb_tells_what_failed(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", "collect ou --pairs {0,32}", "--out", "sw", "--processes", "1"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 failed" in out and "1 done" in out and "pairs must be at least 1" in out
+    with pytest.raises(SystemExit):  # before anything runs
+        main(["sweep", "collect ou --pairs 32", "collect ou --no-such 1", "--out", "other"])
+    assert not (tmp_path / "other").exists()
+    assert main(["sweep", "collect ou", "--shard", "4", "--out", "other"]) == 2
+    assert main(["sweep", "collect ou --pairs 32", "--columns", "nothing", "--out", "sw"]) == 2
+    assert "unknown column 'nothing'; known: manifest" in capsys.readouterr().err
+
+
+def test_a_killed_sweep_goes_on(tmp_path):
+    """Kill the whole group in the middle; what was done is kept to the byte, and the rest is made."""
+    line = [
+        sys.executable,
+        "-m",
+        "worldplan",
+        "sweep",
+        "collect ou --pairs {32,33,34}",
+        "--processes",
+        "1",
+        "--out",
+        "sw",
+    ]
+    running = subprocess.Popen(line, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+    while not list((tmp_path / "sw" / RESULTS).glob("*.json")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    done = {path: path.read_bytes() for path in (tmp_path / "sw" / RESULTS).glob("*.json")}
+    assert 1 <= len(done) < 3
+    subprocess.run(line, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    assert len(list((tmp_path / "sw" / RESULTS).glob("*.json"))) == 3
+    assert all(path.read_bytes() == was for path, was in done.items())

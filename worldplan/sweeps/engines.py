@@ -1,0 +1,112 @@
+"""Where jobs run: joblib's processes on one machine, Ray's tasks on a cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from worldplan.checks import positive_int
+from worldplan.errors import ClusterUnavailable, InvalidInput, MissingExtra, WorldplanError
+from worldplan.sweeps.jobs import Job
+from worldplan.version import __version__
+
+Ended = tuple[Job, Any, str]
+"""A job, its result, and why it has none."""
+Engine = Callable[[Sequence[Job], Mapping[str, Path]], Iterator[Ended]]
+"""Jobs, and a folder for each, to jobs as they end."""
+KNOCK = 10.0  # seconds in which a cluster must answer
+RETRIES = 5  # of a task whose node died
+
+
+def find_engine(on: str, processes: int) -> Engine:
+    """The engine of a name; see `run_jobs`."""
+    positive_int("processes", processes)
+    if on == "processes":
+        return partial(_processes, processes)
+    if on == "ray" or on.startswith("ray://"):
+        return partial(_ray, on)
+    raise InvalidInput(f"jobs run on processes, ray or ray://HOST:PORT, got {on!r}")
+
+
+def _processes(count: int, jobs: Sequence[Job], folders: Mapping[str, Path]) -> Iterator[Ended]:
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    by_key = {job.key: job for job in jobs}
+    try:
+        # Unordered: each result is kept as soon as it is there.
+        ended = Parallel(n_jobs=min(count, len(jobs)), return_as="generator_unordered", batch_size=1)(
+            delayed(_attempt)(job.function, _options(job, folders), job.key, __version__) for job in jobs
+        )
+        for key, result, reason in ended:
+            yield by_key.pop(key), result, reason
+    except TerminatedWorkerError:
+        reason = "its process died, or that of a job beside it: out of memory? Try fewer processes"
+        yield from ((job, None, reason) for job in by_key.values())
+
+
+def _ray(address: str, jobs: Sequence[Job], folders: Mapping[str, Path]) -> Iterator[Ended]:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtra("a Ray cluster", "ray") from error
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, address)
+    try:
+        # Tasks of Ray itself, not joblib's pool over Ray: Ray runs a task again when its node dies, a pool does not.
+        attempt = ray.remote(num_cpus=1, max_retries=RETRIES)(_attempt)
+        running = {attempt.remote(job.function, _options(job, folders), job.key, __version__): job for job in jobs}
+        while running:
+            (ended,), _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(ended)
+            try:
+                _, result, reason = ray.get(ended)
+            except Exception as error:
+                result, reason = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            yield job, result, reason
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Connect to a cluster. Raises ClusterUnavailable."""
+    place = os.environ.get("RAY_ADDRESS", "") if address == "ray" else address
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdigit():  # knock first: Ray itself waits for many minutes
+            socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+        ray.init("auto" if address == "ray" else address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises many types for a cluster that is not there
+        raise ClusterUnavailable(
+            f"no Ray cluster at {place or address} ({' '.join(str(error).split())[:200]}); start one with `ray start "
+            "--head`, name its address, or leave --on out"
+        ) from error
+
+
+def _options(job: Job, folders: Mapping[str, Path]) -> dict[str, Any]:
+    return {**job.arguments, **job.context, "folder": folders[job.key]}
+
+
+def _attempt(function: Callable[..., Any], options: dict[str, Any], key: str, version: str) -> tuple[str, Any, str]:
+    """Where the job runs: its key, and its result or why it has none."""
+    if version != __version__:
+        return key, None, f"this node has worldplan {__version__}, the call came from {version}: install the same"
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1), warnings.catch_warnings():
+            return key, function(**options), ""
+    except (Exception, SystemExit) as error:  # a job's error costs only its own result
+        return key, None, str(error) if isinstance(error, WorldplanError) else f"{type(error).__name__}: {error}"
+    finally:
+        torch.set_num_threads(before)
