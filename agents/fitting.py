@@ -66,7 +66,7 @@ class FitReport:
 
     @property
     def noise(self) -> dict[str, Floats]:
-        """Standard deviations of the identified noise along its principal axes, per step and of the encoder."""
+        """Standard deviations of the identified noise along its principal axes: per step, and of the encoder."""
         n = self.agent.encoder.latent_dim
         process, observation = self.agent.dynamics.process_noise, self.agent.dynamics.observation_noise
         blocks = {} if process is None else {"process": process[-n:, -n:]}

@@ -76,10 +76,20 @@ copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
 
+HIDDEN_COLON = "\N{RATIO}"
+
+
 def as_restructured_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Docstrings have code in single backquotes; a public name becomes a link."""
     text = re.sub(r"(?<!`)`([^`]+)`(?!`)", _code, "\n".join(lines))
     lines[:] = text.split("\n")
+    if what == "property":  # Napoleon takes what comes before a colon in the first line for a type
+        lines[0] = lines[0].replace(":", HIDDEN_COLON)
+
+
+def show_colons(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """What `as_restructured_text` hid from Napoleon."""
+    lines[:] = [line.replace(HIDDEN_COLON, ":") for line in lines]
 
 
 def _code(found: re.Match[str]) -> str:
@@ -110,7 +120,8 @@ def find_by_last_name(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
 
 
 def setup(app: Sphinx) -> None:
-    """Sphinx calls this. Napoleon reads docstrings at priority 500: after us."""
+    """Sphinx calls this. Napoleon reads docstrings at priority 500."""
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
+    app.connect("autodoc-process-docstring", show_colons, priority=600)
     app.connect("autodoc-process-signature", without_hints)
     app.connect("missing-reference", find_by_last_name)

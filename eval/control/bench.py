@@ -50,7 +50,7 @@ class PlannerTime:
 
     @property
     def ratio(self) -> Estimate:
-        """Step over forward pass, likewise; comparable across machines and loads."""
+        """Step over forward pass, likewise: comparable across machines and loads."""
         return self._median("ratio")
 
     def _median(self, name: str) -> Estimate:

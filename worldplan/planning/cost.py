@@ -79,7 +79,7 @@ class QuadraticCost:
 
     @property
     def invariant(self) -> bool:
-        """Whether every rotation of the latent space leaves the cost unchanged, `W = kron(C, I_n)` up to rounding."""
+        """Whether every rotation of the latent space leaves the cost unchanged: `W = kron(C, I_n)` up to rounding."""
         n = self.latent_dim or self.state_dim
         blocks = self.W.reshape(self.state_dim // n, n, self.state_dim // n, n)
         C = np.einsum("iaja->ij", blocks) / n  # the nearest C in the Frobenius norm

@@ -146,7 +146,7 @@ class Plan:
 
     @property
     def shifted(self) -> Floats:
-        """Actions (N, m) one step later, the last one repeated, as a start for the next plan."""
+        """Actions (N, m) one step later, the last one repeated: a start for the next plan."""
         return np.concatenate([self.actions[1:], self.actions[-1:]])
 
 
