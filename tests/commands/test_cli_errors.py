@@ -208,6 +208,7 @@ LINES = {
     commands.Plan: ["plan"],
     commands.Pretrain: ["pretrain", "data"],
     commands.Reproduce: ["reproduce"],
+    commands.Sweep: ["sweep", "collect ou"],
     commands.TrainSac: ["train-sac"],
     commands.Verify: ["verify"],
     CollectFrames: ["collect", "frames", "data"],
@@ -299,6 +300,7 @@ WORK = {
     "pretrain": "worldplan.learning.pretraining.pretrain",
     "random": "worldplan.envs.datasets.episodes.record_episodes",
     "reproduce": "worldplan.eval.reproduce.run.reproduce_reacher",
+    "sweep": "worldplan.sweeps.run.run_jobs",
     "train-sac": "worldplan.agents.sac.train_sac",
     "verify": "worldplan.eval.theorem4.verify.verify_planning",
 }

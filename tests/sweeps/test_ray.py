@@ -1,5 +1,10 @@
 """Jobs on a real Ray cluster of two nodes on the loopback, one of which is killed on the way."""
 
+import os
+import socket
+import sys
+import time
+
 import numpy as np
 import pytest
 import ray
@@ -16,26 +21,28 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Futu
 
 
 def slow_draw(seed, folder):
-    import time
-
     time.sleep(0.1)  # so that the node dies with jobs under way
     return {"draws": np.random.default_rng(seed).standard_normal(4).tolist(), "folder": folder.name}
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    import sys
-
+    os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # a loaded machine takes more than Ray's 30
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes cannot import a test
     options = {"num_cpus": 1, "object_store_memory": MEMORY}
-    made = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
-    yield made, options
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    head = {**options, "include_dashboard": False, "ray_client_server_port": port}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    yield made, options, f"ray://127.0.0.1:{port}"
     ray.shutdown()
     made.shutdown()
+    del os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"]
 
 
 def test_forty_jobs_and_a_node_that_dies(cluster, tmp_path, monkeypatch):
-    made, options = cluster
+    made, options, _ = cluster
     node = made.add_node(**options)
     made.wait_for_nodes()
     monkeypatch.setenv("RAY_ADDRESS", made.address)
@@ -64,6 +71,20 @@ def test_errors_come_back(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster[0].address)
     outcomes = run_jobs([Job(fails, {"seed": 7}), Job(slow_draw, {"seed": 1})], tmp_path, on="ray")
     assert [outcome.reason for outcome in outcomes] == ["ValueError: no 7", ""]
+
+
+def test_by_address(cluster, tmp_path):
+    address = cluster[2]
+    until = time.monotonic() + 120
+    while time.monotonic() < until:  # the door for clients opens last
+        with socket.socket() as door:
+            if door.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) == 0:
+                break
+        time.sleep(0.2)
+    jobs = [Job(slow_draw, {"seed": seed}) for seed in range(2)]
+    far, near = run_jobs(jobs, tmp_path / "far", on=address), run_jobs(jobs, tmp_path / "near")
+    assert [outcome.result for outcome in far] == [outcome.result for outcome in near]
+    assert all(outcome.done for outcome in far)
 
 
 @pytest.mark.parametrize("on", ["ray", "ray://127.0.0.1:1"])
