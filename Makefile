@@ -61,9 +61,8 @@ browser:  ## Chromium, which only the tests of the HTML reports use; never fatal
 		|| bash scripts/apt_install.sh chromium chromium-driver fonts-dejavu-core \
 		|| echo "no chromium: the report tests will be skipped"
 
-docs: $(STAMP)  ## The reference as HTML in build/docs
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[docs]'
-	$(PY) -m pdoc --docformat google -o build/docs worldplan
+docs: $(STAMP)  ## The site: open build/docs/index.html; a warning is an error
+	$(PY) -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs
 
 clean:  ## Remove everything that make made, the environment too
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -71,7 +71,8 @@ def main(options: Options) -> None:
         encoder, steps = _encoder(folder)
         rows += [[str(stride), f"{steps * BATCH / 1e6:.2f}", *shares] for shares in _judged(encoder, held)]
     heads = ["stride", "million pairs", "map", "cosine of the shoulder", "its sine", "wrist"]
-    text = Table("R2 of angles from the latent, on episodes that were held out", heads, rows).markdown()
+    table = Table("R2 of angles from the latent, on episodes that were held out", heads, rows)
+    text = f"# {table.title}\n\n{table.markdown()}"
     print(text)
     with atomic_write(options.out / "pairs-long.md") as stream:
         stream.write(text.encode())

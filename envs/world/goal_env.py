@@ -110,7 +110,7 @@ class GoalEnv(gym.Env[dict[str, Frames], NDArray[Any]]):
         return {"observation": frame, "desired_goal": self.goal.copy()}
 
     def _judged(self, info: dict[str, Any]) -> dict[str, Any]:
-        told = {**info, **{f"goal_{name}": value for name, value in self._goal_state.items()}}
+        told = {**info, **{f"goal_{name}": value.copy() for name, value in self._goal_state.items()}}
         judge = self.world.judge
         if judge is None or not self._goal_state:
             return told

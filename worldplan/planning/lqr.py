@@ -61,7 +61,7 @@ class LQRSolution:
     Attributes:
         gain: (m, d) K, action units per state unit; for a finite horizon, the first one.
         value_matrix: (d, d) P; for a finite horizon, P_0.
-        radius: largest |eigenvalue| of `A - B K`; below 1 for an infinite horizon.
+        radius: largest absolute eigenvalue of `A - B K`; below 1 for an infinite horizon.
         residual: `|Riccati(P) - P|_F / |P|_F`; for a finite horizon, that of the worst step.
         value_error: bound on `|P - P*|_F / |P|_F`, P* the least cost; for a finite horizon, that of the worst step.
         gain_loss: bound on `trace(P_K) / trace(P*) - 1`, P_K the cost of following the gain: what it loses, on average

@@ -50,7 +50,7 @@ EXACT = 1e-10  # action units: an active set that certifies this needs no QP sol
 
 @dataclass(frozen=True, eq=False)
 class MPCProblem:
-    """Minimise `sum_{t<N} (e_t' W e_t + u_t' R u_t) + e_N' P_f e_N` over the actions `u_0 ... u_{N-1}`.
+    """Minimise `sum_{t<N} (e_t' W e_t + u_t' R u_t) + e_N' P_f e_N` over the actions `u_0, ..., u_{N-1}`.
 
     Subject to `e_t = x_t - x_goal`, `x_0 = state`, `x_{t+1} = A x_t + B u_t + c` and
     `action_low <= u_t <= action_high`.
