@@ -7,16 +7,15 @@ import json
 import math
 import pkgutil
 import re
-import types
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import pytest
 
 from worldplan.commands import VERBS
 from worldplan.eval.compare.result import Comparison
 from worldplan.eval.compare.table import markdown
+from worldplan.provenance import restored
 
 REPO = Path(__file__).parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -65,21 +64,6 @@ def results(name: str) -> dict[str, Any]:
     """A file of benchmarks/results."""
     read: dict[str, Any] = json.loads((REPO / "benchmarks" / "results" / f"{name}.json").read_text())
     return read
-
-
-def restored(kind: Any, value: Any) -> Any:
-    """The dataclass, number or tuple whose JSON values these are."""
-    if value is None:
-        return math.nan if kind is float else None
-    if get_origin(kind) in (types.UnionType, Union):
-        return restored(next(k for k in get_args(kind) if k is not types.NoneType), value)
-    if get_origin(kind) is tuple:
-        return tuple(restored(get_args(kind)[0], item) for item in value)
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        names = [field.name for field in fields(kind) if field.name in value]
-        return kind(**{name: restored(hints[name], value[name]) for name in names})  # type: ignore[operator]
-    return value
 
 
 @pytest.fixture(scope="module")

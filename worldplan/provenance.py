@@ -72,21 +72,22 @@ def plain(value: Any, digits: int = 9) -> Any:
 
 
 def restored(kind: Any, value: Any) -> Any:
-    """The value of a type that `plain` wrote, all digits kept (17): dataclasses, arrays, tuples, numbers, words.
+    """The value of a type that `plain` wrote: dataclasses, arrays, tuples, numbers, words.
 
-    Where a number is expected, null was one that is not finite, and becomes NaN.
+    Fields that are missing keep their defaults. Null is NaN where a number is expected.
     """
+    if value is None:
+        return math.nan if kind is float else None
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        wanted = [one for one in arguments if one is not NoneType]
-        return None if value is None else restored(wanted[0], value)
+        return restored(next(one for one in arguments if one is not NoneType), value)
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        known = {field.name: restored(hints[field.name], value[field.name]) for field in fields(kind)}
-        return kind(**known)  # type: ignore[operator]
+        names = [field.name for field in fields(kind) if field.name in value]
+        return kind(**{name: restored(hints[name], value[name]) for name in names})  # type: ignore[operator]
     if origin is np.ndarray:
         return np.array(value, dtype=get_args(arguments[1])[0])
     if origin is tuple:
         kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else arguments
         return tuple(restored(one, item) for one, item in zip(kinds, value, strict=True))
-    return math.nan if kind is float and value is None else value
+    return value
