@@ -8,11 +8,13 @@ import sys
 import time
 import warnings
 from dataclasses import fields
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+import tyro
 from hypothesis import given, strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -88,6 +90,55 @@ def test_wrong_usage_exits_2(arguments, capsys):
         run(*arguments)
     assert caught.value.code == 2
     assert "--help" in capsys.readouterr().err
+
+
+LEAVES = {
+    " ".join(["worldplan", verb, *name]): kind
+    for verb, what in commands.VERBS.items()
+    for name, kind in ([((), what)] if issubclass(what, Verb) else [((n,), k) for n, k in what.kinds.items()])
+}
+
+
+def help_pages(text):
+    """The help pages that a message names."""
+    return set(re.findall(r"worldplan[a-z -]* --help", " ".join(text.split())))
+
+
+def message(parse, words, capsys):
+    """What is said to wrong usage."""
+    with pytest.raises(SystemExit) as caught:
+        parse(words)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+REQUIRED = {"convert": ["a", "--out", "b"], "export": ["a"], "frames": ["a"], "pretrain": ["a"]}
+
+
+@pytest.mark.parametrize("wrong", [["--bad"], ["--seed", "x"], ["--seed"]], ids=" ".join)
+@pytest.mark.parametrize("line", LEAVES)
+def test_an_error_names_the_help_page_of_its_verb(line, wrong, capsys):
+    words = line.split()[1:]
+    words += REQUIRED.get(words[-1], []) + wrong
+    assert help_pages(message(main, words, capsys)) == {f"{line} --help"}
+
+
+@pytest.mark.parametrize("line", LEAVES)
+def test_parsed_all_at_once_they_name_another(line, capsys):
+    words = line.split()[1:]
+    words += REQUIRED.get(words[-1], []) + ["--bad"]
+    whole = partial(tyro.cli, commands.Command, prog="worldplan", config=(tyro.conf.OmitArgPrefixes,))
+    assert help_pages(message(lambda args: whole(args=args), words, capsys)) == {"worldplan --help"}
+
+
+@pytest.mark.parametrize("line", ["worldplan", "worldplan collect"])
+def test_without_a_verb_the_help_page_lists_them(line, capsys):
+    for wrong in ([], ["nonsense"], ["--bad"]):
+        assert help_pages(message(main, [*line.split()[1:], *wrong], capsys)) == {f"{line} --help"}
+
+
+def test_verbs_are_found_with_underscores_too(capsys):
+    assert help_pages(message(main, ["train_sac", "--bad"], capsys)) == {"worldplan train-sac --help"}
 
 
 def test_version(capsys):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union
 
 import tyro
 from rich.console import Console
@@ -153,6 +153,12 @@ class WorldOptions:
         from worldplan.envs.world.registry import find_world
 
         return find_world(self.env, self.size, self.repeat)
+
+
+def one_of(verbs: Mapping[str, type[Any]]) -> Any:
+    """A type of which tyro makes these subcommands."""
+    named = (Annotated[verb, tyro.conf.subcommand(name)] for name, verb in verbs.items())
+    return Union[tuple(named)]  # noqa: UP007 - `|` joins two, not a list
 
 
 def option(name: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from worldplan.choices import Look
-from worldplan.commands.base import REACHER, Verb, WorldOptions, bar, config_of, without_resume
+from worldplan.commands.base import REACHER, Verb, WorldOptions, bar, config_of, one_of, without_resume
 from worldplan.data.recipes import EpisodeConfig, EpisodeOptions, GeneralizedNormalOptions, Nuisances, OUOptions
 
 
@@ -367,15 +367,24 @@ class CollectFrames(_Frames):
         return self._tell(self.data)
 
 
+KINDS: dict[str, type[Verb]] = {
+    "ou": CollectOU,
+    "gennorm": CollectGennorm,
+    "sac": CollectSAC,
+    "random": CollectRandom,
+    "mixture": CollectMixture,
+    "frames": CollectFrames,
+}
+if TYPE_CHECKING:
+    Kind = Verb
+else:
+    Kind = one_of(KINDS)
+
+
 @dataclass(frozen=True)
 class Collect:
     """Make a dataset: positive pairs of a latent world, or episodes of a policy."""
 
-    what: tyro.conf.OmitSubcommandPrefixes[
-        Annotated[CollectOU, tyro.conf.subcommand("ou")]
-        | Annotated[CollectGennorm, tyro.conf.subcommand("gennorm")]
-        | Annotated[CollectSAC, tyro.conf.subcommand("sac")]
-        | Annotated[CollectRandom, tyro.conf.subcommand("random")]
-        | Annotated[CollectMixture, tyro.conf.subcommand("mixture")]
-        | Annotated[CollectFrames, tyro.conf.subcommand("frames")]
-    ]
+    kinds: ClassVar[dict[str, type[Verb]]] = KINDS
+
+    what: tyro.conf.OmitSubcommandPrefixes[Kind]
