@@ -20,6 +20,7 @@ from worldplan.eval.control.in_world import WorldPlanConfig, WorldRow, plan_in_w
 from worldplan.eval.show.table import NONE, Cell, Table, number
 from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.eval.statistics.paired_test import FEWEST, paired_test
+from worldplan.failure import failure
 from worldplan.learning.encoder import Encoder
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, provenance
@@ -179,7 +180,7 @@ def _attempt(
         except RenderingUnavailable:
             raise
         except (Exception, SystemExit) as error:  # errors of a user's code cost only its own row
-            row = WorldEntry(row.name, row.kind, "failed", f"{type(error).__name__}: {error}", row.latent_dim)
+            row = WorldEntry(row.name, row.kind, "failed", failure(error), row.latent_dim)
     return replace(row, notes=tuple(dict.fromkeys(str(w.message) for w in caught))), others
 
 

@@ -12,8 +12,8 @@ from worldplan.eval.statistics.correlation import FEWEST
 from worldplan.eval.statistics.paired_test import LEVEL
 
 COLUMNS = (
-    Column("Rank", "By mean cost ratio, lowest first. Encoders that failed, and the baselines, have none.", ""),
     Column("Encoder", "Its name, and where it comes from.", named=True),
+    Column("Rank", "By mean cost ratio, lowest first. Encoders that failed, and the baselines, have none.", ""),
     Column(
         "Cost, mean",
         "Closed-loop cost of an episode (squared joint errors + .1 squared torque, over 100 steps) divided by that of "
@@ -102,11 +102,10 @@ def remarks(comparison: Comparison) -> list[str]:
 def _rows(comparison: Comparison) -> list[list[Cell]]:
     rows = [_cells(rank, row) for rank, row in enumerate(comparison.rows, 1)]
     empty = [NONE] * (len(COLUMNS) - 7)
-    return rows + [[NONE, _name(line.name), *_control(line), *empty] for line in comparison.baselines]
+    return rows + [[_name(line.name), NONE, *_control(line), *empty] for line in comparison.baselines]
 
 
 def _cells(rank: int, row: ComparisonRow) -> list[Cell]:
-    first = Cell(str(rank), order=str(rank)) if row.ok else Cell("failed")
     estimates = (
         row.latent_to_state,
         row.state_to_latent,
@@ -117,8 +116,8 @@ def _cells(rank: int, row: ComparisonRow) -> list[Cell]:
     )
     control = [Cell("failed"), *[NONE] * 4] if row.control is None else _control(row.control)
     return [
-        first,
         _name(row.name),
+        Cell(str(rank), order=str(rank)) if row.ok else Cell("failed"),
         *control,
         number(row.p_first),
         *map(number, estimates),

@@ -286,7 +286,7 @@ def test_the_table_holds_every_encoder_and_says_what_was_dropped(comparison):
     shown = table(comparison)
     assert all(len(row) == len(COLUMNS) for row in shown.rows)
     baselines = ["true-state clipped LQR", "random torques", "standing still"]
-    assert [row[1].text for row in shown.rows] == [*(r.name for r in comparison.rows), *baselines]
+    assert [row[0].text for row in shown.rows] == [*(r.name for r in comparison.rows), *baselines]
     heads, lines = shown.lines()
     oracle = dict(zip(heads, next(line for line in lines if line[0] == "oracle"), strict=True))
     assert oracle["orth.\nerror"] == oracle["Thm 3\nerror"] == "0\n[0,\n0]"  # rounding
@@ -372,10 +372,12 @@ def test_failures_come_last_with_their_reasons(broken):
         assert rows[kind].status == "failed" and rows[kind].control is None
         assert re.search(reason, rows[kind].reason), rows[kind].reason
     assert "latent_dim" in rows["function"].reason
+    where = r"over nothing \(.*test_compare\.py:\d+ in Breaking\.__call__\)$"
+    assert re.search(where, rows["raises"].reason) and not re.search(where, rows["late"].reason)  # worldplan refused it
     assert broken.correlation.n == 1 and np.isnan(broken.correlation.spearman.value)
     told = "\n".join(table(broken).notes)
     assert all(f"{kind} failed: " in told for kind in REASONS) and "rank correlation" not in told
-    assert [row[0].text for row in table(broken).rows[1:14]] == ["failed"] * 13
+    assert [row[1].text for row in table(broken).rows[1:14]] == ["failed"] * 13
 
 
 def test_failures_do_not_change_the_others(comparison, broken):
