@@ -17,7 +17,7 @@ from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput, RenderingUnavailable
 from worldplan.eval.compare.entrants import Entrant, examine, find_entrants
 from worldplan.eval.control.in_world import WorldPlanConfig, WorldRow, plan_in_world
-from worldplan.eval.show.table import NONE, Cell, Table, number
+from worldplan.eval.show.table import NONE, Cell, Table, number, rate
 from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.eval.statistics.paired_test import FEWEST, paired_test
 from worldplan.failure import failure
@@ -82,9 +82,8 @@ class WorldComparison:
             if row.reached is None or row.error is None or row.cost is None:
                 rows.append([row.name, NONE, NONE, NONE, NONE, f"failed: {row.reason}"])
                 continue
-            rate = Cell(f"{round(row.reached.value * n)} of {n}", f"{row.reached.low:.0%}, {row.reached.high:.0%}")
-            p = NONE if row.p is None else f"{row.p:.3f}"
-            rows.append([row.name, number(row.cost), number(row.error), rate, p, row.verdict or NONE])
+            numbers = number(row.cost), number(row.error), rate(row.reached, n), number(row.p)
+            rows.append([row.name, *numbers, row.verdict or NONE])
         steps = f"{self.config.steps} steps of {self.world.card.step_seconds:g} s; the same pairs for all"
         reached = f"Reached: an error of {judge.tolerance:g} {judge.unit} or less at the end"
         reached += "." if judge.lost is None else ", in an episode that was never lost."

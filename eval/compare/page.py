@@ -19,6 +19,7 @@ from worldplan.eval.compare.table import remarks, significance, table
 from worldplan.eval.control.open_loop import OpenLoopRow
 from worldplan.eval.show.page import data_uri, render_page
 from worldplan.eval.show.table import Cell, Column, Table, number
+from worldplan.rounding import rounded
 
 PAGE = Path(__file__).with_name("page.html")
 PLAN_COLUMNS = (
@@ -79,8 +80,8 @@ def _summary(comparison: Comparison, ok: list[ComparisonRow]) -> str:
     n = comparison.config.episodes
     said = f"{len(comparison.rows)} encoders, {n} paired episodes each, from pixels to goal images."
     if ok and ok[0].control is not None:
-        mean = ok[0].control.cost_ratio_mean
-        said += f" Least cost: {ok[0].name}, {mean.value:.3g} times that of the controller that sees the true state."
+        times = rounded(ok[0].control.cost_ratio_mean.value)
+        said += f" Least cost: {ok[0].name}, {times} times that of the controller that sees the true state."
     return said
 
 
@@ -91,7 +92,7 @@ def _plans(comparison: Comparison) -> Table:
 
 
 def _plan(name: str, row: OpenLoopRow) -> list[Cell]:
-    library = Cell(f"{row.library:,}", order=str(row.library))
+    library = Cell(rounded(row.library), order=str(row.library))
     costs = map(number, (row.to_line.total, row.to_line.median, row.to_optimum.total))
     return [Cell(name, order=name), Cell(row.plan, order=row.plan), library, *costs]
 

@@ -7,9 +7,10 @@ from worldplan.eval.compare.trial import RHO, SCALE
 from worldplan.eval.control.baselines import REFERENCE
 from worldplan.eval.control.episodes import ControlSummary
 from worldplan.eval.control.open_loop import largest
-from worldplan.eval.show.table import NONE, Cell, Column, Table, number
+from worldplan.eval.show.table import NONE, Cell, Column, Table, number, rate
 from worldplan.eval.statistics.correlation import FEWEST
 from worldplan.eval.statistics.paired_test import LEVEL
+from worldplan.rounding import percent, rounded
 
 COLUMNS = (
     Column("Encoder", "Its name, and where it comes from.", named=True),
@@ -122,7 +123,7 @@ def _cells(rank: int, row: ComparisonRow) -> list[Cell]:
         number(row.p_first),
         *map(number, estimates),
         _width(row),
-        NONE if row.step_ms is None else Cell(f"{row.step_ms:.2f}", order=str(row.step_ms)),
+        number(row.step_ms),
     ]
 
 
@@ -132,9 +133,7 @@ def _name(name: str) -> Cell:
 
 def _control(control: ControlSummary) -> list[Cell]:
     costs = (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95, control.cost_ratio_total)
-    reach = control.reach
-    share = Cell(f"{100 * reach.value:.0f}%", f"{100 * reach.low:.0f}, {100 * reach.high:.0f}", str(reach.value))
-    return [*map(number, costs), share]
+    return [*map(number, costs), rate(control.reach)]
 
 
 def _width(row: ComparisonRow) -> Cell:
@@ -142,7 +141,7 @@ def _width(row: ComparisonRow) -> Cell:
         return NONE
     text = str(row.latent_dim)
     if row.reduced_dim is not None and row.reduced_dim < row.latent_dim:
-        text += f" → {row.reduced_dim}" + ("" if row.dropped is None else f" ({100 * row.dropped:.1f}%)")
+        text += f" → {row.reduced_dim}" + ("" if row.dropped is None else f" ({percent(row.dropped)})")
     return Cell(text, order=str(row.latent_dim))
 
 
@@ -179,7 +178,7 @@ def _notes(comparison: Comparison) -> list[str]:
         if not row.ok:
             told.append(f"{row.name} failed: {row.reason}")
         elif row.dropped is not None:
-            share = f"{row.dropped:.2%} of the variance dropped"
+            share = f"{percent(row.dropped)} of the variance dropped"
             told.append(f"{row.name}: planned in {row.reduced_dim} components of {row.latent_dim}, {share}.")
         told += [f"{row.name}: {note}" for note in row.notes]
     return told
@@ -188,7 +187,7 @@ def _notes(comparison: Comparison) -> list[str]:
 def _totals(comparison: Comparison) -> str:
     """Ratios of summed costs, to read beside the mean of ratios."""
     lines = [*(row.control for row in comparison.rows if row.control is not None), *comparison.baselines]
-    told = ", ".join(f"{line.name} {line.cost_ratio_total.value:.3g}" for line in lines)
+    told = ", ".join(f"{line.name} {rounded(line.cost_ratio_total.value)}" for line in lines)
     return (
         "The mean of ratios hangs, for what fails, on the few episodes that start near their goal. Summed costs over "
         f"the reference's: {told}."
@@ -200,7 +199,7 @@ def significance(comparison: Comparison) -> list[str]:
     told, done = [], [row for row in comparison.rows if row.ok]
     tested = [(row.name, row.p_first) for row in done if row.p_first is not None]
     if tested:
-        alike = ", ".join(f"{name} (p = {p:.2g})" for name, p in tested if p > LEVEL)
+        alike = ", ".join(f"{name} (p = {rounded(p)})" for name, p in tested if p > LEVEL)
         told.append(
             f"Paired test against {done[0].name} on the same episodes: "
             + (f"p > {LEVEL:g}, so that the order may be chance, for {alike}." if alike else f"p ≤ {LEVEL:g} for all.")
@@ -208,10 +207,10 @@ def significance(comparison: Comparison) -> list[str]:
     nulls = [(row.name, row.null) for row in done if row.null is not None]
     if nulls:
         name, null = max(nulls, key=lambda pair: pair[1].rate.value)
-        rate = null.rate
+        found = null.rate
         told.append(
             "As a check, random halves of one encoder's own episodes: the test finds a difference in "
-            f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}] of {null.resamples} splits "
+            f"{percent(found.value)} [{percent(found.low)}, {percent(found.high)}] of {null.resamples} splits "
             f"(worst: {name}; chance alone gives {LEVEL:.0%})."
         )
     return told

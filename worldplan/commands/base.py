@@ -20,6 +20,7 @@ from tqdm import tqdm
 from worldplan.checks import positive_int
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.named import trust_code
+from worldplan.rounding import rounded
 
 if TYPE_CHECKING:
     from worldplan.envs.world.world import World
@@ -101,7 +102,8 @@ class Verb:
         if self.json:
             print(dumps(facts, indent=2))
             return
-        console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+        known = sys.stdout.isatty() or "COLUMNS" in os.environ
+        console = Console(width=None if known else 120, highlight=False, markup=False)
         console.print(table.title, style="bold")
         heads, lines = table.lines()
         widths = [max(map(longest_word, column)) for column in zip(heads, *lines, strict=True)]
@@ -243,7 +245,7 @@ class TrainingBar:
 
     def show(self, row: dict[str, float]) -> None:
         """Show a logged row: the terms of the loss, or the return of an evaluation."""
-        terms = {k: f"{v:.4f}" for k, v in row.items() if k not in ("step", "gradient") and "validation" not in k}
+        terms = {k: rounded(v) for k, v in row.items() if k not in ("step", "gradient") and "validation" not in k}
         self._bar.set_postfix(terms, refresh=False)
 
     def close(self) -> None:

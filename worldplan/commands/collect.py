@@ -12,6 +12,7 @@ import tyro
 from worldplan.choices import Look
 from worldplan.commands.base import REACHER, Verb, WorldOptions, bar, config_of, one_of, without_resume
 from worldplan.data.recipes import EpisodeConfig, EpisodeOptions, GeneralizedNormalOptions, Nuisances, OUOptions
+from worldplan.rounding import rounded, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +151,7 @@ class _Frames(_Drawn):
 
         data = EpisodeDataset(folder)
         summary = data.manifest["summary"]
-        rows = [(name.replace("_", " "), str(value)) for name, value in summary.items()]
+        rows = [(name.replace("_", " "), shown(value)) for name, value in summary.items()]
         self.show({"folder": str(folder), **summary}, facts_table(f"Episodes in {folder}", rows, notes))
         return 0
 
@@ -296,7 +297,7 @@ class CollectRandom(_Record, WorldOptions):
             resume=self.resume,
             progress=bar("files of episodes"),
         ).folder
-        moved = ", ".join(f"{k}: {change:.2f}" for k, change in tried.items())
+        moved = ", ".join(f"{k}: {rounded(change)}" for k, change in tried.items())
         notes = (
             [f"Held for {hold} steps. Mean change of a pixel in 32 steps, of 255, by hold: {moved}."] if tried else []
         )
