@@ -106,11 +106,14 @@ class Verb:
         console = Console(width=None if known else 120, highlight=False, markup=False)
         console.print(table.title, style="bold")
         heads, lines = table.lines()
-        widths = [max(map(longest_word, column)) for column in zip(heads, *lines, strict=True)]
-        for part in column_parts(widths, console.width) if lines else []:
+        columns = list(zip(heads, *lines, strict=True))
+        least = [max(map(longest_word, column)) for column in columns]  # a name or a number cut short is none
+        wanted = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+        for part in column_parts(least, console.width) if lines else []:
             drawn = RichTable(*[heads[k] for k in part], show_header=any(heads))
-            for column, k in zip(drawn.columns, part, strict=True):
-                column.min_width = widths[k]  # a name or a number cut short is none
+            given = column_widths([(least[k], wanted[k]) for k in part], console.width - 3 * len(part) - 1)
+            for column, width in zip(drawn.columns, given, strict=True):
+                column.width = width
             for line in lines:
                 drawn.add_row(*[Text(line[k]) for k in part])
             console.print(drawn)
@@ -133,6 +136,17 @@ def column_parts(widths: list[int], room: int) -> list[list[int]]:
         parts[-1].append(k)
         left -= width + 3
     return parts
+
+
+def column_widths(columns: list[tuple[int, int]], room: int) -> list[int]:
+    """Widths of columns of least and wanted widths: the least, and what is left of `room` to the narrowest in want."""
+    widths = [least for least, _ in columns]
+    for _ in range(room - sum(widths)):
+        short = [k for k, (_, wanted) in enumerate(columns) if widths[k] < wanted]
+        if not short:
+            break
+        widths[min(short, key=lambda k: widths[k])] += 1
+    return widths
 
 
 @dataclass(frozen=True, kw_only=True)
