@@ -243,9 +243,9 @@ class DoseReport:
         found = (fit_slope(control, quantity) for quantity in QUANTITIES)
         return tuple(slope for slope in found if slope is not None)
 
-    def told(self, control: MistakeLevel, decimals: int) -> str:
+    def told(self, control: MistakeLevel) -> str:
         """Its slopes in words; empty where none can be fitted."""
-        return ", ".join(f"{slope.quantity} {slope.slope:.{decimals}f}" for slope in self.slopes(control))
+        return ", ".join(f"{slope.quantity} {slope.slope:.2f}" for slope in self.slopes(control))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -270,7 +270,7 @@ class DoseReport:
         ]
         for control in self.controls:
             if control.expected == "rejected":
-                told = self.told(control, 2) or "too few sizes"
+                told = self.told(control) or "too few sizes"
                 notes.append(f"  {control.name}, {control.planner}: {told}")
         return Table(self.title, columns, rows, notes)
 
