@@ -25,6 +25,7 @@ from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import fit_dynamics
 from worldplan.planning.space import LatentSpace
 from worldplan.provenance import plain, provenance
+from worldplan.rounding import rounded
 
 JUDGED = 20  # episodes on which a fit is judged
 AROUND = 24  # steps of the predictions to which a model around a goal is fitted
@@ -96,10 +97,10 @@ class FitReport:
         noise = [(f"{name} noise, standard deviations", _numbers(std)) for name, std in self.noise.items()]
         return [
             ("environment steps", str(self.environment_steps)),
-            ("radians per latent unit", f"{self.scale:.3g} ({self.scale_source})"),
+            ("radians per latent unit", f"{rounded(self.scale)} ({self.scale_source})"),
             *((f"gain, torque {i + 1}", _numbers(row)) for i, row in enumerate(self.gain)),
             ("eigenvalue moduli of A", _numbers(self.moduli)),
-            ("closed-loop radius", f"{self.radius:.4f}"),
+            ("closed-loop radius", f"{self.radius:.4f}"),  # how far below 1 is what counts
             (
                 "a quarter turn of the image shifts the latent by",
                 "nothing alike" if charts is None else _numbers(charts.shift),
@@ -112,7 +113,10 @@ class FitReport:
         if self.prediction is None:
             return []
         errors = [
-            (f"error {e.steps} steps ahead, of the latents' spread", f"{e.error:.3g} (staying: {e.persistence:.3g})")
+            (
+                f"error {e.steps} steps ahead, of the latents' spread",
+                f"{rounded(e.error)} (staying: {rounded(e.persistence)})",
+            )
             for e in self.prediction.errors
         ]
         return [*errors, ("on held-out episodes, the model", self.prediction.verdict)]
@@ -311,4 +315,4 @@ def _card(encoder: Any) -> dict[str, Any]:
 
 
 def _numbers(values: Floats) -> str:
-    return "  ".join(f"{value:.3g}" for value in values)
+    return "  ".join(map(rounded, values))

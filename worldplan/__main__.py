@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 import tyro
 
-from worldplan.commands import Collect, Command, Verb
+from worldplan.commands import VERBS, Command, Verb
 from worldplan.commands.sweep import Sweep
 from worldplan.errors import WorldplanError
 from worldplan.version import __version__
+
+ABOUT = "Plan to goals from pixels in the latent space of a frozen encoder. --version tells the version."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,15 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Verb:
-    """The verb with its options."""
-    chosen = tyro.cli(
-        Command,
-        prog="worldplan",
-        description="Plan to goals from pixels in the latent space of a frozen encoder. --version tells the version.",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-    )
-    verb: Verb = chosen.what if isinstance(chosen, Collect) else chosen
+    """The verb with its options. It is parsed alone: an error names the help page of this verb, not of all."""
+    what, names, kinds = Command, ["worldplan"], VERBS
+    while arguments and (name := arguments[0].replace("_", "-")) in kinds:
+        what, names, arguments = kinds[name], [*names, name], arguments[1:]
+        kinds = getattr(what, "kinds", {})
+    config = tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes
+    about = ABOUT if what is Command else None  # a verb's docstring tells what it does
+    verb: Verb = tyro.cli(what, prog=" ".join(names), description=about, args=arguments, config=config)
     return verb
 
 

@@ -17,9 +17,10 @@ from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput, RenderingUnavailable
 from worldplan.eval.compare.entrants import Entrant, examine, find_entrants
 from worldplan.eval.control.in_world import WorldPlanConfig, WorldRow, plan_in_world
-from worldplan.eval.show.table import NONE, Cell, Table, number
+from worldplan.eval.show.table import NONE, Cell, Column, Table, number, rate
 from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.eval.statistics.paired_test import FEWEST, paired_test
+from worldplan.failure import failure
 from worldplan.learning.encoder import Encoder
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, provenance
@@ -71,27 +72,29 @@ class WorldComparison:
     rows: tuple[WorldEntry, ...]
 
     def table(self) -> Table:
-        """One row per encoder and baseline."""
+        """One row per encoder and baseline; the notes say why an encoder failed."""
         judge, n = self.world.judge, self.config.episodes
         assert judge is not None
-        heads = ["encoder", f"cost: error on\nthe way, {judge.unit}", f"error at the\nend, {judge.unit}", "reached"]
-        heads += ["p against\nfirst", "model"]
-        rows: list[list[Cell | str]] = []
-        for row in self.rows:
-            if row.reached is None or row.error is None or row.cost is None:
-                rows.append([row.name, NONE, NONE, NONE, NONE, f"failed: {row.reason}"])
-                continue
-            rate = Cell(f"{round(row.reached.value * n)} of {n}", f"{row.reached.low:.0%}, {row.reached.high:.0%}")
-            p = NONE if row.p is None else f"{row.p:.3f}"
-            rows.append([row.name, number(row.cost), number(row.error), rate, p, row.verdict or NONE])
-        steps = f"{self.config.steps} steps of {self.world.card.step_seconds:g} s; the same pairs for all"
-        reached = f"Reached: an error of {judge.tolerance:g} {judge.unit} or less at the end"
-        reached += "." if judge.lost is None else ", in an episode that was never lost."
-        cost = (
-            "Cost: the mean error over an episode, averaged over the episodes; p: random flips of paired differences."
+        reached = f"an error of {judge.tolerance:g} {judge.unit} or less at the end"
+        reached += "" if judge.lost is None else ", in an episode that was never lost"
+        cost, chance = "mean error over an episode, averaged over the episodes", "random flips of paired differences"
+        columns = (
+            Column("encoder", "Its name, and where it comes from.", named=True),
+            Column(f"cost: error on the way, {judge.unit}", f"The {cost}.", f"cost: error on\nthe way, {judge.unit}"),
+            Column(f"error at the end, {judge.unit}", "Its median.", f"error at the\nend, {judge.unit}"),
+            Column("reached", f"Episodes with {reached}."),
+            Column("p against first", f"p-value of no difference in cost, by {chance}.", "p against\nfirst"),
+            Column("model", "Whether the fitted model predicts episodes that it was not fitted to.", named=True),
         )
-        notes = [f"{n} episodes of {steps}. {reached}", cost, "Brackets: 95% intervals."]
-        return Table(f"Encoders in {self.world.card.name}, cheapest first", heads, rows, notes)
+        steps = f"{self.config.steps} steps of {self.world.card.step_seconds:g} s; the same pairs for all"
+        notes = [
+            f"{n} episodes of {steps}. Reached: {reached}.",
+            f"Cost: the {cost}; p: {chance}.",
+            "Brackets: 95% intervals.",
+            *(f"{row.name} failed: {row.reason}" for row in self.rows if row.status == "failed"),
+        ]
+        rows = [_cells(row, n) for row in self.rows]
+        return Table(f"Encoders in {self.world.card.name}, cheapest first", columns, rows, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -179,8 +182,15 @@ def _attempt(
         except RenderingUnavailable:
             raise
         except (Exception, SystemExit) as error:  # errors of a user's code cost only its own row
-            row = WorldEntry(row.name, row.kind, "failed", f"{type(error).__name__}: {error}", row.latent_dim)
+            row = WorldEntry(row.name, row.kind, "failed", failure(error), row.latent_dim)
     return replace(row, notes=tuple(dict.fromkeys(str(w.message) for w in caught))), others
+
+
+def _cells(row: WorldEntry, episodes: int) -> list[Cell]:
+    reached = NONE if row.reached is None else rate(row.reached, episodes)
+    said = row.status if row.status == "failed" else row.verdict
+    told = Cell(said, order=said) if said else NONE
+    return [Cell(row.name, order=row.name), number(row.cost), number(row.error), reached, number(row.p), told]
 
 
 def _entry(row: WorldEntry, found: WorldRow) -> WorldEntry:

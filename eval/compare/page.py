@@ -14,11 +14,13 @@ from typing import Any
 from worldplan.data.files import atomic_write
 from worldplan.errors import InvalidInput
 from worldplan.eval.compare.figure import draw_cost_against_r2, draw_encoder, draw_film
+from worldplan.eval.compare.in_world import WorldComparison
 from worldplan.eval.compare.result import Comparison, ComparisonRow
 from worldplan.eval.compare.table import remarks, significance, table
 from worldplan.eval.control.open_loop import OpenLoopRow
 from worldplan.eval.show.page import data_uri, render_page
 from worldplan.eval.show.table import Cell, Column, Table, number
+from worldplan.rounding import rounded
 
 PAGE = Path(__file__).with_name("page.html")
 PLAN_COLUMNS = (
@@ -31,18 +33,24 @@ PLAN_COLUMNS = (
 )
 
 
-def write_report(comparison: Comparison, path: Path | str, *, film: bool = True, day: date | None = None) -> Path:
+def write_report(
+    comparison: Comparison | WorldComparison, path: Path | str, *, film: bool = True, day: date | None = None
+) -> Path:
     """Write a comparison as one HTML page that needs no other file and no network; it appears whole or not at all.
 
-    `film` renders the first, middle and last ranked encoders at work, and needs OpenGL. `day` is the page's date, today
-    by default.
+    `film` renders the first, middle and last ranked encoders at work, and needs OpenGL; pages of other worlds than the
+    Reacher have no pictures. `day` is the page's date, today by default.
 
     Raises:
         InvalidInput: the comparison has no rows.
         RenderingUnavailable: a film without OpenGL.
     """
     path = Path(path)
-    page = render_report(comparison, film=film, day=day or date.today())
+    day = day or date.today()
+    if isinstance(comparison, WorldComparison):
+        page = render_world_report(comparison, day)
+    else:
+        page = render_report(comparison, film=film, day=day)
     with atomic_write(path) as stream:
         stream.write(page.encode())
     return path
@@ -71,7 +79,31 @@ def render_report(comparison: Comparison, *, film: bool, day: date, autoescape: 
         chart=picture(draw_cost_against_r2(comparison)) if ok else None,
         cards=[(row.name, picture(draw_encoder(comparison, row))) for row in drawn],
         film=data_uri("image/gif", draw_film(comparison, filmed)) if filmed else None,
-        facts=_facts(comparison),
+        facts=_facts(comparison.provenance, vars(comparison.config)),
+    )
+
+
+def render_world_report(comparison: WorldComparison, day: date) -> str:
+    """The page of another world than the Reacher, as text: its table, without pictures and plans in open loop."""
+    shown, rows, config = comparison.table(), comparison.rows, comparison.config
+    fit = {f"fit: {name}": value for name, value in vars(comparison.fit).items()}
+    states = ["baseline" if row.kind == "baseline" else row.status for row in rows]
+    return render_page(
+        PAGE,
+        day=day.isoformat(),
+        title=f"Encoders by control cost in {comparison.world.card.name}",
+        summary=f"{len(rows) - states.count('baseline')} encoders, {config.episodes} paired episodes each, "
+        "from pixels to goal images.",
+        table=shown,
+        states=states,
+        remarks=[" ".join((row.reason or row.kind, *row.notes)) for row in rows],
+        failed=states.count("failed"),
+        significance=shown.notes[:2],
+        plans=Table("Open loop", PLAN_COLUMNS),
+        chart=None,
+        cards=[],
+        film=None,
+        facts=_facts(comparison.origin, vars(config) | fit),
     )
 
 
@@ -79,8 +111,8 @@ def _summary(comparison: Comparison, ok: list[ComparisonRow]) -> str:
     n = comparison.config.episodes
     said = f"{len(comparison.rows)} encoders, {n} paired episodes each, from pixels to goal images."
     if ok and ok[0].control is not None:
-        mean = ok[0].control.cost_ratio_mean
-        said += f" Least cost: {ok[0].name}, {mean.value:.3g} times that of the controller that sees the true state."
+        times = rounded(ok[0].control.cost_ratio_mean.value)
+        said += f" Least cost: {ok[0].name}, {times} times that of the controller that sees the true state."
     return said
 
 
@@ -91,15 +123,14 @@ def _plans(comparison: Comparison) -> Table:
 
 
 def _plan(name: str, row: OpenLoopRow) -> list[Cell]:
-    library = Cell(f"{row.library:,}", order=str(row.library))
+    library = Cell(rounded(row.library), order=str(row.library))
     costs = map(number, (row.to_line.total, row.to_line.median, row.to_optimum.total))
     return [Cell(name, order=name), Cell(row.plan, order=row.plan), library, *costs]
 
 
-def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+def _facts(source: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str]]:
     """What one needs to get the same numbers again."""
-    source, config = comparison.provenance, comparison.config
     facts = [("Command", str(source.get("command", "")))]
-    facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in vars(config).items()]
+    facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in options.items()]
     versions: dict[str, Any] = source.get("versions", {})
     return [*facts, ("Versions", ", ".join(f"{name} {number}" for name, number in versions.items()))]

@@ -41,6 +41,7 @@ from worldplan.eval.control.timing import time_steps
 from worldplan.eval.identifiability.identify import identify_latents
 from worldplan.eval.statistics.correlation import Correlation, correlate
 from worldplan.eval.statistics.paired_test import FEWEST, false_positive_rate, paired_test
+from worldplan.failure import failure
 from worldplan.learning.encoder import Encoder
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, provenance, restored
@@ -153,7 +154,7 @@ def _attempt(entrant: Entrant, config: CompareConfig) -> _Tried:
         except RenderingUnavailable:
             raise
         except (Exception, SystemExit) as error:  # errors of a user's code cost only its own row
-            row = replace(row, status="failed", reason=f"{type(error).__name__}: {error}")
+            row = replace(row, status="failed", reason=failure(error))
     return replace(row, notes=tuple(dict.fromkeys(str(w.message) for w in caught))), result
 
 

@@ -7,13 +7,14 @@ from worldplan.eval.compare.trial import RHO, SCALE
 from worldplan.eval.control.baselines import REFERENCE
 from worldplan.eval.control.episodes import ControlSummary
 from worldplan.eval.control.open_loop import largest
-from worldplan.eval.show.table import NONE, Cell, Column, Table, number
+from worldplan.eval.show.table import NONE, Cell, Column, Table, number, rate
 from worldplan.eval.statistics.correlation import FEWEST
 from worldplan.eval.statistics.paired_test import LEVEL
+from worldplan.rounding import percent, rounded
 
 COLUMNS = (
-    Column("Rank", "By mean cost ratio, lowest first. Encoders that failed, and the baselines, have none.", ""),
     Column("Encoder", "Its name, and where it comes from.", named=True),
+    Column("Rank", "By mean cost ratio, lowest first. Encoders that failed, and the baselines, have none.", ""),
     Column(
         "Cost, mean",
         "Closed-loop cost of an episode (squared joint errors + .1 squared torque, over 100 steps) divided by that of "
@@ -102,11 +103,10 @@ def remarks(comparison: Comparison) -> list[str]:
 def _rows(comparison: Comparison) -> list[list[Cell]]:
     rows = [_cells(rank, row) for rank, row in enumerate(comparison.rows, 1)]
     empty = [NONE] * (len(COLUMNS) - 7)
-    return rows + [[NONE, _name(line.name), *_control(line), *empty] for line in comparison.baselines]
+    return rows + [[_name(line.name), NONE, *_control(line), *empty] for line in comparison.baselines]
 
 
 def _cells(rank: int, row: ComparisonRow) -> list[Cell]:
-    first = Cell(str(rank), order=str(rank)) if row.ok else Cell(row.status)
     estimates = (
         row.latent_to_state,
         row.state_to_latent,
@@ -117,13 +117,13 @@ def _cells(rank: int, row: ComparisonRow) -> list[Cell]:
     )
     control = [Cell(row.status), *[NONE] * 4] if row.control is None else _control(row.control)
     return [
-        first,
         _name(row.name),
+        Cell(str(rank), order=str(rank)) if row.ok else Cell(row.status),
         *control,
         number(row.p_first),
         *map(number, estimates),
         _width(row),
-        NONE if row.step_ms is None else Cell(f"{row.step_ms:.2f}", order=str(row.step_ms)),
+        number(row.step_ms),
     ]
 
 
@@ -133,9 +133,7 @@ def _name(name: str) -> Cell:
 
 def _control(control: ControlSummary) -> list[Cell]:
     costs = (control.cost_ratio_mean, control.cost_ratio_median, control.cost_ratio_p95, control.cost_ratio_total)
-    reach = control.reach
-    share = Cell(f"{100 * reach.value:.0f}%", f"{100 * reach.low:.0f}, {100 * reach.high:.0f}", str(reach.value))
-    return [*map(number, costs), share]
+    return [*map(number, costs), rate(control.reach)]
 
 
 def _width(row: ComparisonRow) -> Cell:
@@ -143,7 +141,7 @@ def _width(row: ComparisonRow) -> Cell:
         return NONE
     text = str(row.latent_dim)
     if row.reduced_dim is not None and row.reduced_dim < row.latent_dim:
-        text += f" → {row.reduced_dim}" + ("" if row.dropped is None else f" ({100 * row.dropped:.1f}%)")
+        text += f" → {row.reduced_dim}" + ("" if row.dropped is None else f" ({percent(row.dropped)})")
     return Cell(text, order=str(row.latent_dim))
 
 
@@ -181,7 +179,7 @@ def _notes(comparison: Comparison) -> list[str]:
         if not row.ok:
             told.append(f"{row.name} {row.status}: {row.reason}")
         elif row.dropped is not None:
-            share = f"{row.dropped:.2%} of the variance dropped"
+            share = f"{percent(row.dropped)} of the variance dropped"
             told.append(f"{row.name}: planned in {row.reduced_dim} components of {row.latent_dim}, {share}.")
         told += [f"{row.name}: {note}" for note in row.notes]
     return told
@@ -190,7 +188,7 @@ def _notes(comparison: Comparison) -> list[str]:
 def _totals(comparison: Comparison) -> str:
     """Ratios of summed costs, to read beside the mean of ratios."""
     lines = [*(row.control for row in comparison.rows if row.control is not None), *comparison.baselines]
-    told = ", ".join(f"{line.name} {line.cost_ratio_total.value:.3g}" for line in lines)
+    told = ", ".join(f"{line.name} {rounded(line.cost_ratio_total.value)}" for line in lines)
     return (
         "The mean of ratios hangs, for what fails, on the few episodes that start near their goal. Summed costs over "
         f"the reference's: {told}."
@@ -202,7 +200,7 @@ def significance(comparison: Comparison) -> list[str]:
     told, done = [], [row for row in comparison.rows if row.ok]
     tested = [(row.name, row.p_first) for row in done if row.p_first is not None]
     if tested:
-        alike = ", ".join(f"{name} (p = {p:.2g})" for name, p in tested if p > LEVEL)
+        alike = ", ".join(f"{name} (p = {rounded(p)})" for name, p in tested if p > LEVEL)
         told.append(
             f"Paired test against {done[0].name} on the same episodes: "
             + (f"p > {LEVEL:g}, so that the order may be chance, for {alike}." if alike else f"p ≤ {LEVEL:g} for all.")
@@ -210,10 +208,10 @@ def significance(comparison: Comparison) -> list[str]:
     nulls = [(row.name, row.null) for row in done if row.null is not None]
     if nulls:
         name, null = max(nulls, key=lambda pair: pair[1].rate.value)
-        rate = null.rate
+        found = null.rate
         told.append(
             "As a check, random halves of one encoder's own episodes: the test finds a difference in "
-            f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}] of {null.resamples} splits "
+            f"{percent(found.value)} [{percent(found.low)}, {percent(found.high)}] of {null.resamples} splits "
             f"(worst: {name}; chance alone gives {LEVEL:.0%})."
         )
     return told

@@ -16,12 +16,13 @@ from worldplan.envs.rollout import Predictor, rollout
 from worldplan.envs.world.goal_env import GoalEnv
 from worldplan.envs.world.world import Judge, World
 from worldplan.eval.control.baselines import AGENT, STILL, StandStill
-from worldplan.eval.show.table import Cell, Table, number
+from worldplan.eval.show.table import Cell, Table, number, rate
 from worldplan.eval.statistics.estimate import Estimate, estimate, estimate_rate
 from worldplan.learning.encoder import encode, space_of
 from worldplan.learning.familiarity import warn_unfamiliar
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain
+from worldplan.rounding import percent
 
 RANDOM = "random actions"
 FILMED = 3  # episodes of which frames are kept
@@ -90,7 +91,7 @@ class WorldPlanReport:
         """The outcome, in one line."""
         n, own = self.config.episodes, self.rows[0]
         if own.reached is None:
-            left = f"{own.distance.value:.1%} of the latent distance left, median of {n}"
+            left = f"{percent(own.distance.value)} of the latent distance left, median of {n}"
             return f"{self.world.card.name} from pixels: {left}"
         return f"{self.world.card.name} from pixels: {round(own.reached.value * n)} of {n} goals reached"
 
@@ -109,11 +110,7 @@ class WorldPlanReport:
         for row in self.rows:
             cells: list[Cell | str] = [row.name, number(row.distance)]
             if row.error is not None and row.reached is not None:
-                rate = row.reached
-                cells += [
-                    number(row.error),
-                    Cell(f"{round(rate.value * n)} of {n}", f"{rate.low:.0%}, {rate.high:.0%}"),
-                ]
+                cells += [number(row.error), rate(row.reached, n)]
             rows.append(cells)
         return Table(self.title, heads, rows, [*notes, "Brackets: 95% intervals."])
 

@@ -18,6 +18,7 @@ from worldplan.eval.diagnose.normality import TrajectoryDiagnostics, diagnose, o
 from worldplan.eval.identifiability.excitation import ExcitationReport, excitation_report
 from worldplan.eval.show.table import Table
 from worldplan.learning.encoder import Encoder
+from worldplan.rounding import percent, rounded
 
 _MAX_LAG = 64  # by default
 
@@ -89,11 +90,11 @@ def diagnosis_table(found: Sequence[TrajectoryDiagnostics]) -> Table:
     rows = [
         [
             d.name,
-            f"{d.henze_zirkler_p:.2g}",
-            f"{d.shoulder.epps_pulley_p:.2g} / {d.wrist.epps_pulley_p:.2g}",
-            f"{d.shoulder.excess_kurtosis.value:.2f} / {d.wrist.excess_kurtosis.value:.2f}",
-            f"{d.shoulder.beyond.value:.1%}",
-            f"{d.shoulder.effective_size:.0f}",
+            rounded(d.henze_zirkler_p),
+            f"{rounded(d.shoulder.epps_pulley_p)} / {rounded(d.wrist.epps_pulley_p)}",
+            f"{rounded(d.shoulder.excess_kurtosis.value)} / {rounded(d.wrist.excess_kurtosis.value)}",
+            percent(d.shoulder.beyond.value),
+            rounded(round(d.shoulder.effective_size)),
         ]
         for d in found
     ]

@@ -25,6 +25,7 @@ from worldplan.eval.statistics.estimate import Estimate
 from worldplan.learning.encoder import Encoder, encode, space_of
 from worldplan.planning.dynamics import fit_dynamics
 from worldplan.provenance import Result
+from worldplan.rounding import percent, rounded
 
 FEWEST = 8  # episodes
 MOST = 64  # episodes that are encoded
@@ -291,8 +292,8 @@ def excitation_table(found: list[ExcitationReport]) -> Table:
     rows = [
         [
             report.name,
-            f"{report.independence_p:.2g}",
-            f"{report.noise_share:.0%}",
+            rounded(report.independence_p),
+            percent(report.noise_share),
             "\n".join(map(str, report.shares or ())) or "name an --encoder",
             "\n".join(map(str, report.excited or ())),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from worldplan.eval.identifiability.identify import IdentifiabilityReport
-from worldplan.eval.show.table import Cell, Column, Table, digits, number
+from worldplan.eval.show.table import Cell, Column, Table, number
 from worldplan.eval.statistics.estimate import Estimate
 
 COLUMNS = (
@@ -64,9 +64,9 @@ def _row(name: str, report: IdentifiabilityReport) -> list[Cell]:
         Cell(" ".join(str(round(100 * share)) for share in shares)),
         number(report.theorem3.error),
         number(report.theorem3.bound),
-        Cell(f"{report.spectrum.effective_rank.value:.2f}"),
+        number(report.spectrum.effective_rank.value),
     ]
 
 
 def _both(first: Estimate, second: Estimate) -> Cell:
-    return Cell(f"{digits(first.value)} /\n{digits(second.value)}")
+    return Cell(f"{number(first.value)} /\n{number(second.value)}")

@@ -13,9 +13,10 @@ from worldplan.errors import InvalidInput
 from worldplan.eval.control.episodes import ControlSummary
 from worldplan.eval.control.timing import StepTime
 from worldplan.eval.plan.config import PlanConfig
-from worldplan.eval.show.table import NONE, Cell, Column, Table, number
+from worldplan.eval.show.table import NONE, Column, Table, number, rate
 from worldplan.eval.statistics.estimate import Estimate
 from worldplan.provenance import plain
+from worldplan.rounding import rounded
 
 FEW = 100  # below so many episodes the notes warn
 
@@ -108,7 +109,7 @@ class PlanReport:
         n = len(self.episodes)
         if not self.controllers:
             first, last = (np.median([e.latent_distance[k] for e in self.episodes]) for k in (0, -1))
-            return f"Goal image from pixels: latent distance {first:.2f} → {last:.2f} (median of {n})"
+            return f"Goal image from pixels: latent distance {rounded(first)} → {rounded(last)} (median of {n})"
         reached = sum(bool(e.success) for e in self.episodes)
         return f"Reaching goal images from pixels: {reached} of {n} goals reached"
 
@@ -139,7 +140,7 @@ class PlanReport:
 
     def table(self) -> Table:
         """One row per controller."""
-        time = f"{self.time.predict_ms:.2f}\n{self.time.ratio:.2f} x network"
+        time = f"{rounded(self.time.predict_ms)}\n{rounded(self.time.ratio)} x network"
         if not self.controllers:
             head = Column("latent distance to the goal at the end, median")
             ends = [[r.name, number(r.end), time if r is self.distances[0] else NONE] for r in self.distances]
@@ -148,7 +149,7 @@ class PlanReport:
         rows = [
             [
                 row.name,
-                _rate(row.reach, row.episodes),
+                rate(row.reach, row.episodes),
                 number(row.tip_error_median, 1000.0),
                 "never" if row.steps_to_reach is None else number(row.steps_to_reach),
                 number(row.cost_ratio_median),
@@ -170,7 +171,3 @@ class PlanReport:
             "notes": self.notes,
         }
         return {**plain(facts), "episodes": [episode.to_dict() for episode in self.episodes]}
-
-
-def _rate(estimate: Estimate, count: int) -> Cell:
-    return Cell(f"{round(estimate.value * count)} of {count}", f"{estimate.low:.0%}, {estimate.high:.0%}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from worldplan.eval.statistics.estimate import Estimate
+from worldplan.rounding import bounds, percent, rounded
 
 ROUNDING = 1e-6  # smaller numbers are shown as 0
 
@@ -89,13 +90,12 @@ def number(value: Any, scale: float = 1.0, unit: str = "") -> Cell:
     known = value if isinstance(value, Estimate) else Estimate(value, math.nan, math.nan)
     if not math.isfinite(known.value):
         return NONE
-    low, high = (digits(scale * x) for x in (known.low, known.high))
-    interval = f"{low}, {high}" if math.isfinite(known.low) and math.isfinite(known.high) else ""
-    return Cell(digits(scale * known.value) + unit, interval, repr(float(known.value)))
+    middle, low, high = (0.0 if abs(scale * x) < ROUNDING else scale * x for x in (known.value, known.low, known.high))
+    interval = ", ".join(bounds(middle, low, high)) if math.isfinite(low) and math.isfinite(high) else ""
+    return Cell(rounded(middle) + unit, interval, repr(float(known.value)))
 
 
-def digits(value: float) -> str:
-    """Three decimals below 10, three digits above; one digit below 5e-4, and 0 below `ROUNDING`."""
-    if abs(value) < ROUNDING:
-        return "0"
-    return f"{value:.3f}" if 5e-4 <= abs(value) < 10 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.0e}"
+def rate(value: Estimate, count: int | None = None) -> Cell:
+    """A share as per cent, or as so many of `count`, with its interval."""
+    text = percent(value.value) if count is None else f"{round(value.value * count)} of {count}"
+    return Cell(text, f"{percent(value.low)}, {percent(value.high)}", str(value.value))

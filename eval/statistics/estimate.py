@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, bootstrap
 
 from worldplan.arrays import Floats
+from worldplan.rounding import bounds, rounded
 
 RESAMPLES = 2000
 p95 = partial(np.percentile, q=95)
@@ -27,7 +28,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """Value and interval, three digits."""
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return f"{rounded(self.value)} [{', '.join(bounds(self.value, self.low, self.high))}]"
 
 
 def estimate(samples: Floats, statistic: Callable[..., Any] = np.mean, seed: int = 0) -> Estimate:

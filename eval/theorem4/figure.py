@@ -84,7 +84,7 @@ def _limits(axes: Axes, controls: list[MistakeLevel]) -> None:
 
 
 def _slopes(axes: Axes, report: DoseReport, controls: list[MistakeLevel]) -> None:
-    slopes = [(control.planner, report.told(control, 2)) for control in controls]
+    slopes = [(control.planner, report.told(control)) for control in controls]
     lines = [f"slopes, {planner}: {told}" for planner, told in slopes if told]
     axes.text(0.985, 0.03, "\n".join(lines), transform=axes.transAxes, fontsize=8, ha="right", linespacing=1.5)
 

@@ -13,6 +13,7 @@ from worldplan.eval.control.ledger import CostLedger
 from worldplan.eval.show.table import Table
 from worldplan.eval.theorem4.levels import Dose, ExactLevel, LearnedLevel, MistakeLevel, PixelLevel
 from worldplan.provenance import Result, plain
+from worldplan.rounding import percent, rounded
 
 if TYPE_CHECKING:
     from worldplan.eval.theorem4.certificate import Certificate
@@ -71,8 +72,8 @@ class LearnedReport(Result):
             f"{self.reference}: {_entries(ours)}. {self.reference[0].upper()}{self.reference[1:]} itself: "
             f"{_entries(theirs)}.",
             f"Certificate, fitted linear plant without clipping, {proof.steps} steps: the encoder costs at most "
-            f"{proof.bound / proof.value:.2%} of the optimum's value more; measured "
-            f"{proof.measured.value / proof.value:.2%} "
+            f"{percent(proof.bound / proof.value)} of the optimum's value more; measured "
+            f"{percent(proof.measured.value / proof.value)} "
             f"(eps {proof.theorem3.eps}, delta {proof.theorem3.delta} at rho {proof.theorem3.rho:g}).",
         ]
 
@@ -128,7 +129,7 @@ class Theorem4Report(Result):
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for exact in self.exact:
-            condition = "" if exact.condition is None else f", condition {exact.condition:.2g}"
+            condition = "" if exact.condition is None else f", condition {rounded(exact.condition)}"
             evidence = f"{exact.quantity} of {exact.problem}{condition}"
             if exact.by_condition:
                 evidence += f"; {exact.by_condition} judged by condition"
@@ -151,7 +152,7 @@ class Theorem4Report(Result):
             yield pixel.name, _verdict(pixel.passed), str(pixel.frames), gap, tolerance, evidence
         if self.learned is not None:
             for level in self.learned.levels:
-                name, gap, tolerance = f"learned, {level.name}", f"{level.gap:.2g}", f"{level.tolerance:.2g}"
+                name, gap, tolerance = f"learned, {level.name}", rounded(level.gap), rounded(level.tolerance)
                 episodes, verdict = str(self.learned.episodes), _verdict(level.passed)
                 yield name, verdict, episodes, gap, tolerance, level.evidence
 
@@ -242,9 +243,9 @@ class DoseReport:
         found = (fit_slope(control, quantity) for quantity in QUANTITIES)
         return tuple(slope for slope in found if slope is not None)
 
-    def told(self, control: MistakeLevel, decimals: int) -> str:
+    def told(self, control: MistakeLevel) -> str:
         """Its slopes in words; empty where none can be fitted."""
-        return ", ".join(f"{slope.quantity} {slope.slope:.{decimals}f}" for slope in self.slopes(control))
+        return ", ".join(f"{slope.quantity} {slope.slope:.2f}" for slope in self.slopes(control))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -269,7 +270,7 @@ class DoseReport:
         ]
         for control in self.controls:
             if control.expected == "rejected":
-                told = self.told(control, 3) or "too few sizes"
+                told = self.told(control) or "too few sizes"
                 notes.append(f"  {control.name}, {control.planner}: {told}")
         return Table(self.title, columns, rows, notes)
 

@@ -7,12 +7,16 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import fields
+from functools import partial
+from io import StringIO
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+import tyro
 from hypothesis import given, strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -88,6 +92,55 @@ def test_wrong_usage_exits_2(arguments, capsys):
         run(*arguments)
     assert caught.value.code == 2
     assert "--help" in capsys.readouterr().err
+
+
+LEAVES = {
+    " ".join(["worldplan", verb, *name]): kind
+    for verb, what in commands.VERBS.items()
+    for name, kind in ([((), what)] if issubclass(what, Verb) else [((n,), k) for n, k in what.kinds.items()])
+}
+
+
+def help_pages(text):
+    """The help pages that a message names."""
+    return set(re.findall(r"worldplan[a-z -]* --help", " ".join(text.split())))
+
+
+def message(parse, words, capsys):
+    """What is said to wrong usage."""
+    with pytest.raises(SystemExit) as caught:
+        parse(words)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+REQUIRED = {"convert": ["a", "--out", "b"], "export": ["a"], "frames": ["a"], "pretrain": ["a"]}
+
+
+@pytest.mark.parametrize("wrong", [["--bad"], ["--seed", "x"], ["--seed"]], ids=" ".join)
+@pytest.mark.parametrize("line", LEAVES)
+def test_an_error_names_the_help_page_of_its_verb(line, wrong, capsys):
+    words = line.split()[1:]
+    words += REQUIRED.get(words[-1], []) + wrong
+    assert help_pages(message(main, words, capsys)) == {f"{line} --help"}
+
+
+@pytest.mark.parametrize("line", LEAVES)
+def test_parsed_all_at_once_they_name_another(line, capsys):
+    words = line.split()[1:]
+    words += REQUIRED.get(words[-1], []) + ["--bad"]
+    whole = partial(tyro.cli, commands.Command, prog="worldplan", config=(tyro.conf.OmitArgPrefixes,))
+    assert help_pages(message(lambda args: whole(args=args), words, capsys)) == {"worldplan --help"}
+
+
+@pytest.mark.parametrize("line", ["worldplan", "worldplan collect"])
+def test_without_a_verb_the_help_page_lists_them(line, capsys):
+    for wrong in ([], ["nonsense"], ["--bad"]):
+        assert help_pages(message(main, [*line.split()[1:], *wrong], capsys)) == {f"{line} --help"}
+
+
+def test_verbs_are_found_with_underscores_too(capsys):
+    assert help_pages(message(main, ["train_sac", "--bad"], capsys)) == {"worldplan train-sac --help"}
 
 
 def test_version(capsys):
@@ -187,7 +240,7 @@ def test_from_nothing_to_goals(tmp_path, capsys):
 
     small = ["--episodes", 12, "--steps", 12, "--profile", "fast"]
     assert run("fit", "--encoder", encoder, *small, "--out", agent) == 0
-    assert "0.7 (from the encoder's card)" in capsys.readouterr().out
+    assert "0.700 (from the encoder's card)" in capsys.readouterr().out
     fitted = load_agent(agent)
     assert np.allclose(fitted.cost.R, 0.1 / 0.49 * np.eye(2))
     assert json.loads((agent / "fit.json").read_text())["encoder_sha256"] == card["sha256"]
@@ -376,6 +429,29 @@ def test_warnings_are_a_line_without_a_path(tmp_path, capsys):
     assert wrong.startswith("error: ") and "must be > 0" in wrong
 
 
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+EVERY_DIGIT = re.compile(r"\d\.\d{5}")
+
+
+def test_printed_numbers_are_rounded_and_those_in_json_are_not(home, tmp_path, capsys):
+    few = ["--episodes", 12, "--steps", 12]
+    lines = [
+        ["collect", "random", *few, "--no-frames", "--out", tmp_path / "data"],
+        ["diagnose", tmp_path / "data", "--out", tmp_path / "told"],
+        ["fit", "--encoder", home / "encoder", *few, "--profile", "fast", "--out", tmp_path / "agent"],
+        ["bench", "--agent", home / "agent", "--planners", "lqr", "--steps", 3, "--rounds", 2, "--out", tmp_path],
+        ["dose", "--trials", 1, "--sizes", 0.1, "--out", tmp_path],
+    ]
+    for line in lines:
+        again = ["--seed", 1, "--append"] if line[0] == "collect" else []
+        assert run(*line) in (0, 1)
+        assert not EVERY_DIGIT.search(capsys.readouterr().out), line
+        assert run(*line, *again, "--json") in (0, 1)
+        digits = EVERY_DIGIT if line[0] != "bench" else re.compile(r"\d\.\d{3}")  # times have four digits
+        assert digits.search(capsys.readouterr().out), line
+
+
 # --- tables in narrow terminals -------------------------------------------------------------------------------------
 
 
@@ -392,6 +468,23 @@ def test_no_number_is_cut_however_narrow_the_terminal(width, capsys, monkeypatch
         assert text.count(f"{r}{k:02}.12345") == 1
     assert max(map(len, text.splitlines())) <= width
     assert text.count("encoder-1") == text.count("encoder-2") >= (1 if width == 300 else 2)
+
+
+WORDS = st.lists(st.text("abc", min_size=1, max_size=12), min_size=1, max_size=5)
+CELLS = st.builds(lambda words, between: between.join(words), WORDS, st.sampled_from([" ", "\n"]))
+
+
+@given(st.integers(2, 7).flatmap(lambda n: st.lists(st.lists(CELLS, min_size=n, max_size=n), min_size=2, max_size=4)))
+def test_no_table_runs_over_the_edge(rows):
+    """However uneven the columns: every word is there, and every line of the frame ends within the screen."""
+    heads, *lines = rows
+    for width in (40, 80):
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as text:
+            patch.setenv("COLUMNS", str(width))
+            Verb().show({}, Table("A title", heads, lines))
+        drawn = text.getvalue().splitlines()[1:]
+        assert max(map(len, drawn)) <= width and all(line.rstrip()[-1] in "┓┃┩│┘" for line in drawn)
+        assert set(" ".join(" ".join(row) for row in rows).split()) <= set(re.findall("[abc]+", " ".join(drawn)))
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=12), st.integers(20, 200))

@@ -173,6 +173,20 @@ def test_encoders_are_compared_in_a_world_that_judges(walked, judging, capsys):
     assert "| runs/slide-encoder (2) |" in capsys.readouterr().out
 
 
+def test_a_comparison_in_a_world_is_a_page_that_names_the_line_of_a_failure(walked, judging, capsys):
+    (walked / "blinking.py").write_text("def eyes(frames):\n    return frames / None\n\neyes.latent_dim = 2\n")
+    line = f"compare --env {judging} blinking:eyes runs/slide-encoder --data data/slide --episodes 2 --steps 6"
+    assert main(shlex.split(f"{line} --fit-episodes 8 --out runs/page")) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "blinking:eyes failed: TypeError: " in text and "(blinking.py:2 in eyes)" in text
+    assert "Written: runs/page/compare.json, runs/page/compare.html" in text
+    page = (walked / "runs/page/compare.html").read_text()
+    assert page.count("<tr") == 1 + 4 and page.count('<tr class="baseline">') == 2  # heads, two encoders, two baselines
+    assert page.count("(blinking.py:2 in eyes)") == 1 and page.count('<tr class="failed">') == 1
+    assert "Open loop" not in page and "<img" not in page and "2 encoders, 2 paired episodes" in page
+    assert "the same pairs for all. Reached: an error of 0.1 m or less at the end." in page
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

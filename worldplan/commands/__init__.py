@@ -3,13 +3,11 @@
 Rooms are imported inside `run`, so that `worldplan --help` answers at once.
 """
 
-from typing import Annotated, Any, Union
+from typing import Any
 
-import tyro
-
-from worldplan.commands.base import Verb as Verb
+from worldplan.commands.base import Verb as Verb, one_of
 from worldplan.commands.bench import Bench
-from worldplan.commands.collect import Collect as Collect
+from worldplan.commands.collect import Collect
 from worldplan.commands.compare import Compare
 from worldplan.commands.convert import Convert
 from worldplan.commands.diagnose import Diagnose
@@ -43,5 +41,4 @@ VERBS: dict[str, type[Verb | Collect]] = {
     "export": Export,
     "sweep": Sweep,
 }
-named = (Annotated[verb, tyro.conf.subcommand(name)] for name, verb in VERBS.items())
-Command: Any = Union[tuple(named)]  # noqa: UP007 - `|` joins two, not a list
+Command: Any = one_of(VERBS)

@@ -6,11 +6,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union
 
 import tyro
 from rich.console import Console
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from worldplan.checks import positive_int
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.named import trust_code
+from worldplan.rounding import rounded
 
 if TYPE_CHECKING:
     from worldplan.envs.world.world import World
@@ -102,14 +103,18 @@ class Verb:
         if self.json:
             print(dumps(facts, indent=2))
             return
-        console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+        known = sys.stdout.isatty() or "COLUMNS" in os.environ
+        console = Console(width=None if known else 120, highlight=False, markup=False)
         console.print(table.title, style="bold")
         heads, lines = table.lines()
-        widths = [max(map(longest_word, column)) for column in zip(heads, *lines, strict=True)]
-        for part in column_parts(widths, console.width) if lines else []:
+        columns = list(zip(heads, *lines, strict=True))
+        least = [max(map(longest_word, column)) for column in columns]  # a name or a number cut short is none
+        wanted = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+        for part in column_parts(least, console.width) if lines else []:
             drawn = RichTable(*[heads[k] for k in part], show_header=any(heads))
-            for column, k in zip(drawn.columns, part, strict=True):
-                column.min_width = widths[k]  # a name or a number cut short is none
+            given = column_widths([(least[k], wanted[k]) for k in part], console.width - 3 * len(part) - 1)
+            for column, width in zip(drawn.columns, given, strict=True):
+                column.width = width
             for line in lines:
                 drawn.add_row(*[Text(line[k]) for k in part])
             console.print(drawn)
@@ -132,6 +137,17 @@ def column_parts(widths: list[int], room: int) -> list[list[int]]:
         parts[-1].append(k)
         left -= width + 3
     return parts
+
+
+def column_widths(columns: list[tuple[int, int]], room: int) -> list[int]:
+    """Widths of columns of least and wanted widths: the least, and what is left of `room` to the narrowest in want."""
+    widths = [least for least, _ in columns]
+    for _ in range(room - sum(widths)):
+        short = [k for k, (_, wanted) in enumerate(columns) if widths[k] < wanted]
+        if not short:
+            break
+        widths[min(short, key=lambda k: widths[k])] += 1
+    return widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +190,12 @@ class WorldOptions:
         from worldplan.envs.world.registry import find_world
 
         return find_world(self.env, self.size, self.repeat)
+
+
+def one_of(verbs: Mapping[str, type[Any]]) -> Any:
+    """A type of which tyro makes these subcommands."""
+    named = (Annotated[verb, tyro.conf.subcommand(name)] for name, verb in verbs.items())
+    return Union[tuple(named)]  # noqa: UP007 - `|` joins two, not a list
 
 
 def option(name: str) -> str:
@@ -258,7 +280,7 @@ class TrainingBar:
 
     def show(self, row: dict[str, float]) -> None:
         """Show a logged row: the terms of the loss, or the return of an evaluation."""
-        terms = {k: f"{v:.4f}" for k, v in row.items() if k not in ("step", "gradient") and "validation" not in k}
+        terms = {k: rounded(v) for k, v in row.items() if k not in ("step", "gradient") and "validation" not in k}
         self._bar.set_postfix(terms, refresh=False)
 
     def close(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from worldplan.choices import Look
-from worldplan.commands.base import REACHER, Verb, WorldOptions, bar, config_of, without_resume
+from worldplan.commands.base import REACHER, Verb, WorldOptions, bar, config_of, one_of, without_resume
 from worldplan.data.recipes import EpisodeConfig, EpisodeOptions, GeneralizedNormalOptions, Nuisances, OUOptions
+from worldplan.rounding import rounded, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +151,7 @@ class _Frames(_Drawn):
 
         data = EpisodeDataset(folder)
         summary = data.manifest["summary"]
-        rows = [(name.replace("_", " "), str(value)) for name, value in summary.items()]
+        rows = [(name.replace("_", " "), shown(value)) for name, value in summary.items()]
         self.show({"folder": str(folder), **summary}, facts_table(f"Episodes in {folder}", rows, notes))
         return 0
 
@@ -296,7 +297,7 @@ class CollectRandom(_Record, WorldOptions):
             resume=self.resume,
             progress=bar("files of episodes"),
         ).folder
-        moved = ", ".join(f"{k}: {change:.2f}" for k, change in tried.items())
+        moved = ", ".join(f"{k}: {rounded(change)}" for k, change in tried.items())
         notes = (
             [f"Held for {hold} steps. Mean change of a pixel in 32 steps, of 255, by hold: {moved}."] if tried else []
         )
@@ -367,15 +368,24 @@ class CollectFrames(_Frames):
         return self._tell(self.data)
 
 
+KINDS: dict[str, type[Verb]] = {
+    "ou": CollectOU,
+    "gennorm": CollectGennorm,
+    "sac": CollectSAC,
+    "random": CollectRandom,
+    "mixture": CollectMixture,
+    "frames": CollectFrames,
+}
+if TYPE_CHECKING:
+    Kind = Verb
+else:
+    Kind = one_of(KINDS)
+
+
 @dataclass(frozen=True)
 class Collect:
     """Make a dataset: positive pairs of a latent world, or episodes of a policy."""
 
-    what: tyro.conf.OmitSubcommandPrefixes[
-        Annotated[CollectOU, tyro.conf.subcommand("ou")]
-        | Annotated[CollectGennorm, tyro.conf.subcommand("gennorm")]
-        | Annotated[CollectSAC, tyro.conf.subcommand("sac")]
-        | Annotated[CollectRandom, tyro.conf.subcommand("random")]
-        | Annotated[CollectMixture, tyro.conf.subcommand("mixture")]
-        | Annotated[CollectFrames, tyro.conf.subcommand("frames")]
-    ]
+    kinds: ClassVar[dict[str, type[Verb]]] = KINDS
+
+    what: tyro.conf.OmitSubcommandPrefixes[Kind]

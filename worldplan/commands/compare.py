@@ -33,7 +33,7 @@ class Compare(Verb, CompareConfig, WorldOptions, SweepOptions):
     Writes compare.json and the page compare.html; prints a table. An encoder that fails gets a row that says why. Each
     row is kept as it ends: the same command goes on where it was interrupted, with more encoders too. With
     --env ID, another world than the Reacher, models are fitted to --data, and the world's own error on the way to its
-    goals is the cost; no page.
+    goals is the cost; the page has no pictures.
 
     Args:
         encoders: any mix of shipped names, `oracle` (the true joint angles), `untrained` (random weights), folders, and
@@ -99,6 +99,7 @@ class Compare(Verb, CompareConfig, WorldOptions, SweepOptions):
         from worldplan.envs.goal_image import read_goal_image
         from worldplan.errors import InvalidInput
         from worldplan.eval.compare.in_world import compare_in_world
+        from worldplan.eval.compare.page import write_report
         from worldplan.eval.control.in_world import WorldPlanConfig
 
         refuse_others(self, CompareConfig, ("episodes", "seed", "fit_episodes", "processes", "planner"))
@@ -115,8 +116,9 @@ class Compare(Verb, CompareConfig, WorldOptions, SweepOptions):
             self.encoders, world, episodes, config, fit, around=goal, command=command, progress=bar("encoders")
         )
         write_json(self.out / "compare.json", found.to_dict())
+        page = write_report(found, self.out / "compare.html")
         if self.markdown:
             print(found.table().markdown())
         else:
-            self.show(found.to_dict(), found.table().also(f"Written: {self.out / 'compare.json'}"))
+            self.show(found.to_dict(), found.table().also(f"Written: {self.out / 'compare.json'}, {page}"))
         return 0 if all(row.status == "ok" for row in found.rows) else 1

@@ -43,11 +43,12 @@ class Identify(Verb):
     def run(self, command: str) -> int:
         """Exit status 0, or 1 if an encoder could not be judged."""
         from worldplan.data.files import atomic_write
-        from worldplan.errors import WorldplanError
+        from worldplan.errors import RenderingUnavailable
         from worldplan.eval.compare.entrants import find_entrants
         from worldplan.eval.identifiability.figure import draw_identifiability
         from worldplan.eval.identifiability.identify import IdentifiabilityReport, identify
         from worldplan.eval.identifiability.table import identifiability_table
+        from worldplan.failure import failure
 
         set_threads(1)
         entrants = find_entrants(self.encoders, self.seed)
@@ -66,8 +67,10 @@ class Identify(Verb):
                     resamples=self.resamples,
                     draw=entrant.draw,
                 )
-            except WorldplanError as error:
-                failed[entrant.name] = f"{type(error).__name__}: {error}"
+            except RenderingUnavailable:
+                raise
+            except (Exception, SystemExit) as error:  # errors of a user's code cost only its own row
+                failed[entrant.name] = failure(error)
         facts = {"encoders": {name: report.to_dict() for name, report in reports.items()}, "failed": failed}
         pictures = [self.out / "identify.png"] if reports else []
         for path in pictures:

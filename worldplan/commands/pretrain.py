@@ -10,6 +10,7 @@ import tyro
 
 from worldplan.commands.base import Name, TrainingBar, Verb, config_of, without_resume
 from worldplan.learning.config import TrainingOptions
+from worldplan.rounding import rounded, shown
 
 if TYPE_CHECKING:
     from worldplan.learning.training import PretrainConfig
@@ -136,9 +137,9 @@ class Pretrain(Verb, TrainingOptions):
         facts = {"folder": str(folder)} | {k: card[k] for k in ("sha256", "validation", "spread") if k in card}
         facts |= {"candidates": tried} if tried else {}
         label = "" if supervised else "label-free "
-        rows = [(f"{label}{name}, held out", f"{value:.4f}") for name, value in card["validation"].items()]
+        rows = [(f"{label}{name}, held out", rounded(value)) for name, value in card["validation"].items()]
         spread = card.get("spread", [])
-        rows += [("standard deviations of the embedding", "  ".join(f"{s:.3f}" for s in spread))] if spread else []
+        rows += [("standard deviations of the embedding", shown(spread))] if spread else []
         self.show(
             facts,
             facts_table(
@@ -170,7 +171,7 @@ class Pretrain(Verb, TrainingOptions):
         windows = WINDOWS if self.window == "auto" else ()
         config, tried = choose(episodes, config, self.out, spaces=spaces, windows=windows, progress=watch)
         if not self.json:
-            rows = [[c.name, f"{c.J:.3f}", "  ".join(f"{share:.2f}" for share in c.shares)] for c in tried]
+            rows = [[c.name, rounded(c.J), shown(list(c.shares))] for c in tried]
             chosen = f"Chosen: {name_of(config)}."
             self.show({}, Table("Candidates, by short runs", ("candidate", "J, held out", "shares"), rows, [chosen]))
         return config, [c.to_dict() for c in tried]

@@ -12,6 +12,7 @@ import tyro
 
 from worldplan.agents.config import SACConfig
 from worldplan.commands.base import TrainingBar, Verb, config_of, without_resume
+from worldplan.rounding import rounded, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,9 @@ class TrainSac(Verb, SACConfig):
         test = card["test"]
         facts = {"folder": str(folder), **{name: card[name] for name in ("sha256", "chosen_step", "test")}}
         rows = [
-            (f"mean return of {test['episodes']} test episodes", f"{test['return']:.1f}"),
-            ("standard deviation, lowest", f"{test['std']:.1f}  {test['lowest']:.1f}"),
-            ("best evaluation at step", str(card["chosen_step"])),
+            (f"mean return of {test['episodes']} test episodes", rounded(test["return"])),
+            ("standard deviation, lowest", shown([test["std"], test["lowest"]])),
+            ("best evaluation at step", rounded(card["chosen_step"])),
         ]
         self.show(facts, facts_table(f"Policy in {folder}", rows, [f"Curves: tensorboard --logdir {folder / 'tb'}"]))
         return 0

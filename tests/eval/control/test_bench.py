@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_frames_of_an_arm_that_moves(episode):
 def test_the_ratio_is_taken_round_by_round():
     # A machine that slows down threefold in the second round: times change, the ratio does not.
     time = PlannerTime("lqr", (StepTime(3.0, 2.0, 5), StepTime(9.0, 6.0, 5)))
-    assert str(time.ratio) == "1.5 [1.5, 1.5]"
+    assert str(time.ratio) == "1.50 [1.50, 1.50]"
     assert time.predict_ms.low == 3.0 and time.predict_ms.high == 9.0
 
 

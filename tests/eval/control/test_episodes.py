@@ -146,7 +146,7 @@ def test_estimates_of_little():
     assert (same.low, same.high) == (3.0, 3.0)
     all_good = estimate_rate(np.ones(300, dtype=bool))
     assert all_good.value == 1.0 and all_good.low == pytest.approx(300 / (300 + 1.96**2), abs=1e-4)
-    assert str(estimate(np.array([0.5, 0.5]))) == "0.5 [0.5, 0.5]"
+    assert str(estimate(np.array([0.5, 0.5]))) == "0.500 [0.500, 0.500]"
 
 
 def result(cost, tip=None, success=None, steps=None):

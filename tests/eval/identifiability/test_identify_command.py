@@ -45,6 +45,16 @@ def test_the_table_is_ranked_and_says_who_failed(tmp_path, capsys):
     assert "…" not in text and max(len(line) for line in text.splitlines() if "│" in line) <= 120
 
 
+def test_errors_of_an_encoder_cost_its_row_and_name_its_line(tmp_path, capsys, monkeypatch):
+    (tmp_path / "blinking.py").write_text("def eyes(frames):\n    return frames / None\n\neyes.latent_dim = 2\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["identify", "blinking:eyes", "oracle", *LINE[4:], "--out", "out"]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Identifiability of 1 of 2 encoders" in text and "blinking:eyes failed: TypeError: " in text
+    assert text.split("failed: ")[1].split(" Written")[0].endswith("(blinking.py:2 in eyes)")
+
+
 def test_the_table_fits_and_tells_a_broken_measurement(report):
     table = identifiability_table({"a": report}, {})
     assert [len(row) for row in table.rows] == [len(COLUMNS)]

@@ -124,7 +124,7 @@ def test_table_has_one_cell_per_column():
 def test_table_says_what_was_measured():
     _, (agent, still) = made_up_report(count=4).table().lines()
     assert agent[:2] == [AGENT, "4 of 4\n[51%,\n100%]"]
-    assert agent[4].startswith("1.100")
+    assert agent[4].startswith("1.10\n")
     assert still[1].startswith("0 of 4")
     assert still[3] == "never"
     assert "\n[" in still[2]
