@@ -1,0 +1,229 @@
+"""Folders on the Hugging Face hub, by their address `hf://OWNER/NAME@REVISION`. huggingface_hub does the talking."""
+
+from __future__ import annotations
+
+import atexit
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from worldplan.data.files import atomic_write
+from worldplan.errors import BadFile, HubError, InvalidInput, MissingExtra
+from worldplan.provenance import record_commit
+from worldplan.version import __version__
+
+FORM = "hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
+_SCHEME, _MAIN = "hf://", "main"
+_REPOSITORY, _REVISION, _COMMIT = r"\w[\w.-]*/\w[\w.-]*", r"\w[\w./-]*", "[0-9a-f]{40}"
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+_FOLDERS: dict[tuple[str, str], Path] = {}
+
+
+def is_address(name: object) -> bool:
+    """Whether a name means the hub. A `Path` never does."""
+    return isinstance(name, str) and name.startswith(_SCHEME)
+
+
+def fetch(address: str, card: str, copy: Callable[[Callable[[str, int], bytes | None], Path], None]) -> Path:
+    """A folder with the files behind an address; it lasts as long as this process.
+
+    The client keeps what it downloads in its own cache (`HF_HOME`, `HF_HUB_CACHE`), of files under their hashes. A
+    revision in this cache is the old one or the new one: it points to a commit only when all files are there and
+    checked. A process sees one commit of an address, and `provenance` tells which.
+
+    Args:
+        address: `hf://OWNER/NAME`, or with `@` and a branch, a tag or a commit.
+        card: name of the file that such a folder must have.
+        copy: writes files to a folder, given a function from name and most bytes to content; raises BadFile.
+
+    Raises:
+        InvalidInput: it is no address.
+        MissingExtra: huggingface_hub is not installed.
+        HubError: no such repository or revision, none for you, or the hub cannot be reached and the cache lacks it.
+        BadFile: a file is missing, too large, altered, or of another format.
+    """
+    if (address, card) not in _FOLDERS:
+        _FOLDERS[address, card] = _fetch(address, card, copy)
+    return _FOLDERS[address, card]
+
+
+def _fetch(address: str, card: str, copy: Callable[[Callable[[str, int], bytes | None], Path], None]) -> Path:
+    repository, revision = _parts(address)
+    commit = _commit(address, repository, revision, card)
+    home = Path(tempfile.mkdtemp(prefix="worldplan-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    folder = home / f"{repository.replace('/', '--')}@{commit}"  # as it stands in errors of whoever reads it
+    try:
+        copy(partial(_file, repository, commit), folder)
+    except BadFile as error:
+        name = error.path.relative_to(folder) if error.path.is_relative_to(folder) else error.path
+        raise BadFile(
+            f"{_SCHEME}{repository}@{commit}",
+            f"{name}: {error.reason}. Name another revision; if the local cache is damaged, clear it: "
+            f"hf cache rm model/{repository}",
+        ) from error
+    _remember(repository, revision, commit, card)
+    record_commit(address, commit)
+    return folder
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Repository and revision of an address. Raises InvalidInput."""
+    found = re.fullmatch(f"{_SCHEME}({_REPOSITORY})(?:@({_REVISION}))?", address, re.ASCII)
+    if found is None or ".." in address:
+        raise InvalidInput(f"{address[:200]!r} is no address on the hub; the form is {FORM}")
+    return found[1], found[2] or _MAIN
+
+
+def _client(what: str) -> Any:
+    """A client of the hub. Raises MissingExtra."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtra(what, "hub") from error
+    return huggingface_hub.HfApi(library_name="worldplan", library_version=__version__)
+
+
+def _commit(address: str, repository: str, revision: str, card: str) -> str:
+    """The commit of a revision; of the local cache, with a warning, if the hub cannot be reached."""
+    api = _client(address)
+    from huggingface_hub import constants, errors, try_to_load_from_cache
+
+    if re.fullmatch(_COMMIT, revision):
+        return revision
+    with _told(address):
+        try:
+            commit = str(api.model_info(repository, revision=revision, timeout=constants.DEFAULT_ETAG_TIMEOUT).sha)
+        except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
+            cached = try_to_load_from_cache(repository, card, revision=revision)
+            if _answer(error) < 500 or not isinstance(cached, str):
+                raise
+            commit = Path(cached).parent.name
+            if not constants.is_offline_mode():
+                warnings.warn(f"{address}: the hub cannot be reached; taken from the cache: {commit}", stacklevel=2)
+    if not re.fullmatch(_COMMIT, commit):
+        raise HubError(address, f"the hub names no commit, but {commit[:100]!r}; look at HF_ENDPOINT")
+    return commit
+
+
+def _file(repository: str, commit: str, name: str, limit: int) -> bytes | None:
+    """Content of a file of a commit, from the cache or from the hub; None if the commit has no such file."""
+    from huggingface_hub import _CACHED_NO_EXIST, errors, hf_hub_download, try_to_load_from_cache
+
+    with _told(f"{_SCHEME}{repository}@{commit}"):
+        cached = try_to_load_from_cache(repository, name, revision=commit)
+        if cached is _CACHED_NO_EXIST:
+            return None
+        try:
+            path = hf_hub_download(repository, name, revision=commit, tqdm_class=_bounded(name, limit))
+        except errors.RemoteEntryNotFoundError:
+            return None
+        content = Path(path)
+        if content.stat().st_size > limit:
+            raise _too_large(name, limit)
+        return content.read_bytes()
+
+
+def _bounded(name: str, limit: int) -> type[Any]:
+    """A progress bar that ends the download of more bytes than `limit`, or than the hub said would come."""
+
+    class Bounded(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, total: float | None = None, **options: Any) -> None:
+            self.left = limit if total is None else total
+            if self.left > limit:
+                raise _too_large(name, limit)
+            super().__init__(*args, total=total, **{"disable": None, **options})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.left -= n or 0
+            if self.left < 0:
+                raise BadFile(name, "is larger than the hub says; do not use it")
+            return super().update(n)
+
+    return Bounded
+
+
+def _too_large(name: str, limit: int) -> BadFile:
+    return BadFile(name, f"is larger than the {limit / 2**20:.0f} MiB that such a file may have")
+
+
+def _remember(repository: str, revision: str, commit: str, card: str) -> None:
+    """Point the cache's revision to a commit, as the client does for single files; for when the hub is out of reach."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, card, revision=commit)
+    if isinstance(cached, str) and revision != commit:
+        with suppress(OSError), atomic_write(Path(cached).parents[2] / "refs" / revision) as stream:
+            stream.write(commit.encode())
+
+
+def upload(folder: Path, repository: str, *, revision: str, private: bool, message: str) -> str:
+    """Put the files of a folder into a repository as one commit; returns its address.
+
+    Args:
+        folder: its files go up, all of them.
+        repository: OWNER/NAME; made if it is not there.
+        revision: a branch; made if it is not there.
+        private: make a private repository.
+        message: of the commit.
+
+    Raises:
+        InvalidInput: no such name.
+        MissingExtra: huggingface_hub is not installed.
+        HubError: you may not write there, the hub cannot be reached, or a public repository stands there in place of a
+            private one.
+    """
+    address = f"{_SCHEME}{repository}@{revision}"
+    _parts(address)
+    api = _client("pushing to the hub")
+    from huggingface_hub import CommitOperationAdd
+
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    operations = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
+    with _told(address):
+        api.create_repo(repository, private=private or None, exist_ok=True)
+        if private and not api.model_info(repository).private:
+            raise HubError(address, "is there already, and public; change that in its settings, or take another name")
+        if revision != _MAIN:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        commit = api.create_commit(repository, operations, commit_message=message, revision=revision).oid
+    for known in [key for key in _FOLDERS if _parts(key[0])[0] == repository]:
+        del _FOLDERS[known]  # its branches may be others now
+    return f"{_SCHEME}{repository}@{commit}"
+
+
+def _answer(error: Exception) -> int:
+    """The status of an answer of the hub; 599 if there was none."""
+    return int(getattr(getattr(error, "response", None), "status_code", 599))
+
+
+@contextmanager
+def _told(address: str) -> Iterator[None]:
+    """Raise HubError, which says what to do, for what the client raises."""
+    from huggingface_hub import constants, errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise HubError(address, f"is gated: ask for access on its page, then {_LOG_IN}") from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(address, "the repository has no such revision; name a branch, tag or commit of it") from error
+    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
+        status, said = _answer(error), str(error).strip().partition("\n")[0]
+        if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+            reason = f"no such repository, or not for you: look at its name; if it is private or yours, {_LOG_IN}"
+        elif constants.is_offline_mode():
+            reason = "is not in the local cache, and HF_HUB_OFFLINE is set; unset it once"
+        elif status == 599 and not isinstance(error, ValueError):
+            reason = f"the hub cannot be reached, or broke off ({said}); look at the network and HF_ENDPOINT, try again"
+        else:
+            reason = f"the hub does not do it: {said}"
+        raise HubError(address, reason) from error
