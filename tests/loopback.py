@@ -111,7 +111,10 @@ class Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": path} for path in repository.commits[commit]]
             private = {"private": repository.private, "gated": "manual" if repository.gated else False}
             sha = self.hub.lies.get("sha", commit)
+            if "info" in self.hub.lies:
+                return self.answer(body=self.hub.lies["info"])
             self.answer(body={"id": name, "sha": sha, "siblings": siblings, "tags": [], **private})
+        return None
 
     def resolve(self, _, name, revision, path):
         if (found := self.found(name, revision)) is None:
@@ -212,7 +215,7 @@ def loopback():
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield hub, f"http://127.0.0.1:{server.server_port}"

@@ -40,7 +40,7 @@ from worldplan.learning.objectives import LeJEPA
 from worldplan.learning.training import PretrainConfig
 
 VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify"]
-VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench", "export"]
+VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench", "export", "push"]
 KINDS = [f"collect {kind}" for kind in ("ou", "gennorm", "sac", "random", "mixture")]
 
 

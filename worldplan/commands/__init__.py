@@ -20,6 +20,7 @@ from worldplan.commands.fit import Fit
 from worldplan.commands.identify import Identify
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
+from worldplan.commands.push import Push
 from worldplan.commands.reproduce import Reproduce
 from worldplan.commands.train_sac import TrainSac
 from worldplan.commands.verify import Verify
@@ -40,6 +41,7 @@ VERBS: dict[str, type[Verb | Collect]] = {
     "reproduce": Reproduce,
     "bench": Bench,
     "export": Export,
+    "push": Push,
 }
 named = (Annotated[verb, tyro.conf.subcommand(name)] for name, verb in VERBS.items())
 Command: Any = Union[tuple(named)]  # noqa: UP007 - `|` joins two, not a list

@@ -116,9 +116,8 @@ class Cards:
                 if (content := source(name, _JSON)) is not None:
                     self._write(folder / name, content)
         for entry, kind in self.parts.items():
-            name = card.get(entry)
-            if name not in kind.known():
-                kind.copy(partial(_below, source, name), inside(folder, name))
+            if (part := card.get(entry, "")) not in kind.known():
+                kind.copy(partial(_below, source, part), inside(folder, part))
 
     def write(self, folder: Path, weights: bytes, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Write the weights and the card with their SHA-256; returns the card.

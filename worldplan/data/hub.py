@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from worldplan.data.files import atomic_write
 from worldplan.errors import BadFile, HubError, InvalidInput, MissingExtra
-from worldplan.provenance import record_commit
+from worldplan.provenance import pinned, record_commit
 from worldplan.version import __version__
 
 FORM = "hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
@@ -51,7 +51,8 @@ def fetch(address: str, card: str, copy: Callable[[Callable[[str, int], bytes | 
         BadFile: a file is missing, too large, altered, or of another format.
     """
     if (address, card) not in _FOLDERS:
-        _FOLDERS[address, card] = _fetch(address, card, copy)
+        folder = _fetch(address, card, copy)
+        _FOLDERS[address, card] = _FOLDERS[pinned(address), card] = folder
     return _FOLDERS[address, card]
 
 
@@ -59,17 +60,20 @@ def _fetch(address: str, card: str, copy: Callable[[Callable[[str, int], bytes |
     repository, revision = _parts(address)
     commit = _commit(address, repository, revision, card)
     home = Path(tempfile.mkdtemp(prefix="worldplan-"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
     folder = home / f"{repository.replace('/', '--')}@{commit}"  # as it stands in errors of whoever reads it
     try:
         copy(partial(_file, repository, commit), folder)
-    except BadFile as error:
+    except BaseException as error:
+        shutil.rmtree(home, ignore_errors=True)
+        if not isinstance(error, BadFile):
+            raise
         name = error.path.relative_to(folder) if error.path.is_relative_to(folder) else error.path
         raise BadFile(
             f"{_SCHEME}{repository}@{commit}",
             f"{name}: {error.reason}. Name another revision; if the local cache is damaged, clear it: "
             f"hf cache rm model/{repository}",
         ) from error
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     _remember(repository, revision, commit, card)
     record_commit(address, commit)
     return folder
@@ -81,6 +85,14 @@ def _parts(address: str) -> tuple[str, str]:
     if found is None or ".." in address:
         raise InvalidInput(f"{address[:200]!r} is no address on the hub; the form is {FORM}")
     return found[1], found[2] or _MAIN
+
+
+def address_of(repository: str, revision: str = _MAIN) -> str:
+    """The address of OWNER/NAME, without the branch if that is `main`. Raises InvalidInput if it is no address."""
+    address = f"{_SCHEME}{repository}" + ("" if revision == _MAIN else f"@{revision}")
+    if _parts(address) != (repository, revision):
+        raise InvalidInput(f"{repository[:200]!r} is no name on the hub; the form is OWNER/NAME")
+    return address
 
 
 def _client(what: str) -> Any:
@@ -107,7 +119,7 @@ def _commit(address: str, repository: str, revision: str, card: str) -> str:
             if _answer(error) < 500 or not isinstance(cached, str):
                 raise
             commit = Path(cached).parent.name
-            if not constants.is_offline_mode():
+            if not constants.HF_HUB_OFFLINE:
                 warnings.warn(f"{address}: the hub cannot be reached; taken from the cache: {commit}", stacklevel=2)
     if not re.fullmatch(_COMMIT, commit):
         raise HubError(address, f"the hub names no commit, but {commit[:100]!r}; look at HF_ENDPOINT")
@@ -140,7 +152,8 @@ def _bounded(name: str, limit: int) -> type[Any]:
             self.left = limit if total is None else total
             if self.left > limit:
                 raise _too_large(name, limit)
-            super().__init__(*args, total=total, **{"disable": None, **options})
+            options.setdefault("disable", None)  # a bar for people only
+            super().__init__(*args, total=total, **options)  # type: ignore[call-overload]
 
         def update(self, n: float | None = 1) -> bool | None:
             self.left -= n or 0
@@ -181,8 +194,7 @@ def upload(folder: Path, repository: str, *, revision: str, private: bool, messa
         HubError: you may not write there, the hub cannot be reached, or a public repository stands there in place of a
             private one.
     """
-    address = f"{_SCHEME}{repository}@{revision}"
-    _parts(address)
+    address = address_of(repository, revision)
     api = _client("pushing to the hub")
     from huggingface_hub import CommitOperationAdd
 
@@ -200,7 +212,7 @@ def upload(folder: Path, repository: str, *, revision: str, private: bool, messa
     return f"{_SCHEME}{repository}@{commit}"
 
 
-def _answer(error: Exception) -> int:
+def _answer(error: BaseException) -> int:
     """The status of an answer of the hub; 599 if there was none."""
     return int(getattr(getattr(error, "response", None), "status_code", 599))
 
@@ -210,20 +222,22 @@ def _told(address: str) -> Iterator[None]:
     """Raise HubError, which says what to do, for what the client raises."""
     from huggingface_hub import constants, errors
 
+    faults = errors.HTTPError, OSError  # type: ignore[attr-defined]
     try:
         yield
     except errors.GatedRepoError as error:
         raise HubError(address, f"is gated: ask for access on its page, then {_LOG_IN}") from error
     except errors.RevisionNotFoundError as error:
         raise HubError(address, "the repository has no such revision; name a branch, tag or commit of it") from error
-    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
-        status, said = _answer(error), str(error).strip().partition("\n")[0]
-        if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+    except (*faults, ValueError, KeyError, TypeError, RuntimeError) as raised:
+        cause = (raised.__cause__ or raised) if isinstance(raised, RuntimeError) else raised
+        status, said = _answer(cause), str(cause).strip().partition("\n")[0]
+        if isinstance(cause, errors.RepositoryNotFoundError) or status in (401, 403):
             reason = f"no such repository, or not for you: look at its name; if it is private or yours, {_LOG_IN}"
-        elif constants.is_offline_mode():
+        elif constants.HF_HUB_OFFLINE:
             reason = "is not in the local cache, and HF_HUB_OFFLINE is set; unset it once"
-        elif status == 599 and not isinstance(error, ValueError):
+        elif status == 599 and isinstance(cause, faults):
             reason = f"the hub cannot be reached, or broke off ({said}); look at the network and HF_ENDPOINT, try again"
         else:
-            reason = f"the hub does not do it: {said}"
-        raise HubError(address, reason) from error
+            reason = f"so the hub answered, or its client refuses: {said}; look at the name and HF_ENDPOINT"
+        raise HubError(address, reason) from raised
