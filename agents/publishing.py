@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worldplan.agents.model_card import model_card
 from worldplan.agents.planning_agent import CARDS as AGENTS, PlanningAgent, load_agent
-from worldplan.data.cards import files_of
+from worldplan.data.cards import content_of
 from worldplan.data.files import atomic_write, read_json
 from worldplan.data.hub import address_of, upload
 from worldplan.errors import BadFile, InvalidInput
@@ -87,7 +87,7 @@ def prepare(
     found: PlanningAgent | PixelEncoder = (load_agent if is_agent else load_encoder)(folder, trust_code=trust_code)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
-        made, source = Path(beside) / "new", partial(files_of, folder)
+        made, source = Path(beside) / "new", partial(content_of, folder)
         (AGENTS if is_agent else ENCODERS).copy(source, made)
         text = source(_README, _LONGEST)
         if text is None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -43,7 +43,9 @@ class Hub:
     def __init__(self):
         self.repositories = {}
         self.asked = []
-        self.lies = {}  # path -> (size that is told, bytes that are sent), or a status of every answer
+        self.lies = {}  # path -> (size that is told, bytes that are sent); "sha", "info", "status" of answers
+        self.held = {}  # path -> event, for which its second half waits
+        self.reached = threading.Event()  # something waits
         self.objects = {}
 
     def downloads(self):
@@ -69,12 +71,22 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content) if told is None else told))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            half = len(content) // 2
+            self.wfile.write(content[:half])
+            if (held := self.hub.held.get(self.path.rpartition("/")[2])) is not None:
+                self.wfile.flush()
+                self.hub.reached.set()
+                held.wait(60)
+            self.wfile.write(content[half:])
 
     def refuse(self, status, code, message=""):
         self.answer(status, {"error": message}, {"X-Error-Code": code, "X-Error-Message": message or code})
 
     def handle_any(self):
+        with suppress(ConnectionError):  # a client that was killed
+            self.handle_one()
+
+    def handle_one(self):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         path = unquote(urlsplit(self.path).path)

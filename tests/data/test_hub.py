@@ -1,10 +1,13 @@
 """`hf://OWNER/NAME@REVISION`: the client of the Hugging Face hub against a hub on loopback, honest and not."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import huggingface_hub
@@ -153,7 +156,7 @@ def test_what_is_in_the_cache_is_not_fetched_again(hub, repository, monkeypatch)
 @pytest.mark.parametrize("address", ["hf://me/enc", "hf://me/enc@" + "1" * 40])
 def test_offline_without_a_cache(hub, repository, address, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(HubError, match="not in the local cache, and HF_HUB_OFFLINE is set"):
+    with pytest.raises(HubError, match="needs the hub, and HF_HUB_OFFLINE is set"):
         load_encoder(address)
     assert hub.asked == []
 
@@ -177,6 +180,16 @@ def test_who_downloaded_it_by_other_means_reads_it_offline(hub, repository, monk
         huggingface_hub.hf_hub_download("me/enc", name)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert load_encoder("hf://me/enc").latent_dim == 2
+
+
+def test_a_revision_that_points_to_half_a_commit_is_noticed(hub, repository, monkeypatch):
+    load_encoder("hf://me/enc")
+    repository.commit(files(OTHER))
+    huggingface_hub.hf_hub_download("me/enc", "encoder.json")  # the client alone moves the branch with the first file
+    forget()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
+        load_encoder("hf://me/enc")
 
 
 # --- what cannot be -------------------------------------------------------------------------------------------------
@@ -313,9 +326,9 @@ WEIGHTS = (ENCODER / "encoder.safetensors").read_bytes()
 LIES = {
     "too large": (2**33, WEIGHTS, BadFile, r"larger than the 4096 MiB"),
     "too large for the client": (2**40, WEIGHTS, HubError, "too large"),
-    "larger than told": (SIZE // 2, WEIGHTS + bytes(2**24), BadFile, "larger than the hub says"),
+    "larger than told": (SIZE // 2, WEIGHTS, HubError, "broke off .*should be of size"),
     "smaller than told": (SIZE + 9, WEIGHTS, HubError, "broke off .*should be of size"),
-    "of no size, and endless": ("chunked", bytes(2**24), BadFile, r"larger than the hub says"),
+    "small, and endless": (SIZE, bytes(2**25), BadFile, r"larger than the 16 MiB"),
 }
 
 
@@ -323,8 +336,8 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_sizes_that_lie(hub, repository, lie, monkeypatch):
     told, sent, error, said = LIES[lie]
-    if told == "chunked":
-        monkeypatch.setattr(cards, "_WEIGHTS", 2**23)
+    if lie == "small, and endless":
+        monkeypatch.setattr(cards, "_WEIGHTS", 2**24)
     hub.lies["encoder.safetensors"] = told, sent
     with pytest.raises(error, match=said):
         load_encoder("hf://me/enc")
@@ -366,3 +379,40 @@ def test_what_goes_wrong_leaves_no_folder(hub, repository, tmp_path, monkeypatch
     with pytest.raises(BadFile):
         load_encoder("hf://me/enc")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- kills, in another process and with the variables of the environment --------------------------------------------
+
+LOAD = "import sys, worldplan as wp; print(wp.load_encoder(sys.argv[1]).name)"
+
+
+@pytest.fixture
+def elsewhere(hub, tmp_path):
+    """Starts Python in another process, which knows the hub by the environment alone."""
+    known = {"HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+
+    def start(code, *arguments, **more):
+        words = [sys.executable, "-c", code, *arguments]
+        environment = {**os.environ, **known, **more}
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+@pytest.mark.slow
+def test_a_kill_amid_a_download_leaves_the_old_commit(hub, repository, elsewhere, tmp_path):
+    first = repository.branches["main"]
+    assert elsewhere(LOAD, "hf://me/enc").communicate()[0] == f"hf://me/enc@{first}\n"
+    second = repository.commit(files(OTHER))
+    hub.held["encoder.safetensors"] = threading.Event()
+    downloading = elsewhere(LOAD, "hf://me/enc")
+    assert hub.reached.wait(60)
+    downloading.kill()
+    hub.held.pop("encoder.safetensors").set()
+    assert downloading.communicate()[0] == ""
+    home = tmp_path / "home" / "hub" / "models--me--enc"
+    assert {path.name for path in (home / "snapshots" / second).iterdir()} == {"encoder.json"}  # it was on its way
+    offline, _ = elsewhere(LOAD, "hf://me/enc", HF_HUB_OFFLINE="1").communicate()
+    assert offline == f"hf://me/enc@{first}\n"
+    online, _ = elsewhere(LOAD, "hf://me/enc").communicate()
+    assert online == f"hf://me/enc@{second}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from worldplan.data.files import atomic_write, inside, read_json, sha256, to_json, write_json
-from worldplan.data.hub import fetch, is_address
+from worldplan.data.hub import Source, fetch, is_address
 from worldplan.data.shards import digest
 from worldplan.errors import BadFile, HubError, UnknownName
 
 _OWN, _FILE = "card_sha256", "file"  # entries of a card: its own SHA-256, and weights under another name
 _JSON, _WEIGHTS = 2**24, 2**32  # bytes of a file that is copied, at most
 ZOO = Path(__file__).parents[1] / "zoo"
-Source = Callable[[str, int], bytes | None]
-"""The bytes of a file by its name, at most so many; None if there is no such file."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def _some(source: Source, name: str, limit: int, folder: Path) -> bytes:
     return content
 
 
-def files_of(folder: Path, name: str, limit: int) -> bytes | None:
+def content_of(folder: Path, name: str, limit: int) -> bytes | None:
     """A `Source`: a file in a folder. Raises BadFile for a name or a link that leads out of it, or a larger file."""
     path = folder
     for part in name.split("/"):

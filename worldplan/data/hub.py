@@ -20,6 +20,8 @@ from worldplan.errors import BadFile, HubError, InvalidInput, MissingExtra
 from worldplan.provenance import pinned, record_commit
 from worldplan.version import __version__
 
+Source = Callable[[str, int], bytes | None]
+"""The bytes of a file by its name, at most so many; None if there is no such file."""
 FORM = "hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
 _SCHEME, _MAIN = "hf://", "main"
 _REPOSITORY, _REVISION, _COMMIT = r"\w[\w.-]*/\w[\w.-]*", r"\w[\w./-]*", "[0-9a-f]{40}"
@@ -32,7 +34,7 @@ def is_address(name: object) -> bool:
     return isinstance(name, str) and name.startswith(_SCHEME)
 
 
-def fetch(address: str, card: str, copy: Callable[[Callable[[str, int], bytes | None], Path], None]) -> Path:
+def fetch(address: str, card: str, copy: Callable[[Source, Path], None]) -> Path:
     """A folder with the files behind an address; it lasts as long as this process.
 
     The client keeps what it downloads in its own cache (`HF_HOME`, `HF_HUB_CACHE`), of files under their hashes. A
@@ -42,7 +44,7 @@ def fetch(address: str, card: str, copy: Callable[[Callable[[str, int], bytes | 
     Args:
         address: `hf://OWNER/NAME`, or with `@` and a branch, a tag or a commit.
         card: name of the file that such a folder must have.
-        copy: writes files to a folder, given a function from name and most bytes to content; raises BadFile.
+        copy: writes to a folder what a source gives, or raises BadFile.
 
     Raises:
         InvalidInput: it is no address.
@@ -56,7 +58,7 @@ def fetch(address: str, card: str, copy: Callable[[Callable[[str, int], bytes | 
     return _FOLDERS[address, card]
 
 
-def _fetch(address: str, card: str, copy: Callable[[Callable[[str, int], bytes | None], Path], None]) -> Path:
+def _fetch(address: str, card: str, copy: Callable[[Source, Path], None]) -> Path:
     repository, revision = _parts(address)
     commit = _commit(address, repository, revision, card)
     home = Path(tempfile.mkdtemp(prefix="worldplan-"))
@@ -138,34 +140,31 @@ def _file(repository: str, commit: str, name: str, limit: int) -> bytes | None:
             path = hf_hub_download(repository, name, revision=commit, tqdm_class=_bounded(name, limit))
         except errors.RemoteEntryNotFoundError:
             return None
-        content = Path(path)
-        if content.stat().st_size > limit:
-            raise _too_large(name, limit)
-        return content.read_bytes()
+        _check_size(name, Path(path).stat().st_size, limit)
+        return Path(path).read_bytes()
 
 
 def _bounded(name: str, limit: int) -> type[Any]:
-    """A progress bar that ends the download of more bytes than `limit`, or than the hub said would come."""
+    """A progress bar that ends a download of more than `limit` bytes, told or come; the client compares the two."""
 
     class Bounded(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, total: float | None = None, **options: Any) -> None:
-            self.left = limit if total is None else total
-            if self.left > limit:
-                raise _too_large(name, limit)
+            _check_size(name, total or 0, limit)
+            self.come = 0.0
             options.setdefault("disable", None)  # a bar for people only
             super().__init__(*args, total=total, **options)  # type: ignore[call-overload]
 
         def update(self, n: float | None = 1) -> bool | None:
-            self.left -= n or 0
-            if self.left < 0:
-                raise BadFile(name, "is larger than the hub says; do not use it")
+            self.come += n or 0
+            _check_size(name, self.come, limit)
             return super().update(n)
 
     return Bounded
 
 
-def _too_large(name: str, limit: int) -> BadFile:
-    return BadFile(name, f"is larger than the {limit / 2**20:.0f} MiB that such a file may have")
+def _check_size(name: str, size: float, limit: int) -> None:
+    if size > limit:
+        raise BadFile(name, f"is larger than the {limit / 2**20:.0f} MiB that such a file may have")
 
 
 def _remember(repository: str, revision: str, commit: str, card: str) -> None:
@@ -234,8 +233,8 @@ def _told(address: str) -> Iterator[None]:
         status, said = _answer(cause), str(cause).strip().partition("\n")[0]
         if isinstance(cause, errors.RepositoryNotFoundError) or status in (401, 403):
             reason = f"no such repository, or not for you: look at its name; if it is private or yours, {_LOG_IN}"
-        elif constants.HF_HUB_OFFLINE:
-            reason = "is not in the local cache, and HF_HUB_OFFLINE is set; unset it once"
+        elif constants.HF_HUB_OFFLINE and isinstance(cause, OSError):
+            reason = "needs the hub, and HF_HUB_OFFLINE is set; unset it: what came once is then in the local cache"
         elif status == 599 and isinstance(cause, faults):
             reason = f"the hub cannot be reached, or broke off ({said}); look at the network and HF_ENDPOINT, try again"
         else:
