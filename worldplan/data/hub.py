@@ -22,7 +22,7 @@ from worldplan.version import __version__
 
 Source = Callable[[str, int], bytes | None]
 """The bytes of a file by its name, at most so many; None if there is no such file."""
-FORM = "hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
+_FORM = "hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
 _SCHEME, _MAIN = "hf://", "main"
 _REPOSITORY, _REVISION, _COMMIT = r"\w[\w.-]*/\w[\w.-]*", r"\w[\w./-]*", "[0-9a-f]{40}"
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -85,7 +85,7 @@ def _parts(address: str) -> tuple[str, str]:
     """Repository and revision of an address. Raises InvalidInput."""
     found = re.fullmatch(f"{_SCHEME}({_REPOSITORY})(?:@({_REVISION}))?", address, re.ASCII)
     if found is None or ".." in address:
-        raise InvalidInput(f"{address[:200]!r} is no address on the hub; the form is {FORM}")
+        raise InvalidInput(f"{address[:200]!r} is no address on the hub; the form is {_FORM}")
     return found[1], found[2] or _MAIN
 
 
@@ -118,7 +118,7 @@ def _commit(address: str, repository: str, revision: str, card: str) -> str:
             commit = str(api.model_info(repository, revision=revision, timeout=constants.DEFAULT_ETAG_TIMEOUT).sha)
         except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
             cached = try_to_load_from_cache(repository, card, revision=revision)
-            if _answer(error) < 500 or not isinstance(cached, str):
+            if (_status(error) or 500) < 500 or not isinstance(cached, str):
                 raise
             commit = Path(cached).parent.name
             if not constants.HF_HUB_OFFLINE:
@@ -211,9 +211,9 @@ def upload(folder: Path, repository: str, *, revision: str, private: bool, messa
     return f"{_SCHEME}{repository}@{commit}"
 
 
-def _answer(error: BaseException) -> int:
-    """The status of an answer of the hub; 599 if there was none."""
-    return int(getattr(getattr(error, "response", None), "status_code", 599))
+def _status(error: BaseException) -> int | None:
+    """The status of the hub's answer; None if there was none."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 @contextmanager
@@ -230,12 +230,12 @@ def _told(address: str) -> Iterator[None]:
         raise HubError(address, "the repository has no such revision; name a branch, tag or commit of it") from error
     except (*faults, ValueError, KeyError, TypeError, RuntimeError) as raised:
         cause = (raised.__cause__ or raised) if isinstance(raised, RuntimeError) else raised
-        status, said = _answer(cause), str(cause).strip().partition("\n")[0]
+        status, said = _status(cause), str(cause).strip().partition("\n")[0]
         if isinstance(cause, errors.RepositoryNotFoundError) or status in (401, 403):
             reason = f"no such repository, or not for you: look at its name; if it is private or yours, {_LOG_IN}"
         elif constants.HF_HUB_OFFLINE and isinstance(cause, OSError):
             reason = "needs the hub, and HF_HUB_OFFLINE is set; unset it: what came once is then in the local cache"
-        elif status == 599 and isinstance(cause, faults):
+        elif status is None and isinstance(cause, faults):
             reason = f"the hub cannot be reached, or broke off ({said}); look at the network and HF_ENDPOINT, try again"
         else:
             reason = f"so the hub answered, or its client refuses: {said}; look at the name and HF_ENDPOINT"
