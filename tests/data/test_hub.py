@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from loopback import TOKEN, Repository
 
 from worldplan import provenance
+from worldplan.agents.actor import load_policy
 from worldplan.agents.planning_agent import PlanningAgent, load_agent
 from worldplan.data import cards, hub as client
 from worldplan.data.cards import ZOO
@@ -102,6 +103,13 @@ def test_an_agent_of_a_shipped_encoder_takes_that(hub):
     constants.HF_HUB_OFFLINE = True
     forget()
     assert load_agent("hf://me/agent").encoder.name == "reacher-excitation"  # also without the fit.json that is nowhere
+
+
+def test_a_policy_comes_too(hub):
+    made = hub.repositories["me/policy"] = Repository()
+    made.commit(files(ZOO / "policies" / "reacher-easy"))
+    assert load_policy("hf://me/policy").card == load_policy("reacher-easy").card
+    assert hub.downloads() == ["policy.json", "policy.safetensors"]
 
 
 def test_a_branch_a_tag_and_a_commit(hub, repository):
