@@ -50,7 +50,7 @@ class Fit(Verb, FitConfig):
 def fit_encoder(
     encoder: str | Path, config: FitConfig, data: Path | None = None, around: Path | None = None
 ) -> FitReport:
-    """Let an encoder (a shipped name or a folder) watch random torques, and fit an agent to what it sees.
+    """Let an encoder (what `find_encoder` takes) watch random torques, and fit an agent to what it sees.
 
     `data` is a folder of recorded episodes; None records new ones. `around` is a PNG of a goal, near which the model is
     to hold; None: everywhere.
