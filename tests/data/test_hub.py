@@ -398,6 +398,7 @@ LOAD = "import sys, worldplan as wp; print(wp.load_encoder(sys.argv[1]).name)"
 def elsewhere(hub, tmp_path):
     """Starts Python in another process, which knows the hub by the environment alone."""
     known = {"HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    known["TMPDIR"] = str(tmp_path)  # who is killed leaves files there
 
     def start(code, *arguments, **more):
         words = [sys.executable, "-c", code, *arguments]
