@@ -16,4 +16,5 @@ from .planning_agent import (
     known_agents as known_agents,
     load_agent as load_agent,
 )
+from .publishing import push_to_hub as push_to_hub
 from .sac import load_sb3_zip as load_sb3_zip, train_sac as train_sac

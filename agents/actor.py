@@ -148,15 +148,17 @@ class ActorPolicy:
 
 
 def load_policy(name: str | Path, seed: int = 0) -> ActorPolicy:
-    """Load a policy that ships with worldplan, or one from a folder. Reads no pickle.
+    """Load a policy that ships with worldplan, or one from a folder or the Hugging Face hub. Reads no pickle.
 
     Args:
-        name: a shipped name (`known_policies()`), or a folder that `worldplan train-sac` wrote.
+        name: a shipped name (`known_policies()`), a folder that `worldplan train-sac` wrote, or an address of such a
+            folder, `hf://OWNER/NAME@REVISION`.
         seed: seed for actions that are drawn (`predict(..., deterministic=False)`).
 
     Raises:
         UnknownName: neither a shipped name nor a folder.
         BadFile: a file is missing, truncated, altered, or of another kind.
+        HubError: the hub cannot be reached, or does not have it, for you or at all.
     """
     folder = CARDS.find(name)
     card = CARDS.read(folder)

@@ -28,7 +28,7 @@ class LeJEPAExtractor(BaseFeaturesExtractor):
 
     Args:
         observation_space: frames `Box` uint8, or a `Dict` of such frames and vectors.
-        encoder: an encoder, a shipped name or a folder.
+        encoder: an encoder, or a name that `load_encoder` takes.
         trainable: whether the policy's gradient trains the encoder on; its BatchNorm layers keep their statistics.
 
     Raises:

@@ -128,7 +128,7 @@ class LatentObservation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
 
     Args:
         env: an environment that shows frames (S, S, 3) uint8 of the agent's world.
-        agent: whose encoder and filter are used, an agent, a shipped name or a folder.
+        agent: whose encoder and filter are used: an agent, or a name that `load_agent` takes.
         tolerance: largest distance from a goal that counts as reached, in units of the latent; None keeps the reward.
 
     Raises:

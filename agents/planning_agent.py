@@ -19,6 +19,7 @@ from worldplan.arrays import Floats, finite_array
 from worldplan.checks import check_name
 from worldplan.data.cards import ZOO, Cards
 from worldplan.data.files import inside, read_json
+from worldplan.data.hub import is_address
 from worldplan.data.trajectories import Starts, State
 from worldplan.data.world_card import FRAME_SIZE, WorldCard, world_of
 from worldplan.errors import BadFile, InvalidInput
@@ -34,9 +35,19 @@ from worldplan.learning.encoder import (
 )
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
+from worldplan.provenance import pinned
 
 _OWN_ENCODER = re.compile(r"encoder(-[0-9a-f]{12})?")
-CARDS = Cards("agent", ZOO / "agents", "agent.json", "", {"format": 1}, "run `worldplan fit`")
+CARDS = Cards(
+    "agent",
+    ZOO / "agents",
+    "agent.json",
+    "",
+    {"format": 1},
+    "run `worldplan fit`",
+    beside=("fit.json",),
+    parts={"encoder": ENCODERS},
+)
 known_agents = CARDS.known
 
 
@@ -312,10 +323,11 @@ def _differ(shown: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.bool_]:
 def load_agent(
     name: str | Path, planner: str | None = None, *, trust_code: bool = False, **options: Any
 ) -> PlanningAgent:
-    """Load an agent that ships with worldplan, or one from a folder.
+    """Load an agent that ships with worldplan, or one from a folder or the Hugging Face hub.
 
     Args:
-        name: a shipped name (`known_agents()`), or a folder that `PlanningAgent.save` or `worldplan fit` wrote.
+        name: a shipped name (`known_agents()`), a folder that `PlanningAgent.save` or `worldplan fit` wrote, or an
+            address `hf://OWNER/NAME@REVISION` of such a folder on the hub (extra `hub`).
         planner: a name in `PLANNERS`; None takes the saved one.
         trust_code: lets the code run that an encoder of your own names; see `load_encoder`.
         **options: options of the planner, over the saved ones.
@@ -323,6 +335,7 @@ def load_agent(
     Raises:
         UnknownName: neither a shipped name nor a folder, or no such planner.
         BadFile: a file is missing, damaged, or belongs to another encoder.
+        HubError: the hub cannot be reached, or does not have it, for you or at all.
     """
     folder = CARDS.find(name)
     path, saved = folder / CARDS.card, CARDS.read(folder)
@@ -331,6 +344,8 @@ def load_agent(
         if not own.is_dir():
             check_name("encoder", saved["encoder"], known_encoders())
         encoder = load_encoder(own if own.is_dir() else saved["encoder"], trust_code=trust_code)
+        if own.is_dir() and is_address(name):
+            encoder.name = f"{pinned(name)}/{saved['encoder']}"
         if encoder.card["sha256"] != saved["encoder_sha256"]:
             raise BadFile(path, f"was fitted to another encoder than {saved['encoder']!r}; run `worldplan fit`")
         dynamics, cost = LinearDynamics(**saved["dynamics"]), QuadraticCost(**saved["cost"])

@@ -56,3 +56,36 @@ def full_disk():
             yield
 
     return disk
+
+
+@pytest.fixture
+def hub(tmp_path_factory, monkeypatch):
+    """A hub on loopback in the place of the Hugging Face hub: its cache is empty, and nobody has logged in."""
+    import huggingface_hub
+    from huggingface_hub import constants
+    from loopback import loopback
+
+    from worldplan import provenance
+    from worldplan.data import hub
+
+    home = tmp_path_factory.mktemp("hf")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(hub, "_FOLDERS", {})
+    monkeypatch.setattr(provenance, "_COMMITS", {})
+    with loopback() as (served, endpoint):
+        settings = {
+            "ENDPOINT": endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "AGENT_HARNESSES_PATH": str(home / "harnesses.json"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,  # which talks to other servers
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(constants, name, value, raising=name != "AGENT_HARNESSES_PATH")  # not in all versions
+        huggingface_hub.close_session()
+        yield served
+        huggingface_hub.close_session()

@@ -35,12 +35,23 @@ class BadFile(WorldplanError):
     """A file is missing, truncated, altered or of a kind that worldplan does not read."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        self.path = Path(path)
+        self.path, self.reason = Path(path), reason
         self._arguments = (path, reason)
         super().__init__(f"{path}: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments
+
+
+class HubError(WorldplanError):
+    """The Hugging Face hub does not have what an address names, does not let us at it, or cannot be reached."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        self.address, self.reason = address, reason
+        super().__init__(f"{address}: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.address, self.reason)
 
 
 class NotStabilizable(WorldplanError):

@@ -15,12 +15,25 @@ import numpy as np
 from worldplan.version import __version__
 
 _PACKAGES = ("numpy", "scipy", "torch", "mujoco", "dm_control", "gymnasium")
+_COMMITS: dict[str, str] = {}
 
 
 def provenance(command: str, seed: int) -> dict[str, Any]:
-    """What one needs to get a result again: the command line, the seed and the versions."""
+    """What one needs to get a result again: command line, seed, versions, and commits behind addresses of the hub."""
     versions = {"worldplan": __version__, "python": platform.python_version()}
-    return {"command": command, "seed": seed, "versions": versions | {name: version(name) for name in _PACKAGES}}
+    facts = {"command": command, "seed": seed, "versions": versions | {name: version(name) for name in _PACKAGES}}
+    return facts | ({"hub": dict(_COMMITS)} if _COMMITS else {})
+
+
+def record_commit(address: str, commit: str) -> None:
+    """From now on, provenance tells that this process read `commit` where somebody wrote `address`."""
+    _COMMITS[address] = commit
+
+
+def pinned(name: Path | str) -> str:
+    """A name as text; an address of the hub that was read, with its commit."""
+    text = str(name)
+    return f"{text.partition('@')[0]}@{_COMMITS[text]}" if text in _COMMITS else text
 
 
 def processor() -> str:

@@ -13,13 +13,24 @@ import numpy as np
 import torch
 
 from worldplan.arrays import Floats, Frames
+from worldplan.data.hub import is_address
 from worldplan.envs.reacher import angle_error
 from worldplan.envs.rendering import SIZE, render_frames
 from worldplan.envs.tasks import Tasks
 from worldplan.errors import EncoderCollapsed, InvalidInput, UnknownName
-from worldplan.learning.encoder import CODE, Encoder, PixelEncoder, encode, find_encoder, known_encoders, load_encoder
+from worldplan.learning.encoder import (
+    CARDS,
+    CODE,
+    Encoder,
+    PixelEncoder,
+    encode,
+    find_encoder,
+    known_encoders,
+    load_encoder,
+)
 from worldplan.learning.network import ConvEncoder
 from worldplan.named import check_module
+from worldplan.provenance import pinned
 from worldplan.sweeps.jobs import digest
 
 BATCH_TOLERANCE = 1e-3  # of the latents' spread: rounding of float32 stays far below, BatchNorm in training far above
@@ -30,8 +41,8 @@ _ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
 class Entrant:
     """An encoder that is not loaded yet, and how the world is shown to it.
 
-    `kind` is `zoo`, `folder`, `module`, `object` (handed over in Python), `oracle` or `untrained`; `spec` is what the
-    user wrote.
+    `kind` is `zoo`, `folder`, `hub`, `module`, `object` (handed over in Python), `oracle` or `untrained`; `spec` is what
+    the user wrote, an address on the hub with its commit.
     """
 
     name: str
@@ -58,11 +69,12 @@ def find_entrants(specs: Iterable[str | Path | Encoder], seed: int = 0) -> list[
     """Entrants for specifications; loads none of them.
 
     A specification is a name in `known_encoders()`, `oracle` (the true joint angles), `untrained` (random weights from
-    `seed`), a folder, `module:object`, or an encoder itself.
+    `seed`), a folder, `hf://OWNER/NAME@REVISION`, `module:object`, or an encoder itself.
 
     Raises:
         InvalidInput: no specification, one that is no text and no encoder, or a module that is not there.
         UnknownName: a text that is none of these.
+        BadFile, HubError, MissingExtra: those of an address on the hub, whose files are fetched now.
     """
     found = [_entrant(spec, seed) for spec in specs]
     if not found:
@@ -89,17 +101,22 @@ def _entrant(spec: str | Path | Encoder, seed: int) -> Entrant:
         return Entrant(text, text, made[text])
     if Path(text).is_dir():
         return Entrant(text, "folder", partial(load_encoder, text), text)
+    if is_address(spec):
+        CARDS.find(text)  # other processes then find this very commit in the cache
+        return Entrant(text, "hub", partial(load_encoder, pinned(text)), pinned(text))
     if ":" in text:
         check_module(text, CODE)  # a slip of the pen is told before anything is drawn
         return Entrant(text, "module", partial(find_encoder, text), text)
-    kind = f"encoder (a shipped name, oracle, untrained, a folder, or {CODE})"
+    kind = f"encoder (a shipped name, oracle, untrained, a folder, hf://OWNER/NAME, or {CODE})"
     raise UnknownName(kind, text, known_encoders())
 
 
 def source(entrant: Entrant) -> str:
-    """Checksum of what lies behind an entrant: of its folder, or of the file of its module; empty for what ships."""
+    """What lies behind an entrant: checksum of its folder or its module's file, or the commit; empty for what ships."""
     if entrant.kind == "folder":
         return digest(Path(entrant.spec))
+    if entrant.kind == "hub":
+        return entrant.spec
     if entrant.kind == "module":
         found = importlib.util.find_spec(entrant.spec.partition(":")[0].partition(".")[0])
         return digest(Path(found.origin)) if found is not None and found.origin else ""

@@ -44,7 +44,7 @@ from worldplan.learning.objectives import LeJEPA
 from worldplan.learning.training import PretrainConfig
 
 VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify"]
-VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench", "export", "sweep"]
+VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench", "export", "sweep", "push"]
 KINDS = [f"collect {kind}" for kind in ("ou", "gennorm", "sac", "random", "mixture")]
 
 
@@ -334,9 +334,9 @@ def bad_picture(home, kind):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["plan", "--agent", "nonsense"], "unknown agent (a shipped name or a folder) 'nonsense'; known: "),
-        (["plan", "--encoder", "nonsense"], "unknown encoder (a shipped name or a folder) 'nonsense'; known: "),
-        (["fit", "--encoder", "nonsense"], "unknown encoder (a shipped name or a folder) 'nonsense'; known: "),
+        (["plan", "--agent", "nonsense"], "unknown agent (a shipped name, a folder, or hf://"),
+        (["plan", "--encoder", "nonsense"], "unknown encoder (a shipped name, a folder, or hf://"),
+        (["fit", "--encoder", "nonsense"], "unknown encoder (a shipped name, a folder, or hf://"),
         (["plan", "--agent", "AGENT", "--encoder", "reacher"], "name one"),
         (["plan", "--agent", "AGENT", "--planner", "nonsense"], "unknown planner 'nonsense'; known: cem, lqr, mpc"),
         (["plan", "--agent", "AGENT", "--episodes", "0"], "number of pairs"),

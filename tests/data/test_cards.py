@@ -30,7 +30,7 @@ def test_a_name_is_found_on_the_shelf_and_a_folder_where_it_is(cards, tmp_path):
     assert cards.known() == ["mine"]
     assert cards.find("mine") == tmp_path / "shelf" / "mine"
     assert cards.find(str(tmp_path)) == cards.find(tmp_path) == tmp_path
-    with pytest.raises(UnknownName, match=r"unknown thing \(a shipped name or a folder\) 'yours'; known: mine"):
+    with pytest.raises(UnknownName, match=r"unknown thing \(.*, or hf://OWNER/NAME\) 'yours'; known: mine"):
         cards.find("yours")
     for odd in ("a" * 5000, "a\0b", ""):
         with pytest.raises(UnknownName):

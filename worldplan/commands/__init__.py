@@ -18,6 +18,7 @@ from worldplan.commands.fit import Fit
 from worldplan.commands.identify import Identify
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
+from worldplan.commands.push import Push
 from worldplan.commands.reproduce import Reproduce
 from worldplan.commands.sweep import Sweep
 from worldplan.commands.train_sac import TrainSac
@@ -40,5 +41,6 @@ VERBS: dict[str, type[Verb | Collect]] = {
     "bench": Bench,
     "export": Export,
     "sweep": Sweep,
+    "push": Push,
 }
 Command: Any = one_of(VERBS)

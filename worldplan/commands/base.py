@@ -32,7 +32,8 @@ WORLD_OPTIONS = "steps", "ahead", "hold"  # of plans in other worlds than the Re
 HEARTBEAT = 30.0  # seconds between lines of progress where standard error is no terminal
 REACHER = "reacher"  # the world that ships, and that most verbs take unless told otherwise
 
-Name = Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")]
+NAMED = "NAME|FOLDER|hf://OWNER/NAME"  # what loads an encoder or an agent
+Name = Annotated[str | None, tyro.conf.arg(metavar=NAMED)]
 Planner = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 

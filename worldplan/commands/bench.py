@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from worldplan.commands.base import REACHER, Verb, bar
+from worldplan.commands.base import NAMED, REACHER, Verb, bar
 
 if TYPE_CHECKING:
     from worldplan.envs.world.world import World
@@ -32,7 +32,7 @@ class Bench(Verb):
         out: folder for what is written; an earlier run's file is replaced.
     """
 
-    agent: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "reacher"
+    agent: Annotated[str, tyro.conf.arg(metavar=NAMED)] = "reacher"
     env: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
     size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     repeat: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None

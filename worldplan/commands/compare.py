@@ -36,8 +36,9 @@ class Compare(Verb, CompareConfig, WorldOptions, SweepOptions):
     goals is the cost; the page has no pictures.
 
     Args:
-        encoders: any mix of shipped names, `oracle` (the true joint angles), `untrained` (random weights), folders, and
-            `module:object` (your own: an object with latent_dim that maps uint8 (T, 64, 64, 3) to (T, m)).
+        encoders: any mix of shipped names, `oracle` (the true joint angles), `untrained` (random weights), folders,
+            addresses hf://OWNER/NAME, and `module:object` (your own: an object with latent_dim that maps uint8
+            (T, 64, 64, 3) to (T, m)).
         data: other worlds: folder of recorded episodes with frames, to fit to --fit-episodes of them.
         control_weight: other worlds: cost of a squared action, relative to the latents'; by default .1.
         around: other worlds: PNG of a goal, for plants that are linear only near it (`worldplan fit --around`).

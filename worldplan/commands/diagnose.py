@@ -19,7 +19,7 @@ class Diagnose(Verb):
         data: folders with episodes.
         rho: autocorrelation at one step of the Ornstein-Uhlenbeck episodes that stand beside them.
         max_lag: largest lag of the autocorrelations, steps; by default 64, or what the shortest episodes have.
-        encoder: a shipped name or a folder: which directions of its latent do the actions move?
+        encoder: a shipped name, a folder or an address: which directions of its latent do the actions move?
         window: steps of a window of actions; that of `pretrain --objective excitation`.
         out: folder for diagnostics.json and diagnostics.png.
     """

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from worldplan.commands.base import REACHER, Verb, WorldOptions
+from worldplan.commands.base import NAMED, REACHER, Verb, WorldOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Export(Verb, WorldOptions):
         out: folder for the three files.
     """
 
-    agent: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")]]
+    agent: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar=NAMED)]]
     format: Literal["onnx"] = "onnx"
     steps: int = 60
     out: Path = Path("runs/export")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from worldplan.agents.config import FitConfig
-from worldplan.commands.base import REACHER, Verb, bar, config_of
+from worldplan.commands.base import NAMED, REACHER, Verb, bar, config_of
 
 if TYPE_CHECKING:
     from worldplan.agents.fitting import FitReport
@@ -21,8 +21,8 @@ class Fit(Verb, FitConfig):
     """Fit dynamics and a cost to an encoder, from random torques without reward, and save an agent.
 
     Args:
-        encoder: a shipped name, a folder that `worldplan pretrain` wrote, or module:object (your own: an encoder, or a
-            torch.nn.Module).
+        encoder: a shipped name, a folder that `worldplan pretrain` wrote, an address on the hub, or module:object (your
+            own: an encoder, or a torch.nn.Module).
         data: folder of recorded episodes with frames, to fit to --episodes of them; by default the simulator records
             new ones.
         around: PNG of a goal, for plants that are linear only near it: the model is fitted to what --data shows near
@@ -30,7 +30,7 @@ class Fit(Verb, FitConfig):
         out: folder for the agent; an agent in it is replaced.
     """
 
-    encoder: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER|module:object")] = "reacher"
+    encoder: Annotated[str, tyro.conf.arg(metavar=f"{NAMED}|module:object")] = "reacher"
     data: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     around: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
     out: Path = Path("runs/agent")
@@ -50,7 +50,7 @@ class Fit(Verb, FitConfig):
 def fit_encoder(
     encoder: str | Path, config: FitConfig, data: Path | None = None, around: Path | None = None
 ) -> FitReport:
-    """Let an encoder (a shipped name or a folder) watch random torques, and fit an agent to what it sees.
+    """Let an encoder (what `find_encoder` takes) watch random torques, and fit an agent to what it sees.
 
     `data` is a folder of recorded episodes; None records new ones. `around` is a PNG of a goal, near which the model is
     to hold; None: everywhere.

@@ -21,7 +21,8 @@ class Identify(Verb):
     identify.json and identify.png; prints a table.
 
     Args:
-        encoders: any mix of shipped names, `oracle`, `untrained`, folders, and `module:object`, as for `compare`.
+        encoders: any mix of shipped names, `oracle`, `untrained`, folders, addresses hf://OWNER/NAME, and
+            `module:object`, as for `compare`.
         pairs: pairs of frames.
         scale: standard deviation of the joint angles, radians.
         rho: correlation of the pairs, in (0, 1).

@@ -83,7 +83,7 @@ class Plan(Verb, PlanConfig, WorldOptions):
 
     def _elsewhere(self, command: str) -> int:
         """Reach goals in another world than the Reacher."""
-        from worldplan.agents.planning_agent import load_agent
+        from worldplan.agents.planning_agent import CARDS, load_agent
         from worldplan.agents.prediction import UNFIT
         from worldplan.data.files import read_json
         from worldplan.envs.goal_image import read_goal_image
@@ -95,7 +95,7 @@ class Plan(Verb, PlanConfig, WorldOptions):
         if self.agent is None:
             raise InvalidInput(f"name an agent for {self.env} with --agent: a folder that `worldplan fit` wrote")
         world, agent = self.world(), load_agent(self.agent, self.planner)
-        told = Path(self.agent) / "fit.json"
+        told = CARDS.find(self.agent) / "fit.json"
         verdict = str(read_json(told).get("verdict", "")) if told.is_file() else ""
         if verdict.startswith(UNFIT):
             warnings.warn(f"the model of {self.agent} {verdict}", stacklevel=1)

@@ -57,7 +57,7 @@ class Pretrain(Verb, TrainingOptions):
             global ones. For networks that see photographs; crops hide where things are.
         local_size: views: pixels a side of the local ones, for a network that takes frames of several sizes; by default
             those of the frame.
-        begin: an encoder whose weights to begin with, of the same network and space: a shipped name or a folder.
+        begin: an encoder whose weights to begin with, of the same network and space.
         threads: threads of torch on the CPU; with another number, sums round differently, and so do the weights.
         resume: continue an interrupted run in the folder --out.
         out: folder for the encoder, its log, and the same for TensorBoard; must not hold one yet.

@@ -21,7 +21,8 @@ class Verify(Verb, WorldOptions):
     and each must be seen. No OpenGL unless an encoder is named.
 
     Args:
-        encoder: a shipped name or a folder: its whole pipeline is tested too, on frames of the Reacher or of --env.
+        encoder: a shipped name, a folder or an address: its whole pipeline is tested too, on frames of the Reacher or
+            of --env.
         reference: the Reacher: another one to compare it with, in place of the true state.
         problems: random problems of the exact level.
         largest: latents of the largest of them; 1024 takes many minutes.

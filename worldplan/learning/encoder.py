@@ -16,12 +16,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from worldplan.arrays import Floats, Frames, finite_array
 from worldplan.data.cards import ZOO, Cards
+from worldplan.data.hub import is_address
 from worldplan.data.world_card import FRAME_SIZE, world_of
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.learning.foreign import ForeignNetwork, is_code, module_at, ready_network, saved_network
 from worldplan.learning.network import SIZES, ConvEncoder, MirrorOdd, to_input
 from worldplan.named import code_trusted, named_object
 from worldplan.planning.space import LatentSpace
+from worldplan.provenance import pinned
 
 CARDS = Cards(
     "encoder",
@@ -193,16 +195,18 @@ def space_of(encoder: Any) -> LatentSpace:
 
 
 def load_encoder(name: str | Path, *, trust_code: bool = False) -> PixelEncoder:
-    """Load an encoder that ships with worldplan, or one from a folder.
+    """Load an encoder that ships with worldplan, or one from a folder or the Hugging Face hub.
 
     Args:
-        name: a shipped name (`known_encoders()`), or a folder with `encoder.json` and `encoder.safetensors`.
+        name: a shipped name (`known_encoders()`), a folder with `encoder.json` and `encoder.safetensors`, or an address
+            `hf://OWNER/NAME@REVISION` of such a folder on the hub (extra `hub`; without a revision, its branch `main`).
         trust_code: a folder may hold the weights of a network of your own, and name the code that makes it. True lets
             that code run.
 
     Raises:
         UnknownName: neither a shipped name nor a folder.
         BadFile: a file is missing, truncated, altered, no safetensors file, or names code that is not trusted.
+        HubError: the hub cannot be reached, or does not have it, for you or at all.
     """
     folder = CARDS.find(name)
     card = CARDS.read(folder)
@@ -230,7 +234,7 @@ def load_encoder(name: str | Path, *, trust_code: bool = False) -> PixelEncoder:
         raise BadFile(path, f"holds no weights of this network ({error}); train the encoder again") from error
     if not all(bool(v.isfinite().all()) for v in network.state_dict().values()):
         raise BadFile(path, "holds weights that are not finite; train the encoder again")
-    return PixelEncoder(network, card, str(name))
+    return PixelEncoder(network, card, pinned(name))
 
 
 def torch_encoder(
@@ -280,10 +284,10 @@ def find_encoder(name: str | Path) -> Encoder:
 
     Raises:
         InvalidInput: no such object, or no encoder.
-        UnknownName, BadFile: those of `load_encoder`.
+        UnknownName, BadFile, HubError: those of `load_encoder`.
     """
     spec = str(name)
-    if ":" not in spec or Path(name).is_dir():
+    if ":" not in spec or Path(name).is_dir() or is_address(name):
         return load_encoder(name)
     found: Any = named_object(spec, CODE)
     if isinstance(found, type):
