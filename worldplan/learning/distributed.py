@@ -191,15 +191,15 @@ def _batch_norm(
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     rest = [k for k in range(x.ndim) if k != 1]
     shape = [-1 if k == 1 else 1 for k in range(x.ndim)]
-    mean = average(wide.mean(rest))
-    centred = wide - mean.view(shape)
-    variance = average(centred.square().mean(rest))
+    own_variance, own_mean = (moment.double() for moment in torch.var_mean(wide, rest, correction=0))
+    mean, square = average(torch.stack([own_mean, own_variance + own_mean.square()])).unbind()
+    variance, mean = (square - mean.square()).to(wide), mean.to(wide)  # in float64, this difference is exact enough
     if running_mean is not None and running_var is not None:
         count = shards() * x.numel() / x.shape[1]
         running_mean.lerp_(mean.detach().to(running_mean), momentum)
         running_var.lerp_(variance.detach().to(running_var) * (count / (count - 1)), momentum)
     scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
-    found = centred * scale.view(shape)
+    found = (wide - mean.view(shape)) * scale.view(shape)
     return (found if bias is None else found + bias.view(shape)).to(x.dtype)
 
 
