@@ -2,19 +2,25 @@
 
 import json
 import os
+import sys
+import time
 import traceback
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from killed import SERVER
 
+from worldplan.__main__ import main
 from worldplan.learning.excitation import Excitation
 from worldplan.learning.objectives import InfoNCE, LeJEPA, VICReg, Whitening
 from worldplan.learning.training import PretrainConfig
 from worldplan.learning.views import Views
 
+SERVER.set_forkserver_preload(
+    ["ranks", "worldplan.learning.pretraining", "worldplan.data.own", "worldplan.eval.show.table"]
+    + ["torch.utils.tensorboard", "torch._dynamo"]
+)
 SIDE, EPISODES, STEPS = 32, 12, 30
 NET = PretrainConfig(
     width=4, hidden=16, batch=32, epochs=40, lr=4e-3, validation=32, device="cpu", checkpoint_every=10, bfloat16=False
@@ -73,12 +79,16 @@ def run_of(case, folder, **more):
 
 
 def trained(case, folder, steps, **more):
-    """Rows of the log of some steps, and the weights after them, in one row."""
+    """Rows of the log of some steps, and the weights after them.
+
+    The last biases are left out: most objectives do not see where the origin of the latent is, so that their gradient
+    is rounding alone, which Adam makes into steps.
+    """
     run = run_of(case, folder, **more)
     run.share(0)
     rows = [run.step(k) for k in range(steps)]
-    weights = np.concatenate([v.numpy().ravel() for v in run.network.state_dict().values()]).astype(np.float64)
-    return rows, weights
+    weights = [v.ravel() for k, v in run.network.state_dict().items() if k != "head.4.bias"]
+    return rows, np.concatenate(weights).astype(np.float64)
 
 
 def together(work, size, folder, *arguments):
@@ -93,6 +103,26 @@ def together(work, size, folder, *arguments):
     codes = [process.exitcode for process in everyone]
     assert codes == [0] * size, codes
     return [json.loads((folder / f"{k}.json").read_text()) for k in range(size)]
+
+
+def command(said, *arguments, **environment):
+    """The command line in a process of its own, which writes what it says to the file `said`."""
+    process = SERVER.Process(target=_command, args=(said, arguments, environment))
+    process.start()
+    return process
+
+
+def _command(said, arguments, environment):
+    os.environ |= environment
+    sys.stdout = sys.stderr = open(said, "w", buffering=1)  # noqa: SIM115 (until the process ends)
+    sys.exit(main(list(arguments)))
+
+
+def wait_for(path, process):
+    """Until a file is there that a process writes."""
+    while not path.exists():
+        assert process.is_alive(), f"it ended with {process.exitcode}"
+        time.sleep(0.01)
 
 
 def _take_part(work, rank, size, folder, arguments):

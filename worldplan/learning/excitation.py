@@ -182,8 +182,9 @@ class Excitation:
 
 def _standardised(rows: Tensor) -> Tensor:
     """Rows in units of their deviations, float64."""
-    found, all_ = rows.double(), gathered(rows.double())
-    return (found - all_.mean(dim=0)) / (all_.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
+    found = rows.double()
+    whole = gathered(found)
+    return (found - whole.mean(dim=0)) / (whole.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
 
 
 def covariances(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> tuple[Tensor, Tensor]:

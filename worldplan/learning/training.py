@@ -112,8 +112,8 @@ class Run:
             raise InvalidInput(f"{len(data)} pairs are too few for {wanted}; collect more or lower both")
         if config.batch % processes():
             raise InvalidInput(
-                f"{processes()} processes cannot share a batch of {config.batch} evenly; --batch counts the pairs of all "
-                f"of them: choose a multiple of {processes()}, or start another number of processes"
+                f"{processes()} processes cannot share a batch of {config.batch} evenly; for --batch, which counts the "
+                f"pairs of all of them, choose a multiple of {processes()}, or start another number of processes"
             )
         self.data, self.config = data, config
         self.held_out, self.train = data.split(config.validation, np.random.default_rng([config.seed, 0]))
@@ -246,15 +246,15 @@ class Run:
     def share(self, start: int) -> int:
         """Take weights, optimiser and steps done from process 0, so that all start alike.
 
-        Raises InvalidInput if this process has other options or data.
+        Raises InvalidInput if not all have the same options and data.
         """
         if processes() == 1:
             return start
         mark = hashlib.sha256(to_json(self.identity()).encode()).digest()
         own = {"start": torch.tensor(start), "identity": torch.tensor(list(mark), dtype=torch.uint8)}
         told = shared({**state_tensors(self.network, {"optimizer.": self.optimizer}), **own})
-        if not torch.equal(told["identity"], own["identity"]):
-            raise InvalidInput("this process has other options or data than process 0; start all of them alike")
+        if agreed(not torch.equal(told["identity"], own["identity"]))[0]:
+            raise InvalidInput("the processes of this run have different options or data; start all of them alike")
         load_state(self.network, {"optimizer.": self.optimizer}, told)
         return int(told["start"])
 
