@@ -5,10 +5,12 @@ import os
 import sys
 import time
 import traceback
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from killed import SERVER
 
 from worldplan.__main__ import main
@@ -89,6 +91,24 @@ def trained(case, folder, steps, **more):
     rows = [run.step(k) for k in range(steps)]
     weights = [v.ravel() for k, v in run.network.state_dict().items() if k != "head.4.bias"]
     return rows, np.concatenate(weights).astype(np.float64)
+
+
+@contextmanager
+def apart():
+    """In place of `sharded`: each process takes the statistics of its own part of a batch, and gradients are averaged.
+
+    It is what wrapping the network alone does.
+    """
+    from worldplan.learning import training
+    from worldplan.learning.distributed import processes, rank
+
+    def each(count):
+        return slice(rank() * count // processes(), (rank() + 1) * count // processes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "sharded", nullcontext)
+        patch.setattr(training, "part", each)
+        yield
 
 
 def together(work, size, folder, *arguments):

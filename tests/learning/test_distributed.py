@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import CASES, NET, command, dots, together, trained, wait_for
+from ranks import CASES, NET, apart, command, dots, together, trained, wait_for
 from torch.nn import functional
 
 from worldplan.__main__ import main
 from worldplan.data.episodes import EpisodeDataset, StridedPairs
 from worldplan.data.files import held, read_json
 from worldplan.errors import BadFile, InvalidInput, ProcessLost
-from worldplan.learning import distributed, training
+from worldplan.learning import distributed
 from worldplan.learning.candidates import choose
 from worldplan.learning.encoder import load_encoder
 from worldplan.learning.objectives import OBJECTIVES, Whitening
@@ -59,13 +59,9 @@ def train_cases(data):
     return {case: (rows, weights.tolist()) for case, (rows, weights) in found.items()}
 
 
-def train_apart(data):
-    """As wrapping the network alone would: gradients are averaged, the statistics are those of each process's part."""
-    rank = distributed.rank()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "sharded", nullcontext)
-        patch.setattr(training, "part", lambda count: slice(count // 2 * rank, count // 2 * (rank + 1)))
-        return {case: trained(case, data, 1)[0][0] for case in CASES}
+def first_apart(data):
+    with apart():
+        return {case: trained(case, data, 1)[0][0]["loss"] for case in CASES}
 
 
 def pretrain_here(data, out):
@@ -102,7 +98,7 @@ def choose_here(data, out):
 def everything(data, out):
     return {
         "cases": train_cases(data),
-        "apart": train_apart(data),
+        "apart": first_apart(data),
         "pretrained": pretrain_here(data, f"{out}/pretrained"),
         "chosen": choose_here(data, f"{out}/chosen"),
     }
@@ -158,7 +154,7 @@ def test_a_process_alone_makes_these_steps_too(case, one, data):
 @pytest.mark.parametrize("case", CASES)
 def test_statistics_of_each_part_alone_would_be_another_loss(case, one, two):
     """The negative control: what averaging the gradients of two losses gives."""
-    mean = np.mean([found["apart"][case]["loss"] for found in two])
+    mean = np.mean([found["apart"][case] for found in two])
     assert relative(losses(one[case][0])[:1], [mean]) > 100 * SAME
 
 

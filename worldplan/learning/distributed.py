@@ -258,5 +258,5 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         raise ProcessLost(
             "another process of this run has ended, or does not answer: see what it said. What was kept last is whole; "
-            f"start all of them again with --resume ({str(error).splitlines()[0]})"
+            f"start all of them again with --resume ({str(error).split('. ')[0]})"
         ) from error
