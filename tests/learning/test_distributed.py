@@ -259,6 +259,9 @@ def meeting_at(port):
         ({"MASTER_PORT": None, "RANK": None}, "RANK, MASTER_PORT is not set"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE must be a whole number, got 'two'"),
         ({"WORLD_SIZE": "-1"}, "WORLD_SIZE must be a whole number"),
+        ({"RANK": "2"}, "RANK must be below WORLD_SIZE"),
+        ({"RANK": "first"}, "RANK must be a whole number"),
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT a port"),
     ],
     ids=str,
 )
@@ -288,7 +291,16 @@ def test_nobody_answers(monkeypatch):
         pass
 
 
-def test_one_process_needs_no_group(monkeypatch):
+def test_torchrun_with_one_process_makes_a_group_of_one(monkeypatch):
+    for name, value in {**meeting_at(free_port())(0), "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with distributed.joined("cpu"):
+        assert dist.is_initialized()
+        assert distributed.leads() and distributed.processes() == 1
+    assert not dist.is_initialized()
+
+
+def test_without_torchrun_there_is_no_group(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with distributed.joined(), distributed.sharded():
         x = torch.ones(3)

@@ -1,12 +1,12 @@
-"""Training in several processes, of which each sees its part of every batch: sums over all that autograd knows.
+"""Training in several processes, each with its part of every batch: sums over the processes, which autograd sees.
 
 The loss is a function of the whole batch (a characteristic function, a covariance, all negatives), not a mean of losses
-of its parts. So every process computes the loss of the whole batch, from statistics that are summed over the processes.
-The sum's own gradient is the sum of all processes' gradients. What `backward` gives is then a part of the gradient of
-the sum of all their losses, which are equal: the mean over the processes is the gradient of the loss.
+of its parts. So every process computes the loss of the whole batch, from statistics that are summed over W processes.
+Where a statistic is summed, `backward` sums its gradients too. It thus differentiates the sum of the W losses, which
+are all the same. So the mean of the processes' gradients, `average_gradients`, is the gradient of the loss.
 
-Wrapping the network (`DistributedDataParallel`) would buy nothing: networks are small, and one sum of all gradients
-after `backward` is exact and simple. Without a group of processes, everything here does nothing to the numbers.
+`DistributedDataParallel` would add nothing but buckets: it averages gradients too, and knows no statistics. Without a
+group of processes, nothing here changes a number.
 """
 
 from __future__ import annotations
@@ -56,24 +56,28 @@ def leads() -> bool:
 
 @contextmanager
 def joined(device: str = "auto", timeout: timedelta = TIMEOUT) -> Iterator[None]:
-    """Context manager: the group of processes that `torchrun` started, or none where it started one or took no part.
+    """Context manager: the group of processes that `torchrun` started, be it one. Without torchrun there is none.
 
     Every process takes the GPU of its number on its machine, unless `device` is the CPU. GPUs talk by NCCL, CPUs by
     gloo, and what is agreed upon goes by gloo always: it notices at once that a process has ended.
 
     Raises:
-        InvalidInput: no address to meet at, no way to talk, fewer GPUs than processes, or one GPU for all.
+        InvalidInput: no address to meet at, no way to talk, numbers that are none, fewer GPUs than processes, or one
+            GPU for all.
         ProcessLost: nobody answers at the address within `timeout`.
     """
-    if _number("WORLD_SIZE", "1") == 1:
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    count = _number("WORLD_SIZE", "1")
+    if count < 2 and missing:
         yield
         return
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise InvalidInput(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set: start with "
             "`torchrun --nproc-per-node N -m worldplan pretrain ...`, or unset WORLD_SIZE"
         )
+    if _number("RANK") >= count or not 0 < _number("MASTER_PORT") < 2**16:
+        raise InvalidInput("RANK must be below WORLD_SIZE, and MASTER_PORT a port; start with torchrun")
     if not dist.is_available() or not dist.is_gloo_available():
         raise InvalidInput("this build of torch has no gloo, by which processes talk; install another, or train in one")
     backend = "gloo"
@@ -91,7 +95,7 @@ def joined(device: str = "auto", timeout: timedelta = TIMEOUT) -> Iterator[None]
         dist.destroy_process_group()
 
 
-def _number(name: str, default: str) -> int:
+def _number(name: str, default: str = "") -> int:
     text = os.environ.get(name, default)
     if not text.isdecimal():
         raise InvalidInput(f"the environment variable {name} must be a whole number, got {text!r}; start with torchrun")
