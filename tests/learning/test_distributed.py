@@ -212,7 +212,7 @@ def test_a_killed_process_ends_the_run_and_one_goes_on(data, tmp_path):
 
 def test_torchrun_hands_sigterm_on_and_all_stop_at_one_step(data, tmp_path):
     out = tmp_path / "run"
-    options = ["pretrain", data, *SMOKE.split(), "--resume", "--out", str(out)]
+    options = ["pretrain", data, *SMOKE.split(), "--epochs", "24", "--resume", "--out", str(out)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     with open(tmp_path / "said", "w") as said:
         run = subprocess.Popen([*torchrun, "worldplan", *options], stderr=said, stdout=said)

@@ -39,8 +39,8 @@ def transform(
 ) -> tuple[Frames, Floats]:
     """Copies of windows' frames (B, V, H, W, 3) and features of actions (B, p), each moved by random symmetries.
 
-    A window is left as it is with probability 1 - `share`. Quarter turns need square frames. `among` is
-    the number of windows for which `rng` draws, and which of them these are; by default they are all.
+    A window is left as it is with probability 1 - `share`. Quarter turns need square frames. `among` is the number of
+    windows for which `rng` draws, and which of them these are; by default they are all.
     """
     frames, actions = frames.copy(), actions.copy()
     count, mine = among or (len(frames), slice(None))

@@ -37,18 +37,22 @@ def check_start(folder: Path, what: str, finished: bool, resume: bool) -> bool:
 
 def changed(saved: Mapping[str, Any], wanted: Mapping[str, Any], free: Collection[str] = ()) -> str:
     """In which options two records of a run differ, with both values; empty if in none but those that are `free`."""
-    was, now = _options({name: saved.get(name) for name in wanted}), _options(wanted)
-    names = [name for name in {**was, **now} if name not in free and was.get(name) != now.get(name)]
-    return ", ".join(f"--{name.replace('_', '-')} was {was.get(name)}, is {now.get(name)}" for name in names)
+    was, now = dict(_options({name: saved.get(name) for name in wanted})), dict(_options(wanted))
+    paths = [path for path in {**was, **now} if path[-1] not in free and was.get(path) != now.get(path)]
+    names = [path[-2] if path[-1] == "name" else path[-1] for path in paths]  # what has a name goes by its own
+    return ", ".join(
+        f"--{name.replace('_', '-')} was {was.get(path)}, is {now.get(path)}"
+        for name, path in zip(names, paths, strict=True)
+    )
 
 
-def _options(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a record and of those in it, by their last names; what has a `name` goes by its own."""
-    found: dict[str, Any] = {}
+def _options(record: Mapping[str, Any], *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values in a record and in those within it, by where they stand."""
     for name, value in record.items():
-        inner = _options(value) if isinstance(value, Mapping) else {"name": value}
-        found |= {name if last == "name" else last: item for last, item in inner.items()}
-    return found
+        if isinstance(value, Mapping):
+            yield from _options(value, *path, name)
+        else:
+            yield (*path, name), value
 
 
 def delete_checkpoint(folder: Path) -> None:

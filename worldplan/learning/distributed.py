@@ -224,7 +224,7 @@ def agreed(*flags: bool) -> tuple[bool, ...]:
     """For each flag, whether it is set in any process. All wait for each other here."""
     if processes() == 1:
         return flags
-    return tuple(bool(count) for count in _summed(torch.tensor(flags, device=_table())))
+    return tuple(bool(count) for count in _summed(torch.tensor(flags, dtype=torch.float32, device=_table())))
 
 
 def shared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -233,7 +233,11 @@ def shared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(tensors)
     content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}) if leads() else b""
     length = _told(torch.tensor([len(content)], device=_table()))
-    blob = torch.frombuffer(bytearray(content), dtype=torch.uint8) if leads() else torch.empty(int(length)).byte()
+    blob = (
+        torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        if leads()
+        else torch.empty(int(length), dtype=torch.uint8)
+    )
     return load(_told(blob.to(_table())).cpu().numpy().tobytes())
 
 

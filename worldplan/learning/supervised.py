@@ -66,6 +66,7 @@ def train_supervised(
     targets = _targets(labels, scale, (len(data), data.views, config.latent_dim))
     facts = {"kind": SquaredError.name, "command": command, "scale": list(scale)}
     run = SupervisedRun(data, config, targets)
+    run.share(0)
     return train_encoder(run, folder, facts, checkpoints=False, progress=progress, report=report)
 
 

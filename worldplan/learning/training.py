@@ -215,9 +215,8 @@ class Run:
         write_checkpoint(folder, tensors, {"step": str(done)}, {"step": done, **self.identity()})
 
     def identity(self) -> dict[str, Any]:
-        """What the steps depend on, as JSON values."""
-        facts = {"config": self.config.to_dict(), "data": self.data.manifest_sha256}
-        return {**facts, "bfloat16": self.autocast}  # the last: it stands for what the configuration leaves open
+        """What the steps depend on, as JSON values; the configuration with the precision that it leaves open."""
+        return {"config": {**self.config.to_dict(), "bfloat16": self.autocast}, "data": self.data.manifest_sha256}
 
     def restore(self, folder: Path) -> int:
         """Load the folder's checkpoint and return the number of steps done.
@@ -229,11 +228,12 @@ class Run:
         path = folder / PROGRESS
         saved = read_json(path)
         try:
-            config = PretrainConfig.from_dict(saved["config"])
+            config = PretrainConfig.from_dict(saved["config"]).to_dict()
         except (KeyError, TypeError, ValueError, WorldplanError) as error:
             raise BadFile(path, f"belongs to another configuration ({error}); start a new folder") from error
-        precise = self.autocast if config.bfloat16 is None else config.bfloat16  # of older ones, which do not tell
-        others = changed({"bfloat16": precise, **saved, "config": config.to_dict()}, self.identity(), FREE)
+        if config["bfloat16"] is None:
+            config["bfloat16"] = self.autocast  # older checkpoints do not tell
+        others = changed({**saved, "config": config}, self.identity(), FREE)
         if others:
             raise BadFile(
                 path, f"belongs to another configuration or dataset ({others}); give its options, or start a new folder"
