@@ -20,8 +20,8 @@ from worldplan.learning.training import PretrainConfig
 from worldplan.learning.views import Views
 
 SERVER.set_forkserver_preload(
-    ["ranks", "worldplan.learning.pretraining", "worldplan.data.own", "worldplan.eval.show.table"]
-    + ["torch.utils.tensorboard", "torch._dynamo"]
+    ["ranks", "worldplan.envs.datasets.pairs", "worldplan.envs.datasets.frames", "worldplan.eval.show.table"]
+    + ["worldplan.learning.pretraining", "worldplan.data.own", "torch.utils.tensorboard", "torch._dynamo"]
 )
 SIDE, EPISODES, STEPS = 32, 12, 30
 NET = PretrainConfig(
