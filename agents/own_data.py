@@ -17,6 +17,7 @@ from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.agents.prediction import UNFIT
 from worldplan.data.episodes import EpisodeDataset, StridedPairs
 from worldplan.data.own import save_episodes
+from worldplan.data.shards import MANIFEST
 from worldplan.data.windows import Windows
 from worldplan.errors import InvalidInput
 from worldplan.learning.config import TrainingOptions
@@ -55,7 +56,7 @@ def pretrain(
         stride: for pairs: steps between the two frames of a pair, 1 by default.
         views: for `lejepa`: global and local views of the frames.
         begin: an encoder of the same network and space, whose weights to begin with.
-        resume: go on from the last checkpoint in `out`.
+        resume: go on from the last checkpoint in `out`, or start where there is none.
         progress: wraps the iterator of the steps.
         **options: fields of the objective (`window`, `space`, `past`, ...) and of `TrainingOptions` (`epochs`, ...);
             with arrays also the arguments of `save_episodes` (`step_seconds`, `size`, ...).
@@ -79,7 +80,7 @@ def pretrain(
         if kept or actions is not None:
             raise InvalidInput(f"{', '.join(sorted(kept)) or 'actions'}: of arrays only; these episodes are recorded")
         episodes = data if isinstance(data, EpisodeDataset) else EpisodeDataset(data)
-    elif resume:
+    elif resume and (Path(out) / EPISODES / MANIFEST).exists():
         episodes = EpisodeDataset(Path(out) / EPISODES)
     else:
         if actions is None:

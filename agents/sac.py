@@ -48,32 +48,32 @@ def train_sac(
         make_env: builds an environment with flat observations and bounded actions.
         folder: receives `policy.json`, `policy.safetensors`, `learning_curve.jsonl`, `tb/` (TensorBoard), checkpoints.
         config: None for the defaults.
-        resume: continue from the folder's checkpoint; `steps` and `stop_at` may have changed.
+        resume: continue from the folder's checkpoint, or start without one. `steps` and `stop_at` may have changed.
         command: provenance, stored in the card; a resumed run keeps its first one.
         progress: called with the steps done and their total.
         report: receives a row per evaluation.
 
     Raises:
-        BadFile: nothing to resume, a checkpoint of another configuration or environment, a finished run in the way, or
-            another process that writes there.
+        BadFile: a checkpoint of another configuration or environment, a finished run in the way, or another process
+            that writes there.
         InvalidInput: an environment with other observations or actions.
     """
     config, folder = config or SACConfig(), Path(folder)
     with held(folder):
         # An unfinished run keeps its best policy in the folder; that of a finished one has been tested.
         finished = (folder / CARDS.card).exists() and "test" in CARDS.read(folder)
-        check_start(folder, "policy", finished, resume)
+        begun = check_start(folder, "policy", finished, resume)
         with _own_randomness():
-            _train(Run(make_env, config, folder, command), resume, progress, report)
+            _train(Run(make_env, config, folder, command), begun, progress, report)
         delete_checkpoint(folder)
     return folder
 
 
-def _train(run: Run, resume: bool, progress: Callable[[int, int], object], report: Callable[[Row], object]) -> None:
+def _train(run: Run, begun: bool, progress: Callable[[int, int], object], report: Callable[[Row], object]) -> None:
     """Rounds of training and evaluation until the end; the best policy is tested and saved."""
     config, folder = run.config, run.folder
     try:
-        curve = run.restore() if resume else []
+        curve = run.restore() if begun else []
         _write_curve(folder, curve)
         while run.steps < config.steps and not _good_enough(curve, config):
             row = run.round(lambda done: progress(done, config.steps))

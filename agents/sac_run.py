@@ -18,7 +18,14 @@ from worldplan.agents.actor import ActorPolicy, flat_box
 from worldplan.agents.config import SACConfig
 from worldplan.data.files import read_json, to_json
 from worldplan.errors import BadFile
-from worldplan.learning.checkpoints import PROGRESS, load_state, read_checkpoint, state_tensors, write_checkpoint
+from worldplan.learning.checkpoints import (
+    PROGRESS,
+    changed,
+    load_state,
+    read_checkpoint,
+    state_tensors,
+    write_checkpoint,
+)
 
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _FREE = ("steps", "stop_at")  # may differ when a run is resumed
@@ -154,8 +161,11 @@ class Run:
         """Load the folder's checkpoint and return the learning curve up to it."""
         path = self.folder / PROGRESS
         saved = read_json(path)
-        if any(saved.get(name) != value for name, value in self._identity().items()):
-            raise BadFile(path, "belongs to another configuration or environment; start a new folder")
+        if others := changed(saved, self._identity()):
+            raise BadFile(
+                path,
+                f"belongs to another configuration or environment ({others}); give its options, or start a new folder",
+            )
         self.command = str(saved.get("command", self.command))
         model, memory = self.model, self.model.replay_buffer
         assert memory is not None and model.log_ent_coef is not None

@@ -11,7 +11,8 @@ import tyro
 
 from worldplan.commands import VERBS, Command, Verb
 from worldplan.commands.sweep import Sweep
-from worldplan.errors import WorldplanError
+from worldplan.errors import ProcessLost, WorldplanError
+from worldplan.stopping import STATUS, Stopped, ending_on_sigterm
 from worldplan.version import __version__
 
 ABOUT = "Plan to goals from pixels in the latent space of a frozen encoder. --version tells the version."
@@ -21,26 +22,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done, 1 a check did not pass, 2 wrong input or no way to run, 130 interrupted.
+        0 done, 1 a check did not pass, 2 wrong input or no way to run, 75 stopped by SIGTERM or by the end of another
+        process (the same command goes on with --resume, if it has that), 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         print(f"worldplan {__version__}")
         return 0
     verb, command = parse(arguments), shlex.join(["worldplan", *arguments])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ending_on_sigterm():
         warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)
         try:
             verb.check()
             return verb.run(command)
+        except ProcessLost as error:
+            print(f"error: {error}\n{verb.advice(command)}", file=sys.stderr)
+            return STATUS
         except (WorldplanError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             if isinstance(error, OSError) and type(verb).advice is not Verb.advice:
                 print(verb.advice(command), file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print(f"\ninterrupted; {verb.advice(command)}", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as error:
+            stopped = isinstance(error, Stopped)
+            print(f"\n{'stopped by SIGTERM' if stopped else 'interrupted'}; {verb.advice(command)}", file=sys.stderr)
+            return STATUS if stopped else 130
 
 
 def parse(arguments: Sequence[str]) -> Verb:

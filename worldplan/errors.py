@@ -75,6 +75,10 @@ class EncoderCollapsed(WorldplanError):
     """Pretraining ended with an encoder that maps (nearly) everything to one point or line."""
 
 
+class ProcessLost(WorldplanError):
+    """Another process of a distributed run has ended, or cannot be reached."""
+
+
 class RenderingUnavailable(WorldplanError):
     """No headless OpenGL back end works on this machine."""
 

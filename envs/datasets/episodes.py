@@ -58,7 +58,7 @@ def record_episodes(
     `collect_pairs`.
 
     Raises:
-        BadFile: the folder holds a dataset (without `append`), or nothing that fits to resume.
+        BadFile: the folder holds a dataset (without `append`), or unfinished work of other options.
         InvalidInput: the same run appended to itself, or a seed below 0.
     """
     seed, config = checked_seed(seed), config or EpisodeConfig()

@@ -43,7 +43,7 @@ def draw_frames(
     pairs from learning it. The other arguments are those of `collect_pairs`.
 
     Raises:
-        BadFile: no such dataset, or nothing that fits to resume.
+        BadFile: no such dataset, or unfinished work of other options.
         UnknownName: no such look.
         InvalidInput: a seed below 0.
     """

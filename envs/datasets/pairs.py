@@ -66,12 +66,12 @@ def collect_pairs(
         with_labels: also store the joint angles (for evaluation; training cannot open them).
         processes: renderer processes.
         command: provenance, the command line that asked for this.
-        resume: continue a dataset that was interrupted.
+        resume: continue a dataset that was interrupted, or start where none was begun.
         progress: wraps the iterator of shards, for a progress bar.
 
     Raises:
         InvalidInput: no pairs, or a seed below 0.
-        BadFile: the folder holds a dataset, or nothing that fits to resume.
+        BadFile: the folder holds a dataset, or unfinished work of other options.
     """
     if pairs < 1:
         raise InvalidInput(f"pairs must be at least 1, got {pairs}")

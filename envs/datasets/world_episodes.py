@@ -44,7 +44,7 @@ def record_world(
     The bytes depend on the arguments alone, not on `processes`. The arguments are those of `collect_pairs`.
 
     Raises:
-        BadFile: the folder holds a dataset, or nothing that fits to resume.
+        BadFile: the folder holds a dataset, or unfinished work of other options.
         InvalidInput: an episode ended early, frames never change, a reward is not finite, a reset ignores its seed, or
             a seed below 0.
     """

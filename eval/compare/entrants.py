@@ -41,8 +41,8 @@ _ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
 class Entrant:
     """An encoder that is not loaded yet, and how the world is shown to it.
 
-    `kind` is `zoo`, `folder`, `hub`, `module`, `object` (handed over in Python), `oracle` or `untrained`; `spec` is what
-    the user wrote, an address on the hub with its commit.
+    `kind` is `zoo`, `folder`, `hub`, `module`, `object` (handed over in Python), `oracle` or `untrained`. `spec` is
+    what the user wrote, an address on the hub with its commit.
     """
 
     name: str

@@ -245,6 +245,11 @@ def test_resuming_gives_the_bytes_of_the_uninterrupted_run(interrupted, uninterr
     assert {path.name for path in interrupted.iterdir()} == MADE | {"tb"}
 
 
+def test_where_nothing_was_begun_resuming_starts(uninterrupted, tmp_path):
+    train_sac(Point, tmp_path / "run", CONFIG, command="worldplan train-sac", resume=True)
+    assert made(tmp_path / "run") == made(uninterrupted)
+
+
 def test_a_resumed_run_may_be_shorter_or_longer(interrupted, uninterrupted):
     shorter = shutil.copytree(interrupted, interrupted.parent / "shorter")
     train_sac(Point, shorter, replace(CONFIG, steps=128), resume=True)
@@ -270,14 +275,12 @@ def test_a_death_before_the_first_checkpoint_or_the_clean_up_leaves_a_way_on(uni
     assert made(tmp_path / "run") == made(uninterrupted)
 
 
-def test_resuming_what_is_not_there_or_another_run_is_refused(interrupted, uninterrupted, tmp_path):
-    with pytest.raises(BadFile, match="no checkpoint"):
-        train_sac(Point, tmp_path / "empty", CONFIG, resume=True)
+def test_resuming_another_run_is_refused(interrupted, uninterrupted):
     with pytest.raises(BadFile, match="already holds"):
         train_sac(Point, uninterrupted, CONFIG, resume=True)
     with pytest.raises(BadFile, match="already holds"):
         train_sac(Point, uninterrupted, CONFIG)
-    with pytest.raises(BadFile, match="another configuration"):
+    with pytest.raises(BadFile, match=r"another configuration or environment \(--gamma was 0.98, is 0.9\)"):
         train_sac(Point, interrupted, replace(CONFIG, gamma=0.9), resume=True)
     with pytest.raises(BadFile, match="another configuration or environment"):
         train_sac(partial(gym.make, "worldplan/Reacher-v0"), interrupted, CONFIG, resume=True)

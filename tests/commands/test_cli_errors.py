@@ -147,7 +147,8 @@ def test_what_wrote_nothing_starts_again(kind, resume, tmp_path, capsys, monkeyp
     monkeypatch.setattr(ShardWriter, "__init__", stop)
     assert run("collect", kind, *resume, "--out", tmp_path / "new") == 130
     start_again = f"nothing was written yet; to start again: worldplan collect {kind} --out {tmp_path / 'new'}\n"
-    assert capsys.readouterr().err == f"\ninterrupted; {start_again}"
+    started = f"{tmp_path / 'new'} holds nothing yet; --resume starts there\n" if resume else ""
+    assert capsys.readouterr().err == f"{started}\ninterrupted; {start_again}"
 
 
 def test_what_wrote_something_goes_on(tmp_path, capsys, monkeypatch):

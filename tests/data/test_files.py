@@ -112,6 +112,7 @@ EXAMPLES = [
     errors.NotStabilizable("m", modes=(1.5,)),
     errors.SolverFailed("m", problem="p", status="infeasible"),
     errors.EncoderCollapsed("m"),
+    errors.ProcessLost("m"),
     errors.RenderingUnavailable("m"),
     errors.MissingExtra("video", "video"),
 ]

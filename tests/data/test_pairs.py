@@ -138,9 +138,9 @@ def test_an_interrupt_while_collecting_leaves_no_dataset_and_what_is_done_is_res
     assert all((folder / name).stat().st_mtime_ns == time for name, time in times.items())  # not drawn again
 
 
-def test_nothing_to_resume(tmp_path):
-    with pytest.raises(BadFile, match="nothing to resume"):
-        collect_pairs(WORLD, PAIRS, tmp_path / "data", resume=True)
+def test_where_nothing_was_begun_resuming_starts(original, tmp_path):
+    folder = collect_pairs(WORLD, PAIRS, tmp_path / "data", resume=True, **ARGUMENTS)
+    assert contents(folder) == contents(original)
 
 
 def test_a_full_disk_costs_one_shard_at_most(original, tmp_path, monkeypatch):

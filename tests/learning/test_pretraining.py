@@ -460,20 +460,33 @@ def test_a_death_within_the_clean_up_leaves_a_trained_encoder(data, uninterrupte
     assert {path.name for path in folder.iterdir()} == set(MADE)
 
 
-def test_nothing_to_resume(data, tmp_path):
-    with pytest.raises(BadFile, match="no checkpoint to resume from"):
-        pretrain(data, tmp_path / "run", CONFIG, resume=True)
-    assert not (tmp_path / "run").exists()
+def test_where_nothing_was_begun_resuming_starts(data, uninterrupted, tmp_path):
+    """So one command line serves for the first start and for all others."""
+    pretrain(data, tmp_path / "run", CONFIG, resume=True, command="worldplan pretrain")
+    assert made(tmp_path / "run") == made(uninterrupted)
 
 
 def test_a_checkpoint_of_another_configuration_or_dataset(interrupted, data, tmp_path):
-    others = [LeJEPA(weight=0.2, slices=32), LeJEPA(weight=0.1, slices=32, test="watson"), Whitening(weight=0.1)]
-    for other in (replace(CONFIG, lr=1e-3), *(replace(CONFIG, objective=objective) for objective in others)):
-        with pytest.raises(BadFile, match="another configuration or dataset"):
-            pretrain(data, interrupted, other, resume=True)
+    others = {
+        "--lr was 0.01, is 0.001": {"lr": 1e-3},
+        "--bfloat16 was False, is True": {"bfloat16": True},
+        "--weight was 0.1, is 0.2": {"objective": LeJEPA(weight=0.2, slices=32)},
+        "--test was epps-pulley, is watson": {"objective": LeJEPA(weight=0.1, slices=32, test="watson")},
+        "--objective was lejepa, is whitening": {"objective": Whitening(weight=0.1)},
+    }
+    for told, other in others.items():
+        with pytest.raises(BadFile, match=rf"another configuration or dataset \(.*{told}") as error:
+            pretrain(data, interrupted, replace(CONFIG, **other), resume=True)
+        assert "--seed" not in str(error.value)
     elsewhere = PairDataset(collect_pairs(OUWorld(), 80, tmp_path / "other", seed=1))
-    with pytest.raises(BadFile, match="another configuration or dataset"):
+    with pytest.raises(BadFile, match=r"another configuration or dataset \(--data was"):
         pretrain(elsewhere, interrupted, CONFIG, resume=True)
+
+
+def test_where_and_how_often_may_change(interrupted, uninterrupted, data):
+    pretrain(data, interrupted, replace(CONFIG, device="auto", checkpoint_every=7), resume=True)
+    weights = (made(folder)["encoder.safetensors"] for folder in (interrupted, uninterrupted))
+    assert next(weights) == next(weights)
 
 
 def test_a_checkpoint_from_before_there_was_a_choice_is_lejepas(interrupted, uninterrupted, data):

@@ -60,6 +60,8 @@ class Verb:
     def check(self) -> None:
         """Check the options that verbs share, after parsing, and set torch's threads on the CPU.
 
+        Says so where --resume starts in a new folder: its name may be mistaken.
+
         (In `__post_init__`, tyro would report an error as a usage error.)
 
         Raises:
@@ -73,6 +75,8 @@ class Verb:
         out, threads = getattr(self, "out", None), getattr(self, "threads", None)
         if isinstance(out, Path):
             (writable_file if self.writes_file else writable_folder)(out)
+            if getattr(self, "resume", False) and not (out.exists() and any(out.iterdir())):
+                print(f"{out} holds nothing yet; --resume starts there", file=sys.stderr)
         if threads is not None and positive_int("--threads", threads) and self.uses_torch:
             set_threads(threads)
 

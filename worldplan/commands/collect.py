@@ -21,7 +21,7 @@ class _Drawn(Verb, Nuisances):
 
     Args:
         processes: renderer processes.
-        resume: go on after an interruption, with the same options.
+        resume: go on after an interruption, with the same options; or start, if nothing was begun.
     """
 
     processes: int = os.cpu_count() or 1

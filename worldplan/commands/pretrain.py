@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Pretrain(Verb, TrainingOptions):
     """Train an encoder: on positive pairs of a Gaussian world, or (`--objective excitation`) on episodes with actions.
 
+    On several devices: `torchrun --nproc-per-node N -m worldplan pretrain ...` (docs/scale.md).
+
     Args:
         data: folder that `worldplan collect` wrote.
         stride: data of episodes: steps between the two frames of a pair.
@@ -59,7 +61,8 @@ class Pretrain(Verb, TrainingOptions):
             those of the frame.
         begin: an encoder whose weights to begin with, of the same network and space.
         threads: threads of torch on the CPU; with another number, sums round differently, and so do the weights.
-        resume: continue an interrupted run in the folder --out.
+        resume: continue an interrupted run in the folder --out, or start one there; --device, --checkpoint-every and
+            the number of processes may have changed.
         out: folder for the encoder, its log, and the same for TensorBoard; must not hold one yet.
     """
 
@@ -89,6 +92,12 @@ class Pretrain(Verb, TrainingOptions):
 
     def run(self, command: str) -> int:
         """Exit status 0."""
+        from worldplan.learning.distributed import joined
+
+        with joined(self.device):
+            return self._train(without_resume(command))
+
+    def _train(self, command: str) -> int:
         from worldplan.data.episodes import EpisodeDataset, StridedPairs
         from worldplan.data.files import read_json
         from worldplan.data.pairs import PairDataset, load_labels
@@ -96,6 +105,7 @@ class Pretrain(Verb, TrainingOptions):
         from worldplan.errors import InvalidInput
         from worldplan.eval.show.table import facts_table
         from worldplan.learning.curves import Curves
+        from worldplan.learning.distributed import leads
         from worldplan.learning.encoder import load_encoder
         from worldplan.learning.excitation import Excitation
         from worldplan.learning.pretraining import pretrain
@@ -129,10 +139,11 @@ class Pretrain(Verb, TrainingOptions):
             scale = data.provenance["world"]["scale"]
             folder = train_supervised(data, load_labels(self.data), self.out, config, scale=scale, **reporting)
         else:
-            resume = self.resume and (self._checkpointed() or not self._auto())  # it may have stopped at a candidate
             begin = None if self.begin is None else load_encoder(self.begin)
-            folder = pretrain(data, self.out, config, begin=begin, resume=resume, **reporting)
+            folder = pretrain(data, self.out, config, begin=begin, resume=self.resume, **reporting)
         curves.close()
+        if not leads():
+            return 0
         card = read_json(folder / "encoder.json")
         facts = {"folder": str(folder)} | {k: card[k] for k in ("sha256", "validation", "spread") if k in card}
         facts |= {"candidates": tried} if tried else {}
@@ -161,6 +172,7 @@ class Pretrain(Verb, TrainingOptions):
         from worldplan.data.episodes import EpisodeDataset
         from worldplan.eval.show.table import Table
         from worldplan.learning.candidates import WINDOWS, choose, name_of, spaces_of
+        from worldplan.learning.distributed import leads
 
         if not self._auto():
             return config, []
@@ -170,7 +182,7 @@ class Pretrain(Verb, TrainingOptions):
         spaces = [space for n in widths.get(str(self.space), ()) for space in spaces_of(n)]
         windows = WINDOWS if self.window == "auto" else ()
         config, tried = choose(episodes, config, self.out, spaces=spaces, windows=windows, progress=watch)
-        if not self.json:
+        if leads() and not self.json:
             rows = [[c.name, rounded(c.J), shown(list(c.shares))] for c in tried]
             chosen = f"Chosen: {name_of(config)}."
             self.show({}, Table("Candidates, by short runs", ("candidate", "J, held out", "shares"), rows, [chosen]))

@@ -24,7 +24,8 @@ class TrainSac(Verb, SACConfig):
     Args:
         task: easy (target of radius .05 m) or hard (.015 m).
         threads: threads of torch; more than one is slower with such small networks.
-        resume: continue an interrupted run in the folder --out; --steps and --stop-at may have changed.
+        resume: continue an interrupted run in the folder --out, or start one there; --steps and --stop-at may have
+            changed.
         out: folder for the policy; must not hold one yet.
     """
 
@@ -48,7 +49,7 @@ class TrainSac(Verb, SACConfig):
                 self.out,
                 config_of(SACConfig, self),
                 resume=self.resume,
-                command=command,
+                command=without_resume(command),
                 progress=steps.move,
                 report=steps.show,
             )

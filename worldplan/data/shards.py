@@ -35,7 +35,7 @@ class ShardWriter:
         folder: destination.
         recipe: JSON values that determine the bytes; only the same recipe may resume.
         form: version of the manifest's format.
-        resume: continue an unfinished dataset.
+        resume: continue an unfinished dataset, or start where there is none.
         onto: shards of a finished dataset in the folder, to append to or to add arrays to; None for a new dataset.
 
     Attributes:
@@ -43,8 +43,8 @@ class ShardWriter:
         done: number of shards that this writer has written, before and after interruptions.
 
     Raises:
-        BadFile: the folder holds a finished dataset (with `onto` None), an unfinished one (without `resume`), or
-            nothing that fits to resume; or another writer is at work in it.
+        BadFile: the folder holds a finished dataset (with `onto` None), or an unfinished one (without `resume`, or of
+            another recipe); or another writer is at work in it.
     """
 
     def __init__(
@@ -76,9 +76,7 @@ class ShardWriter:
             raise BadFile(self.folder, "already holds a dataset; choose another folder, or --append where there is one")
         if not resume and path.exists():
             raise BadFile(self.folder, "holds an unfinished dataset; continue it with --resume or delete the folder")
-        if resume:
-            if not path.exists():
-                raise BadFile(self.folder, "holds nothing to resume; start without --resume")
+        if path.exists():
             saved = read_json(path)
             if saved.get("recipe") != self.recipe:
                 raise BadFile(path, "belongs to other options or another seed; resume with those, or delete the folder")

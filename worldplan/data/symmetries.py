@@ -30,26 +30,33 @@ def check_symmetries(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def transform(
-    frames: Frames, actions: Floats, names: Sequence[str], share: float, rng: np.random.Generator
+    frames: Frames,
+    actions: Floats,
+    names: Sequence[str],
+    share: float,
+    rng: np.random.Generator,
+    among: tuple[int, slice] | None = None,
 ) -> tuple[Frames, Floats]:
     """Copies of windows' frames (B, V, H, W, 3) and features of actions (B, p), each moved by random symmetries.
 
-    A window is left as it is with probability 1 - `share`. Quarter turns need square frames.
+    A window is left as it is with probability 1 - `share`. Quarter turns need square frames. `among` is the number of
+    windows for which `rng` draws, and which of them these are; by default they are all.
     """
     frames, actions = frames.copy(), actions.copy()
-    chosen = rng.random(len(frames)) < share
+    count, mine = among or (len(frames), slice(None))
+    chosen = rng.random(count)[mine] < share
     if "mirror" in names:
-        mirrored = chosen & (rng.random(len(frames)) < 0.5)
+        mirrored = chosen & (rng.random(count)[mine] < 0.5)
         frames[mirrored] = frames[mirrored][:, :, ::-1]
         actions[mirrored] *= -1.0
     if "turns" in names:
-        turns = np.where(chosen, rng.integers(4, size=len(frames)), 0)
+        turns = np.where(chosen, rng.integers(4, size=count)[mine], 0)
         for k in (1, 2, 3):
             frames[turns == k] = np.rot90(frames[turns == k], k, axes=(2, 3))
     if "shifts" in names:
         side = frames.shape[2]
         most = max(1, round(FARTHEST * side))
-        moves = np.where(chosen[:, None], rng.integers(-most, most + 1, size=(len(frames), 2)), 0)
+        moves = np.where(chosen[:, None], rng.integers(-most, most + 1, size=(count, 2))[mine], 0)
         places = (np.arange(side) + moves[:, :, None]).clip(0, side - 1)  # the margin is repeated
         rows, columns = places[:, 0, None, :, None], places[:, 1, None, None, :]
         index = np.arange(len(frames))[:, None, None, None], np.arange(frames.shape[1])[None, :, None, None]

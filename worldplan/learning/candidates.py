@@ -12,11 +12,12 @@ from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import write_json
 from worldplan.data.windows import Windows
 from worldplan.errors import BadFile, InvalidInput
-from worldplan.learning.checkpoints import PROGRESS
+from worldplan.learning.checkpoints import changed
+from worldplan.learning.distributed import agreed, leads
 from worldplan.learning.encoder import CARDS, load_encoder
 from worldplan.learning.excitation import Excitation
 from worldplan.learning.pretraining import pretrain
-from worldplan.learning.training import PretrainConfig, Watch, unwatched
+from worldplan.learning.training import FREE, PretrainConfig, Watch, unwatched
 from worldplan.planning.space import KINDS
 from worldplan.provenance import plain
 
@@ -110,7 +111,8 @@ def choose(
                 break
             best = whole or found
         config = _with(config, simplest(best).space, window)
-    write_json(Path(folder) / FILE, {"chosen": name_of(config), "candidates": [c.to_dict() for c in tried]})
+    if leads():
+        write_json(Path(folder) / FILE, {"chosen": name_of(config), "candidates": [c.to_dict() for c in tried]})
     return config, tried
 
 
@@ -128,10 +130,10 @@ def _tried(
     short = replace(short, epochs=config.epochs * SHORT)
     assert isinstance(config.objective, Excitation)
     views = Windows(data, window, past=config.objective.past)
-    if not (folder / CARDS.card).exists():
-        pretrain(views, folder, short, resume=(folder / PROGRESS).exists(), progress=progress)
+    if not agreed(leads() and (folder / CARDS.card).exists())[0]:
+        pretrain(views, folder, short, resume=True, progress=progress)
     card = load_encoder(folder).card
-    if card["config"] != plain(short.to_dict()) or card["data"]["sha256"] != views.manifest_sha256:
+    if changed(card["config"], plain(short.to_dict()), FREE) or card["data"]["sha256"] != views.manifest_sha256:
         raise BadFile(folder, "is a candidate of other options or data; delete it, or choose another folder")
     judged: dict[str, Any] = card["validation"]
     shares = tuple(float(judged[f"r2_{k + 1}"]) for k in range(len(space)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,10 +19,11 @@ CHECKPOINT, PROGRESS = "checkpoint.safetensors", "checkpoint.json"  # the weight
 Optimizers = Mapping[str, torch.optim.Optimizer]  # by the prefix of their tensors' names
 
 
-def check_start(folder: Path, what: str, finished: bool, resume: bool) -> None:
-    """Raise BadFile if a run would overwrite a trained `what` or an unfinished run, or finds nothing to resume.
+def check_start(folder: Path, what: str, finished: bool, resume: bool) -> bool:
+    """Whether there is a checkpoint to go on from. Raises BadFile if a run would overwrite a trained `what` or a run.
 
-    A run that was killed after it had `finished`, and before its checkpoint was deleted, may be resumed too.
+    With `resume`, a run starts where none was begun: one command line serves for the first start and for all others. A
+    run that was killed after it had `finished`, and before its checkpoint was deleted, may be resumed too.
     """
     if finished and not (folder / CHECKPOINT).exists():
         (folder / PROGRESS).unlink(missing_ok=True)  # of a run that was killed while it deleted these
@@ -30,8 +32,27 @@ def check_start(folder: Path, what: str, finished: bool, resume: bool) -> None:
         raise BadFile(folder, f"already holds a trained {what}; choose another folder")
     if unfinished and not resume:
         raise BadFile(folder, "holds an unfinished run; continue it with --resume or choose another folder")
-    if resume and not unfinished:
-        raise BadFile(folder, "holds no checkpoint to resume from; start without --resume")
+    return unfinished
+
+
+def changed(saved: Mapping[str, Any], wanted: Mapping[str, Any], free: Collection[str] = ()) -> str:
+    """In which options two records of a run differ, with both values; empty if in none but those that are `free`."""
+    was, now = dict(_options({name: saved.get(name) for name in wanted})), dict(_options(wanted))
+    paths = [path for path in {**was, **now} if path[-1] not in free and was.get(path) != now.get(path)]
+    names = [path[-2] if path[-1] == "name" else path[-1] for path in paths]  # what has a name goes by its own
+    return ", ".join(
+        f"--{name.replace('_', '-')} was {was.get(path)}, is {now.get(path)}"
+        for name, path in zip(names, paths, strict=True)
+    )
+
+
+def _options(record: Mapping[str, Any], *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values in a record and in those within it, by where they stand."""
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _options(value, *path, name)
+        else:
+            yield (*path, name), value
 
 
 def delete_checkpoint(folder: Path) -> None:

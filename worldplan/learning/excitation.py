@@ -16,6 +16,7 @@ from torch import Tensor
 from worldplan.choices import check_choice
 from worldplan.data.symmetries import check_symmetries
 from worldplan.errors import InvalidInput
+from worldplan.learning.distributed import average, gathered, shards, total
 from worldplan.learning.gaussianity import sigreg
 from worldplan.planning.space import LatentSpace
 
@@ -130,12 +131,12 @@ class Excitation:
         spread, part = covariances(moved, actions, controls)
         shares = explained(spread, part)
         terms = {"J": shares.sum(), **{f"r2_{k + 1}": share for k, share in enumerate(shares.flip(0))}}
-        noise = actions.shape[1] / len(actions)
+        noise = actions.shape[1] / (len(actions) * shards())
         if self.against == "whitening":
             return {"loss": unexplained(shares, noise).sum(), **terms}
         sizes = spread.diagonal() + _floor(spread)
         error = unexplained(part.diagonal() / sizes, noise).mean()
-        scaled = (moved - moved.mean(dim=0)) / sizes.sqrt().to(moved.dtype)
+        scaled = (moved - average(moved.mean(dim=0))) / sizes.sqrt().to(moved.dtype)
         gauss = sigreg(scaled, self.slices, generator)
         return {"loss": self.weight * gauss + (1.0 - self.weight) * error, "error": error, "sigreg": gauss, **terms}
 
@@ -182,7 +183,8 @@ class Excitation:
 def _standardised(rows: Tensor) -> Tensor:
     """Rows in units of their deviations, float64."""
     found = rows.double()
-    return (found - found.mean(dim=0)) / (found.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
+    whole = gathered(found)
+    return (found - whole.mean(dim=0)) / (whole.var(dim=0) + 1e-24).sqrt()  # the slope of `std` at 0 is no number
 
 
 def covariances(moved: Tensor, actions: Tensor, controls: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -193,15 +195,15 @@ def covariances(moved: Tensor, actions: Tensor, controls: Tensor | None = None) 
     n, p = moved.shape[1], actions.shape[1]
     known = [torch.ones_like(moved[:, :1]), *([] if controls is None else [controls])]
     rows, given = (torch.cat(parts, dim=1).double() for parts in ([moved, actions], known))
-    cross = given.T @ rows
-    left = (rows.T @ rows - cross.T @ torch.linalg.solve(_gram(given), cross)) / len(rows)
+    cross = total(given.T @ rows)
+    left = (total(rows.T @ rows) - cross.T @ torch.linalg.solve(_gram(given), cross)) / (len(rows) * shards())
     spread, shared, free = left[:n, :n], left[:n, n : n + p], left[n:, n:]
     return spread, shared @ torch.linalg.solve(_regular(free), shared.T)
 
 
 def _gram(rows: Tensor) -> Tensor:
     """Second moments (k, k) of rows, regular."""
-    return _regular(rows.T @ rows)
+    return _regular(total(rows.T @ rows))
 
 
 def _regular(gram: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from worldplan.data.symmetries import transform
 from worldplan.data.windows import Windows
 from worldplan.errors import EncoderCollapsed, InvalidInput
+from worldplan.learning.distributed import average, part, shards
 from worldplan.learning.excitation import Excitation, covariances, predicted, shares_of
 from worldplan.learning.network import CircleAngles
 from worldplan.learning.training import PretrainConfig, Run
@@ -60,14 +61,16 @@ class ExcitationRun(Run):
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         batch = self.among(batch, share)
         names = self.objective.symmetries
-        frames, features = transform(self.data[batch], self._known[batch], names, share, rng)
+        whole = len(batch) * shards()
+        among = whole, part(whole)
+        frames, features = transform(self.data[batch], self._known[batch], names, share, rng, among)
         outputs = self.through(self.network.outputs, frames)
         actions, controls = self._split(torch.from_numpy(features).to(self.device))
         terms = self.objective(self.network.angles(outputs), generator, actions, controls)
         if not isinstance(self.network.angles, CircleAngles):
             return terms
         cosines, sines = self.network.angles.planes(outputs)
-        pull = (torch.hypot(cosines, sines) - 1.0).square().mean()
+        pull = average((torch.hypot(cosines, sines) - 1.0).square().mean())
         return {**terms, "loss": terms["loss"] + PULL * pull, "pull": pull}
 
     def among(self, batch: NDArray[np.intp], share: float) -> NDArray[np.intp]:

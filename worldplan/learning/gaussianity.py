@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from worldplan.learning.distributed import average, gathered, shards
+
 _SMALLEST_VARIANCE = 1e-4  # keeps what divides by a variance finite when a projection collapses
 
 
@@ -28,8 +30,9 @@ def epps_pulley(projections: Tensor, knots: int = 17, cutoff: float = 3.0) -> Te
     weight = torch.full_like(t, 2.0 * cutoff / (knots - 1))
     weight[0] = weight[-1] = cutoff / (knots - 1)
     phase = projections.unsqueeze(-1) * t  # (N, S, knots)
-    gap = (phase.cos().mean(dim=0) - normal).square() + phase.sin().mean(dim=0).square()
-    return len(projections) * (gap * normal * weight).sum(dim=-1)
+    real, imaginary = average(torch.stack([phase.cos().mean(dim=0), phase.sin().mean(dim=0)])).unbind()
+    gap = (real - normal).square() + imaginary.square()
+    return shards() * len(projections) * (gap * normal * weight).sum(dim=-1)
 
 
 def moments(projections: Tensor) -> Tensor:
@@ -41,8 +44,9 @@ def moments(projections: Tensor) -> Tensor:
     """
     u, square = projections, projections.square()
     hermite = (u, square - 1.0, u * (square - 3.0), square * (square - 6.0) + 3.0)
-    terms = [h.mean(dim=0).square() / math.factorial(k) for k, h in enumerate(hermite, start=1)]
-    return len(u) * torch.stack(terms).sum(dim=0)
+    means = average(torch.stack([h.mean(dim=0) for h in hermite]))
+    terms = [mean.square() / math.factorial(k) for k, mean in enumerate(means.unbind(), start=1)]
+    return shards() * len(u) * torch.stack(terms).sum(dim=0)
 
 
 def jarque_bera(projections: Tensor) -> Tensor:
@@ -51,12 +55,13 @@ def jarque_bera(projections: Tensor) -> Tensor:
     Jarque and Bera 1980, extended to a known mean and variance (Balestriero and LeCun 2025, section 4.2.1). Variances
     in denominators are held above 1e-4.
     """
-    size = len(projections)
-    mean = projections.mean(dim=0)
+    size = len(projections) * shards()
+    mean = average(projections.mean(dim=0))
     centred = projections - mean
-    biased = centred.square().mean(dim=0)
+    biased = average(centred.square().mean(dim=0))
     standard = centred / biased.clamp_min(_SMALLEST_VARIANCE).sqrt()
-    skew, excess = standard.pow(3).mean(dim=0), standard.pow(4).mean(dim=0) - 3.0
+    skew, kurtosis = average(torch.stack([standard.pow(3).mean(dim=0), standard.pow(4).mean(dim=0)])).unbind()
+    excess = kurtosis - 3.0
     variance = biased * (size / max(size - 1, 1))
     location = size * mean.square() / variance.clamp_min(_SMALLEST_VARIANCE)
     scale = (size - 1) * (variance - 1.0).square() / 2.0
@@ -68,8 +73,8 @@ def cramer_von_mises(projections: Tensor) -> Tensor:
 
     Its gradient fades with the Gaussian density: an embedding that is far too large hardly feels it.
     """
-    heights: Tensor = torch.special.ndtr(projections.sort(dim=0).values)
-    return (heights - _middles(projections)).square().sum(dim=0) + 1.0 / (12.0 * len(projections))
+    heights: Tensor = torch.special.ndtr(gathered(projections).sort(dim=0).values)
+    return (heights - _middles(heights)).square().sum(dim=0) + 1.0 / (12.0 * len(heights))
 
 
 def watson(projections: Tensor) -> Tensor:
@@ -77,8 +82,8 @@ def watson(projections: Tensor) -> Tensor:
 
     It was made for the circle: on the line, the place of a point mass does not matter.
     """
-    shift: Tensor = torch.special.ndtr(projections).mean(dim=0) - 0.5
-    return cramer_von_mises(projections) - len(projections) * shift.square()
+    shift: Tensor = average(torch.special.ndtr(projections).mean(dim=0)) - 0.5
+    return cramer_von_mises(projections) - len(projections) * shards() * shift.square()
 
 
 def anderson_darling(projections: Tensor) -> Tensor:
@@ -86,7 +91,7 @@ def anderson_darling(projections: Tensor) -> Tensor:
 
     The gradient of an outlier grows linearly: it never fades.
     """
-    ordered = projections.sort(dim=0).values
+    ordered = gathered(projections).sort(dim=0).values
     logs = _log_ndtr(ordered) + _log_ndtr(-ordered.flip(0))
     return -len(ordered) * (1.0 + (2.0 * _middles(ordered) * logs).mean(dim=0))
 

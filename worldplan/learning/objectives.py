@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from worldplan.checks import check_name
 from worldplan.errors import InvalidInput
+from worldplan.learning.distributed import average, gathered, shards, total
 from worldplan.learning.excitation import Excitation
 from worldplan.learning.gaussianity import TESTS, sigreg
 
@@ -41,7 +42,7 @@ def alignment(embeddings: Tensor) -> Tensor:
     For V = 2 it is `L / (4 n)` with the paper's loss `L = E ||h - h'||^2`. An orthogonal map of unit Gaussian latents
     correlated by rho reaches `(1 - rho) (V - 1) / V`.
     """
-    return (embeddings - embeddings.mean(dim=1, keepdim=True)).square().mean()
+    return average((embeddings - embeddings.mean(dim=1, keepdim=True)).square().mean())
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class LeJEPA:
         _check(embeddings)
         if not 1 <= leading <= embeddings.shape[1]:
             raise InvalidInput(f"of {embeddings.shape[1]} views, 1 or more are global, got {leading}")
-        align = (embeddings - embeddings[:, :leading].mean(dim=1, keepdim=True)).square().mean()
+        align = average((embeddings - embeddings[:, :leading].mean(dim=1, keepdim=True)).square().mean())
         test = TESTS[self.test]
         gauss = torch.stack([sigreg(view, self.slices, generator, test) for view in embeddings.unbind(dim=1)]).mean()
         return self._terms(align, gauss)
@@ -117,7 +118,7 @@ class Whitening:
         _check(embeddings)
         align = alignment(embeddings)
         pooled = embeddings.flatten(0, 1)
-        cov, mean = _covariance(pooled), pooled.mean(dim=0)
+        cov, mean = _covariance(pooled), average(pooled.mean(dim=0))
         excess = cov - torch.eye(len(cov), device=cov.device, dtype=cov.dtype)
         white = (excess.square().sum() + mean.square().sum()) / len(mean)
         return {"loss": self.weight * white + (1.0 - self.weight) * align, "align": align, "white": white}
@@ -188,7 +189,7 @@ class InfoNCE:
     def __call__(self, embeddings: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Loss terms of embeddings (B, V, n): `loss` to minimise, `align` and `repulsion` to log."""
         _check(embeddings)
-        views = (embeddings / (math.sqrt(2.0) * self.sigma)).unbind(dim=1)
+        views = (gathered(embeddings) / (math.sqrt(2.0) * self.sigma)).unbind(dim=1)
         own, all_ = [], []
         for v, here in enumerate(views):
             for there in views[:v]:
@@ -234,8 +235,8 @@ def _share(weight: float) -> bool:
 
 def _covariance(sample: Tensor) -> Tensor:
     """Unbiased covariance (n, n) of a sample (N, n); zero for N = 1."""
-    centred = sample - sample.mean(dim=0)
-    return centred.T @ centred / max(len(sample) - 1, 1)
+    centred = sample - average(sample.mean(dim=0))
+    return total(centred.T @ centred) / max(len(sample) * shards() - 1, 1)
 
 
 def _check(embeddings: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from worldplan.data.files import held
 from worldplan.data.pairs import Pairs
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.learning.checkpoints import check_start, delete_checkpoint
+from worldplan.learning.distributed import leads
 from worldplan.learning.encoder import CARDS, PixelEncoder
 from worldplan.learning.excitation import Excitation
 from worldplan.learning.excitation_run import ExcitationRun
@@ -44,22 +46,25 @@ def pretrain(
         config: None for the defaults.
         views: global and local views for LeJEPA, in place of those of `config`.
         begin: an encoder of the same network and space, whose weights to begin with; None draws them.
-        resume: continue from the folder's checkpoint, exactly as if never interrupted.
+        resume: continue from the folder's checkpoint, exactly as if never interrupted; start if it holds none.
         command: provenance, stored in the card.
         progress: wraps the iterator of steps (start, total given), for a progress bar.
         report: receives each logged row.
 
     Raises:
-        BadFile: nothing to resume, a checkpoint of another configuration, a finished encoder in the way, or another
-            process that writes there.
+        BadFile: a checkpoint of another configuration, a finished encoder in the way, or another run that writes there.
         EncoderCollapsed: the embedding has (nearly) lost a dimension, or the loss is not finite.
-        InvalidInput: too few pairs, an encoder to begin with that has another network or space, or views that the
-            objective or the network does not take.
+        InvalidInput: too few pairs, an encoder to begin with that has another network or space, views that the
+            objective or the network does not take, or processes that cannot share a batch or have other options.
+        ProcessLost: another process of the group has ended.
+
+    In a group of processes (torch.distributed) all of them call this, and train one encoder together; only process 0
+    uses the folder. docs/scale.md says what is the same as in one process.
     """
     config, folder = config or PretrainConfig(), Path(folder)
     config = config if views is None else replace(config, views=views)
-    with held(folder):
-        check_start(folder, "encoder", (folder / CARDS.card).exists(), resume)
+    with held(folder) if leads() else nullcontext():
+        begun = leads() and check_start(folder, "encoder", (folder / CARDS.card).exists(), resume)
         kind: Any = PretrainRun if config.views is None else ViewsRun
         kind = ExcitationRun if isinstance(config.objective, Excitation) else kind
         run: Run = kind(data, config)
@@ -67,9 +72,10 @@ def pretrain(
         if begin is not None:
             run.begin(begin)
             facts["began_with"] = begin.card.get("sha256")
-        start = run.restore(folder) if resume else 0
+        start = run.share(run.restore(folder) if begun else 0)
         train_encoder(run, folder, facts, start=start, progress=progress, report=report)
-        delete_checkpoint(folder)
+        if leads():
+            delete_checkpoint(folder)
     return folder
 
 

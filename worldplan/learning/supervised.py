@@ -14,6 +14,7 @@ from torch import Tensor
 
 from worldplan.data.pairs import PairDataset
 from worldplan.errors import BadFile, InvalidInput
+from worldplan.learning.distributed import average, leads
 from worldplan.learning.training import PretrainConfig, Report, Run, Watch, train_encoder, unreported, unwatched
 
 
@@ -26,7 +27,7 @@ class SquaredError:
 
     def __call__(self, embeddings: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Loss of errors (B, V, n): mean over batch, views and coordinates."""
-        return {"loss": embeddings.square().mean()}
+        return {"loss": average(embeddings.square().mean())}
 
 
 def train_supervised(
@@ -60,11 +61,12 @@ def train_supervised(
         InvalidInput: labels or scale that do not fit the frames or the latent, or too few pairs.
     """
     config, folder = replace(config or PretrainConfig(), objective=SquaredError()), Path(folder)
-    if folder.exists() and any(folder.iterdir()):
+    if leads() and folder.exists() and any(folder.iterdir()):
         raise BadFile(folder, "is not empty; choose another folder")
     targets = _targets(labels, scale, (len(data), data.views, config.latent_dim))
     facts = {"kind": SquaredError.name, "command": command, "scale": list(scale)}
     run = SupervisedRun(data, config, targets)
+    run.share(0)
     return train_encoder(run, folder, facts, checkpoints=False, progress=progress, report=report)
 
 

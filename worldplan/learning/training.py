@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,20 +16,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldplan.data.files import atomic_write, read_json
+from worldplan.data.files import atomic_write, read_json, to_json
 from worldplan.data.pairs import Pairs
 from worldplan.errors import BadFile, EncoderCollapsed, InvalidInput, WorldplanError
-from worldplan.learning.checkpoints import PROGRESS, load_state, read_checkpoint, state_tensors, write_checkpoint
+from worldplan.learning.checkpoints import (
+    PROGRESS,
+    changed,
+    load_state,
+    read_checkpoint,
+    state_tensors,
+    write_checkpoint,
+)
 from worldplan.learning.config import TrainingOptions
+from worldplan.learning.distributed import agreed, average_gradients, leads, part, processes, sharded, shared
 from worldplan.learning.encoder import PixelEncoder, save_encoder
 from worldplan.learning.foreign import new_network
 from worldplan.learning.network import ConvEncoder, to_input
 from worldplan.learning.objectives import LeJEPA, Objective, objective_from_dict, objective_to_dict
 from worldplan.learning.views import Views
 from worldplan.planning.space import LatentSpace
+from worldplan.stopping import Stopped, postponed
 
 LOG = "log.jsonl"
 LOG_EVERY = 100  # steps
+FREE = "device", "checkpoint_every"  # may differ when a run is resumed: they decide where and how often, not what
 
 Watch = Callable[[Iterator[int], int, int], Iterator[int]]
 """Wraps the iterator of steps (start and total given), for a progress bar."""
@@ -86,7 +98,9 @@ class Run:
 
     `stopped` is True once more steps would not help; `part_done` is the share of the steps that were made.
 
-    Raises InvalidInput if there are too few pairs.
+    In a group of processes (`distributed`) each one computes its part of every batch, and all make the same steps.
+
+    Raises InvalidInput if there are too few pairs, or processes that cannot share a batch evenly.
     """
 
     stopped = False
@@ -96,6 +110,11 @@ class Run:
         if len(data) < config.validation + config.batch:
             wanted = f"{config.validation} held out and batches of {config.batch}"
             raise InvalidInput(f"{len(data)} pairs are too few for {wanted}; collect more or lower both")
+        if config.batch % processes():
+            raise InvalidInput(
+                f"{processes()} processes cannot share a batch of {config.batch} evenly; for --batch, which counts the "
+                f"pairs of all of them, choose a multiple of {processes()}, or start another number of processes"
+            )
         self.data, self.config = data, config
         self.held_out, self.train = data.split(config.validation, np.random.default_rng([config.seed, 0]))
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -138,15 +157,17 @@ class Run:
         self.part_done = step / self.steps
         self.network.train()
         seed = int(np.random.SeedSequence([self.config.seed, 2, step]).generate_state(1)[0])
-        terms = self.terms(batch, torch.Generator().manual_seed(seed))
+        with sharded():
+            terms = self.terms(batch[part(len(batch))], torch.Generator().manual_seed(seed))
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
+        average_gradients(self.network.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         return {k: float(v.detach()) for k, v in terms.items()} | {"gradient": float(norm)}
 
     def terms(self, batch: NDArray[np.intp], generator: torch.Generator) -> dict[str, Tensor]:
-        """Terms of the loss of these pairs, as the objective gives them."""
+        """Terms of the loss of these pairs, or of the `sharded` batch of which they are a part."""
         return self.config.objective(self.embed(batch), generator)
 
     def validate(self) -> dict[str, float]:
@@ -191,26 +212,51 @@ class Run:
     def checkpoint(self, folder: Path, done: int) -> None:
         """Write weights, optimiser state and step in one file; the JSON beside it says which run they belong to."""
         tensors = {**state_tensors(self.network, {"optimizer.": self.optimizer}), **self.memory()}
-        progress = {"step": done, "config": self.config.to_dict(), "data": self.data.manifest_sha256}
-        write_checkpoint(folder, tensors, {"step": str(done)}, progress)
+        write_checkpoint(folder, tensors, {"step": str(done)}, {"step": done, **self.identity()})
+
+    def identity(self) -> dict[str, Any]:
+        """What the steps depend on, as JSON values; the configuration with the precision that it leaves open."""
+        return {"config": {**self.config.to_dict(), "bfloat16": self.autocast}, "data": self.data.manifest_sha256}
 
     def restore(self, folder: Path) -> int:
         """Load the folder's checkpoint and return the number of steps done.
 
-        The step is the one in the weight file: a crash may leave a JSON older than the weights. Raises BadFile if the
-        checkpoint belongs to another configuration or dataset, or cannot be read.
+        The step is the one in the weight file: a crash may leave a JSON older than the weights. The options `FREE` and
+        the number of processes may have changed. Raises BadFile if the checkpoint belongs to another configuration or
+        dataset, and names what differs, or if it cannot be read.
         """
-        saved = read_json(folder / PROGRESS)
+        path = folder / PROGRESS
+        saved = read_json(path)
         try:
-            same = PretrainConfig.from_dict(saved["config"]) == self.config
-        except (KeyError, TypeError, ValueError, WorldplanError):
-            same = False
-        if not same or saved.get("data") != self.data.manifest_sha256:
-            raise BadFile(folder / PROGRESS, "belongs to another configuration or dataset; start a new folder")
+            config = PretrainConfig.from_dict(saved["config"]).to_dict()
+        except (KeyError, TypeError, ValueError, WorldplanError) as error:
+            raise BadFile(path, f"belongs to another configuration ({error}); start a new folder") from error
+        if config["bfloat16"] is None:
+            config["bfloat16"] = self.autocast  # older checkpoints do not tell
+        others = changed({**saved, "config": config}, self.identity(), FREE)
+        if others:
+            raise BadFile(
+                path, f"belongs to another configuration or dataset ({others}); give its options, or start a new folder"
+            )
         with read_checkpoint(folder) as (tensors, metadata):
             load_state(self.network, {"optimizer.": self.optimizer}, tensors)
             self.remember(tensors)
             return int(metadata["step"])
+
+    def share(self, start: int) -> int:
+        """Take weights, optimiser and steps done from process 0, so that all start alike.
+
+        Raises InvalidInput if not all have the same options and data.
+        """
+        if processes() == 1:
+            return start
+        mark = hashlib.sha256(to_json(self.identity()).encode()).digest()
+        own = {"start": torch.tensor(start), "identity": torch.tensor(list(mark), dtype=torch.uint8)}
+        told = shared({**state_tensors(self.network, {"optimizer.": self.optimizer}), **own})
+        if agreed(not torch.equal(told["identity"], own["identity"]))[0]:
+            raise InvalidInput("the processes of this run have different options or data; start all of them alike")
+        load_state(self.network, {"optimizer.": self.optimizer}, told)
+        return int(told["start"])
 
     def memory(self) -> dict[str, Tensor]:
         """Further tensors of a checkpoint, for a subclass that carries more from step to step."""
@@ -234,35 +280,49 @@ def train_encoder(
 
     `facts` are entries of the card, beside configuration, data and validation. `start` is the number of steps that a
     checkpoint holds already. `checkpoints` writes one every `checkpoint_every` steps, with the loss on held-out pairs
-    in the log. The other arguments are those of `pretrain`.
+    in the log. SIGTERM waits for the end of a step, and for the last step and the encoder if that is it. The other
+    arguments are those of `pretrain`.
+
+    Of several processes, process 0 alone writes, judges and reports; what it decides holds for all.
 
     Raises:
         EncoderCollapsed: the loss is not finite, or the embedding has (nearly) lost a dimension.
+        ProcessLost: another process has ended.
+        Stopped: SIGTERM came to one of the processes; a checkpoint is written.
     """
-    config = run.config
-    with atomic_write(folder / LOG) as stream:  # rows past the checkpoint will be written again
-        stream.writelines(_rows_until(start, folder / LOG))
-    with open(folder / LOG, "a", encoding="utf-8") as log:
-        for step in progress(iter(range(start, run.steps)), start, run.steps):
+    config, first = run.config, leads()
+    if first:
+        with atomic_write(folder / LOG) as stream:  # rows past the checkpoint will be written again
+            stream.writelines(_rows_until(start, folder / LOG))
+    watch = progress if first else unwatched
+    with postponed() as asked, open(folder / LOG if first else os.devnull, "a", encoding="utf-8") as log:
+        for step in watch(iter(range(start, run.steps)), start, run.steps):
             row, done = run.step(step), step + 1
             if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient"])):
                 raise EncoderCollapsed(
                     f"loss {row['loss']} and gradient {row['gradient']} at step {done}; lower --lr and start anew"
                 )
-            if done % LOG_EVERY == 0 or done == run.steps:
+            if first and (done % LOG_EVERY == 0 or done == run.steps):
                 if checkpoints and (done % run.validate_every == 0 or done == run.steps):
                     row |= {f"validation_{k}": v for k, v in run.validate().items()}
                 log.write(json.dumps({"step": done, **row}) + "\n")
                 log.flush()
                 report({"step": done, **row})
-            if checkpoints and done % config.checkpoint_every == 0 and done < run.steps:
-                run.checkpoint(folder, done)
-            if run.stopped:
+            enough, stop = agreed(run.stopped, asked())
+            if enough:
                 break
-    data = {"sha256": run.data.manifest_sha256, **run.data.provenance}
-    judged = run.finish()
-    about = {"mirror": config.mirror, "config": config.to_dict(), "data": data, "validation": run.validate()}
-    save_encoder(run.network, folder, {**facts, **about, **judged}, half=config.half)
+            due = stop or done % config.checkpoint_every == 0
+            if first and checkpoints and due and done < run.steps:
+                run.checkpoint(folder, done)
+            if stop and done < run.steps:
+                raise Stopped
+        if first:
+            data = {"sha256": run.data.manifest_sha256, **run.data.provenance}
+            judged = run.finish()
+            about = {"mirror": config.mirror, "config": config.to_dict(), "data": data, "validation": run.validate()}
+            about |= {"processes": processes()} if processes() > 1 else {}
+            save_encoder(run.network, folder, {**facts, **about, **judged}, half=config.half)
+        agreed(True)  # for all, the folder is whole
     return folder
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worldplan.errors import InvalidInput
+from worldplan.learning.distributed import part, shards
 
 RATIO = 3 / 4, 4 / 3  # width over height of a crop
 
@@ -96,9 +97,11 @@ class Views:
         chosen = frames[:, [(first + v) % shown for v in range(count)]].flatten(0, 1)
         if not count:
             return chosen.new_empty((sets, 0, 3, side, side))
-        boxes = random_boxes(len(chosen), area, generator)
-        flipped = torch.rand(len(chosen), generator=generator) < self.flip
-        contrast, light = self.jitter * (2.0 * torch.rand(2, len(chosen), 1, 1, 1, generator=generator) - 1.0)
+        whole = len(chosen) * shards()
+        rows = part(whole)
+        boxes = random_boxes(whole, area, generator)[rows]
+        flipped = torch.rand(whole, generator=generator)[rows] < self.flip
+        contrast, light = self.jitter * (2.0 * torch.rand(2, whole, 1, 1, 1, generator=generator)[:, rows] - 1.0)
         views: Tensor = crop(chosen, boxes.to(chosen), flipped.to(chosen.device), side)
         views = views * (1.0 + contrast.to(views)) + 0.5 * light.to(views)
         return views.unflatten(0, (sets, count))  # type: ignore[no-any-return]
