@@ -1,0 +1,126 @@
+"""Convex programs in standard form: minimise `y' P y / 2 + c' y` over `A y + s = b`, s in K, and their KKT conditions.
+
+K is a product of zeros, half-lines and second-order cones. A pair (y, z) of any origin bounds the optimum by weak
+duality (Boyd & Vandenberghe, Convex Optimization, 2004, section 5.9). So a solver need not be believed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import csc_array, vstack
+
+from worldplan.arrays import Floats
+
+# CVXPY has defaults of its own, and time-based rho adaptation makes iterates depend on the machine: set everything.
+# `BoxQP.active_set` polishes: it also improves what OSQP's polishing rejects, and costs less.
+OSQP_SETTINGS: dict[str, Any] = {
+    "eps_abs": 1e-6,
+    "eps_rel": 1e-6,
+    "max_iter": 20_000,
+    "adaptive_rho": 1,
+    "adaptive_rho_interval": 50,
+    "polishing": False,
+}
+# Where OSQP does not converge, which is where A is unstable over the horizon, an interior point method often does.
+CLARABEL_SETTINGS: dict[str, Any] = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
+COMPILING = threading.Lock()  # CVXPY numbers variables by a counter that threads share
+UNKNOWN_CONES = ("exp", "psd", "p3d", "pnd")
+
+
+class KKT(NamedTuple):
+    """How far a pair (y, z) is from the optimality conditions, z moved to the nearest in the dual cone of K.
+
+    For every v that keeps the constraints, `f(v) >= f(y) - products + gradient' (v - y) + (v - y)' P (v - y) / 2`, where
+    f is the cost.
+
+    Attributes:
+        violation: the most by which y breaks a row, in that row's units.
+        products: sum of `|z_i s_i|` over rows, of `|z' s|` over second-order cones, and of rounding, that of f included.
+        gradient: `P y + c + A' z`, of the Lagrangian.
+        rounding: bound on the error of each entry of `gradient`.
+        largest: largest of these products, without rounding.
+    """
+
+    violation: float
+    products: float
+    gradient: Floats
+    rounding: Floats
+    largest: float
+
+
+class StandardForm(NamedTuple):
+    """A program: P (k, k), c (k,), A (r, k), b (r,), and the lengths of the parts of K in the order of the rows."""
+
+    P: Any
+    c: Floats
+    A: Any
+    b: Floats
+    zeros: int
+    halflines: int
+    cones: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> StandardForm:
+        """From what CVXPY's `get_problem_data` gives for OSQP or Clarabel."""
+        dims = data["dims"]
+        if "F" in data:  # OSQP's: A y = b, F y <= G
+            rows, b, c = vstack([data["A"], data["F"]], format="csc"), np.concatenate([data["b"], data["G"]]), data["q"]
+        else:
+            rows, b, c = data["A"], data["b"], data["c"]
+        P = csc_array((len(c), len(c))) if data.get("P") is None else data["P"]
+        return cls(P, c, rows, b, dims.zero, dims.nonneg, tuple(dims.soc))
+
+    @property
+    def finite(self) -> bool:
+        """Whether all its numbers are."""
+        return all(bool(np.isfinite(M).all()) for M in (self.P.data, self.c, self.A.data, self.b))
+
+    def value(self, y: Floats) -> float:
+        """The cost of y (k,)."""
+        return float(y @ (self.P @ y) / 2 + self.c @ y)
+
+    def kkt(self, y: Floats, z: Floats) -> KKT:
+        """The conditions at any y (k,) and multipliers z (r,)."""
+        z = self._dual(z)
+        s = self.b - self.A @ y
+        unit = float(np.finfo(np.float64).eps) * (sum(self.A.shape) + 2)
+        gradient = self.P @ y + self.c + self.A.T @ z
+        rounding = unit * (abs(self.P) @ np.abs(y) + np.abs(self.c) + abs(self.A).T @ np.abs(z))
+        linear = self.zeros + self.halflines
+        broken = [np.abs(s[: self.zeros]), -s[self.zeros : linear]]
+        products = [np.abs(z[:linear] * s[:linear])]
+        for cone in self._slices():
+            broken.append(np.atleast_1d(np.linalg.norm(s[cone][1:]) - s[cone][0]))
+            products.append(np.atleast_1d(abs(z[cone] @ s[cone])))
+        each = np.concatenate(products)
+        sizes = np.abs(self.b) + abs(self.A) @ np.abs(y), abs(self.P) @ np.abs(y) + np.abs(self.c)
+        doubt = unit * float(np.abs(z) @ sizes[0] + np.abs(y) @ sizes[1])
+        return KKT(
+            violation=float(np.concatenate(broken).max(initial=0.0)),
+            products=float(each.sum()) + doubt,
+            gradient=gradient,
+            rounding=rounding,
+            largest=float(each.max(initial=0.0)),
+        )
+
+    def _dual(self, z: Floats) -> Floats:
+        """The nearest multipliers in the dual cone."""
+        near, linear = z.copy(), self.zeros + self.halflines
+        near[self.zeros : linear] = np.maximum(z[self.zeros : linear], 0.0)
+        for cone in self._slices():
+            first, rest = z[cone][0], z[cone][1:]
+            size = float(np.linalg.norm(rest))
+            if size > abs(first):
+                near[cone] = (first + size) / 2 * np.concatenate([[1.0], rest / size])
+            elif first < 0:
+                near[cone] = 0.0
+        return near
+
+    def _slices(self) -> list[slice]:
+        """The rows of each second-order cone."""
+        ends = np.cumsum([self.zeros + self.halflines, *self.cones]).tolist()
+        return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
