@@ -84,7 +84,7 @@ def plan_to_goals(
         "name": name or type(agent).__name__,
         "encoder_sha256": card.get("sha256"),
         "planner": agent.planner,
-        "options": agent.options,
+        "options": {name: str(value) if callable(value) else value for name, value in agent.options.items()},
     }
     return PlanReport(config, about, controls, distances, time, tuple(episodes))
 

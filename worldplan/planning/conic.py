@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,21 +28,22 @@ OSQP_SETTINGS: dict[str, Any] = {
 }
 # Where OSQP does not converge, which is where A is unstable over the horizon, an interior point method often does.
 CLARABEL_SETTINGS: dict[str, Any] = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
-COMPILING = threading.Lock()  # CVXPY numbers variables by a counter that threads share
+COMPILING = threading.RLock()  # CVXPY numbers variables by a counter that threads share
 UNKNOWN_CONES = ("exp", "psd", "p3d", "pnd")
 
 
 class KKT(NamedTuple):
     """How far a pair (y, z) is from the optimality conditions, z moved to the nearest in the dual cone of K.
 
-    For every v that keeps the constraints, `f(v) >= f(y) - products + gradient' (v - y) + (v - y)' P (v - y) / 2`, where
-    f is the cost.
+    With f the cost, `f(v) >= f(y) - products + gradient' (v - y) + (v - y)' P (v - y) / 2` for every feasible v.
 
     Attributes:
         violation: the most by which y breaks a row, in that row's units.
-        products: sum of `|z_i s_i|` over rows, of `|z' s|` over second-order cones, and of rounding, that of f included.
+        products: sum of `|z_i s_i|` over rows and of `|z' s|` over second-order cones, with its rounding and that of f.
         gradient: `P y + c + A' z`, of the Lagrangian.
         rounding: bound on the error of each entry of `gradient`.
+        reach: (k,) bound on how much of `gradient' (v - y)` counts for each entry, in units of `v - y`: infinite, but
+            finite where a limit of that entry alone has a multiplier that can take up the entry's gradient.
         largest: largest of these products, without rounding.
     """
 
@@ -49,6 +51,7 @@ class KKT(NamedTuple):
     products: float
     gradient: Floats
     rounding: Floats
+    reach: Floats
     largest: float
 
 
@@ -76,8 +79,8 @@ class StandardForm(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether all its numbers are."""
-        return all(bool(np.isfinite(M).all()) for M in (self.P.data, self.c, self.A.data, self.b))
+        """Whether all its numbers are, for the solvers, which take 1e20 for infinity."""
+        return all(bool((np.abs(M) < 1e20).all()) for M in (self.P.data, self.c, self.A.data, self.b))
 
     def value(self, y: Floats) -> float:
         """The cost of y (k,)."""
@@ -87,9 +90,12 @@ class StandardForm(NamedTuple):
         """The conditions at any y (k,) and multipliers z (r,)."""
         z = self._dual(z)
         s = self.b - self.A @ y
-        unit = float(np.finfo(np.float64).eps) * (sum(self.A.shape) + 2)
+        eps, (P, A) = float(np.finfo(np.float64).eps), (abs(M) for M in (self.P, self.A))
         gradient = self.P @ y + self.c + self.A.T @ z
-        rounding = unit * (abs(self.P) @ np.abs(y) + np.abs(self.c) + abs(self.A).T @ np.abs(z))
+        steep, sizes = P @ np.abs(y) + np.abs(self.c), np.abs(self.b) + A @ np.abs(y)
+        # A sum of j products errs by at most (j + 1) eps times that of their sizes.
+        across, along = np.diff(self.P.indptr) + np.diff(A.indptr), np.bincount(A.indices, minlength=len(z))
+        rounding = eps * (across + 3) * (steep + A.T @ np.abs(z))
         linear = self.zeros + self.halflines
         broken = [np.abs(s[: self.zeros]), -s[self.zeros : linear]]
         products = [np.abs(z[:linear] * s[:linear])]
@@ -97,15 +103,24 @@ class StandardForm(NamedTuple):
             broken.append(np.atleast_1d(np.linalg.norm(s[cone][1:]) - s[cone][0]))
             products.append(np.atleast_1d(abs(z[cone] @ s[cone])))
         each = np.concatenate(products)
-        sizes = np.abs(self.b) + abs(self.A) @ np.abs(y), abs(self.P) @ np.abs(y) + np.abs(self.c)
-        doubt = unit * float(np.abs(z) @ sizes[0] + np.abs(y) @ sizes[1])
+        doubt = eps * float(np.abs(z) @ ((along + 3) * sizes) + np.abs(y) @ ((across + 3) * steep))
         return KKT(
             violation=float(np.concatenate(broken).max(initial=0.0)),
             products=float(each.sum()) + doubt,
             gradient=gradient,
             rounding=rounding,
+            reach=self._reach(s, z, np.abs(gradient) + rounding),
             largest=float(each.max(initial=0.0)),
         )
+
+    def _reach(self, s: Floats, z: Floats, steep: Floats) -> Floats:
+        """See `KKT.reach`: that multiplier moves by `steep / |a|`, the gradient is 0 then, and z' s grows by as much."""
+        reach, rows = np.full(len(self.c), np.inf), self.A.tocsr()
+        limits = self.zeros + np.flatnonzero(np.diff(rows.indptr)[self.zeros : self.zeros + self.halflines] == 1)
+        entries, a = rows.indices[rows.indptr[limits]], np.abs(rows.data[rows.indptr[limits]])
+        enough = (a > 0) & (z[limits] * a >= steep[entries])
+        np.minimum.at(reach, entries[enough], np.abs(s[limits[enough]]) / a[enough])
+        return reach
 
     def _dual(self, z: Floats) -> Floats:
         """The nearest multipliers in the dual cone."""
@@ -123,4 +138,4 @@ class StandardForm(NamedTuple):
     def _slices(self) -> list[slice]:
         """The rows of each second-order cone."""
         ends = np.cumsum([self.zeros + self.halflines, *self.cones]).tolist()
-        return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+        return [slice(start, end) for start, end in pairwise(ends)]

@@ -20,13 +20,16 @@ from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning.conic import CLARABEL_SETTINGS, COMPILING, OSQP_SETTINGS, UNKNOWN_CONES, StandardForm
 
 Constraints = Callable[..., Any]
-"""Maps CVXPY expressions of states (N + 1, d) and actions (N, m), and of the goal (d,) if it takes a third argument, to
-a list of CVXPY constraints, or to that list and a convex cost."""
+"""Maps CVXPY expressions of states (N + 1, d), actions (N, m) and, if it needs a third argument, the goal (d,), to a
+list of CVXPY constraints, or to that list and a convex cost."""
 
 # `BoxQP.active_set` knows limits of actions only: here OSQP polishes. See `OSQP_SETTINGS` of mpc.py for the others.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "OSQP": {**OSQP_SETTINGS, "polishing": True},  # `BoxQP.active_set` knows no constraints on states
-    "CLARABEL": {**CLARABEL_SETTINGS, "accept_unknown": True},  # where it stops early, the certificate decides
+    # `BoxQP.active_set` knows no constraints on states, so OSQP polishes. Where slacks or norms are not unique it needs
+    # thousands of iterations, in which Clarabel is done twice.
+    "OSQP": {**OSQP_SETTINGS, "polishing": True, "max_iter": 500},
+    # Its gaps are absolute where the cost is small. It goes as far as it comes, and the certificate decides.
+    "CLARABEL": {**CLARABEL_SETTINGS, "tol_gap_abs": 1e-18, "tol_gap_rel": 1e-18, "accept_unknown": True},
 }
 FAR = 10.0  # see `Judgement.gap`
 TAKES_PART = 1e-3  # of the largest multiplier: constraints with less have no part in a conflict
@@ -46,7 +49,6 @@ class Found:
         q: (N m,) linear term of the actions.
         offset: what the cost is above that of the form.
         variables: values of the user's variables by name.
-        status: status of the solver.
     """
 
     form: StandardForm
@@ -58,7 +60,6 @@ class Found:
     q: Floats
     offset: float
     variables: dict[str, Floats]
-    status: str
 
 
 class Judgement(NamedTuple):
@@ -95,8 +96,8 @@ class ConstrainedProgram:
         high: (m,) highest actions.
 
     Raises:
-        InvalidInput: the function raises, gives something else than constraints and a cost, or these are not convex, not
-            DPP, or of cones that the certificate does not know.
+        InvalidInput: the function raises, gives something else than constraints and a cost, or these are not convex,
+            not DPP, or of cones that the certificate does not know.
     """
 
     def __init__(
@@ -113,10 +114,11 @@ class ConstrainedProgram:
             parameter.value = np.zeros(parameter.shape)
         limits = [np.tile(limit, N) for limit in (low, high)]
         below, above = (np.flatnonzero(np.isfinite(limit)) for limit in limits)
-        self._limits = {
-            "the lowest actions": self._u[below] >= limits[0][below],
-            "the highest actions": self._u[above] <= limits[1][above],
-        }
+        self._limits = {}
+        if below.size:
+            self._limits["the lowest actions"] = self._u[below] >= limits[0][below]
+        if above.size:
+            self._limits["the highest actions"] = self._u[above] <= limits[1][above]
         # States are variables. Else a parameter of the user times a state would be a product of parameters: not DPP.
         moves = cp.vec(self._x, order="C") == self._free + G @ self._u
         actions = cp.reshape(self._u, (N, m), order="C")
@@ -182,7 +184,7 @@ class ConstrainedProgram:
         status = str(solution.status)
         if status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or not (np.isfinite(y).all() and np.isfinite(z).all()):
             raise SolverFailed(self._reason(by, status, solution.dual_vars), None, status)
-        self._restart = False
+        self._restart = by != "OSQP"
         column, (steps, d) = data["param_prob"].var_id_to_col, self._x.shape
         return Found(
             form=form,
@@ -194,7 +196,6 @@ class ConstrainedProgram:
             q=q,
             offset=float(inverse[-1]["offset"]),
             variables={name: np.array(solution.primal_vars[id]) for id, name in self._variables.items()},
-            status=status,
         )
 
     def judge(self, found: Found, actions: Floats, states: Floats, slope: Floats) -> Judgement:
@@ -211,7 +212,8 @@ class ConstrainedProgram:
         rounding = kkt.rounding[found.actions] + np.abs(self.G).T @ kkt.rounding[found.states] + slope / self.scale
         rest, others = np.abs(kkt.gradient) + kkt.rounding, np.ones(len(y), dtype=bool)
         others[found.actions] = others[found.states] = False
-        constant = kkt.products + rest[found.states] @ away + rest[others] @ (FAR * (1 + np.abs(y[others])))
+        reach = np.minimum(kkt.reach, FAR * np.abs(y).max())
+        constant = kkt.products + rest[found.states] @ away + rest[others] @ reach[others]
         steep, curve = float(np.linalg.norm(np.abs(gradient) + rounding)), 2 * self.convexity
         own = actions @ self.H @ actions + 2 * found.q @ actions
         return Judgement(
@@ -227,7 +229,7 @@ class ConstrainedProgram:
         if status.startswith("unbounded"):
             return "the cost has no least value: bound the variables of your constraints, or weigh them in the cost"
         if not status.startswith("infeasible"):
-            return f"{by} did not solve the problem (status {status}); rescale constraints and cost, or shorten the horizon"
+            return f"{by} did not solve the problem (status {status}); rescale the constraints and their cost"
         named = {f"{k}, `{_text(c)}`": c for k, c in enumerate(self._given)}
         named |= self._limits
         sizes = {name: float(np.abs(forces.get(c.id, 0.0)).max(initial=0.0)) for name, c in named.items()}
@@ -243,20 +245,17 @@ def _told(constraints: Constraints, x: Any, u: Any, goal: Any) -> tuple[list[Any
     import cvxpy as cp
 
     try:
-        inspect.signature(constraints).bind(x, u, goal)
-        arguments: tuple[Any, ...] = (x, u, goal)
-    except (TypeError, ValueError):  # it takes two, or does not say what it takes
-        arguments = (x, u)
-    try:
-        given, cost = constraints(*arguments), None
+        needed = [p for p in inspect.signature(constraints).parameters.values() if p.default is p.empty]
+        places = [p for p in needed if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        given, cost = constraints(x, u, goal) if len(places) > 2 else constraints(x, u), None
         if isinstance(given, tuple) and len(given) == 2 and not isinstance(given[1], cp.Constraint):
             given, cost = given
         listed = [given] if isinstance(given, cp.Constraint) else list(given)
         cost = None if cost is None else cp.Minimize(cost)
     except Exception as error:  # whatever a function of the user's raises
         raise InvalidInput(
-            f"constraints(x, u) with x {x.shape} and u {u.shape} must return a list of CVXPY constraints, or such a list "
-            f"and a scalar cost: {type(error).__name__}: {error}"
+            f"constraints(x, u) with x {x.shape} and u {u.shape} must return a list of CVXPY constraints, or such a "
+            f"list and a scalar cost: {type(error).__name__}: {error}"
         ) from error
     for k, constraint in enumerate(listed):
         if not isinstance(constraint, cp.Constraint):

@@ -59,8 +59,8 @@ class MPCProblem:
         terminal: P_f: "lqr" (the value matrix of the infinite-horizon LQR), "stage" (W), or a (d, d) matrix. A matrix
             is used as it is and belongs to this latent space; never copy one from another encoder's.
         constraints: a function of CVXPY expressions: the states x (N + 1, d), which are absolute (`x[0]` is the given
-            state), and the actions u (N, m). A third argument is the goal state (d,). It returns a list of convex
-            constraints, or that list and a convex cost, which is added. Variables that it makes are slacks.
+            state), and the actions u (N, m); if it needs a third argument, the goal state (d,). It returns a list of
+            convex constraints, or that list and a convex cost, which is added. Variables that it makes are slacks.
 
     Raises:
         InvalidInput: sizes do not match, a limit is NaN or crossed, the terminal is not one of the above, or
@@ -248,15 +248,10 @@ class MPCSolver:
             assert problem.constraints is not None
             A, B, cost = problem.dynamics.A, problem.dynamics.B, problem.cost
             G = _condensed(A, B, cost.W, cost.R, self.terminal_weight, problem.horizon).from_actions
-            own.constrained = ConstrainedProgram(
-                problem.constraints,
-                H=self.qp.H / self.qp.scale,
-                convexity=self.qp.convexity / self.qp.scale,
-                scale=self.qp.scale,
-                G=np.vstack([np.zeros((len(A), G.shape[1])), G]),
-                low=problem.limits[0],
-                high=problem.limits[1],
-            )
+            G = np.vstack([np.zeros((len(A), G.shape[1])), G])
+            H, convexity, scale = self.qp.H / self.qp.scale, self.qp.convexity / self.qp.scale, self.qp.scale
+            with COMPILING:
+                own.constrained = ConstrainedProgram(problem.constraints, H, convexity, scale, G, *problem.limits)
         return own.constrained
 
     def __getstate__(self) -> dict[str, Any]:
@@ -334,7 +329,7 @@ class MPCSolver:
             actions,
             states,
             cost,
-            found.status,
+            OPTIMAL,
             gap,
             judged.residual,
             judged.action_error,
@@ -644,7 +639,7 @@ def _solve_constrained(
             f"the plan of {by} is not certified: it may cost {plan.gap:.3g} more than the optimum of about "
             f"{plan.cost:.3g}, and breaks a constraint by {plan.violation:.3g}; rescale the constraints and their cost",
             problem,
-            found.status,
+            plan.status,
         )
     raise failure
 
