@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csc_array, vstack
+from scipy.linalg import lu_factor, lu_solve
+from scipy.sparse import csc_matrix, triu
 
 from worldplan.arrays import Floats
 
@@ -29,6 +30,8 @@ OSQP_SETTINGS: dict[str, Any] = {
 # Where OSQP does not converge, which is where A is unstable over the horizon, an interior point method often does.
 CLARABEL_SETTINGS: dict[str, Any] = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
 COMPILING = threading.RLock()  # CVXPY numbers variables by a counter that threads share
+OPTIMAL, INFEASIBLE, UNBOUNDED = "optimal", "infeasible", "unbounded"  # statuses
+SOFT, NEARLY = 1e-7, 1e-9  # of `_polished`
 UNKNOWN_CONES = ("exp", "psd", "p3d", "pnd")
 
 
@@ -66,21 +69,64 @@ class StandardForm(NamedTuple):
     halflines: int
     cones: tuple[int, ...] = ()
 
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> StandardForm:
-        """From what CVXPY's `get_problem_data` gives for OSQP or Clarabel."""
-        dims = data["dims"]
-        if "F" in data:  # OSQP's: A y = b, F y <= G
-            rows, b, c = vstack([data["A"], data["F"]], format="csc"), np.concatenate([data["b"], data["G"]]), data["q"]
-        else:
-            rows, b, c = data["A"], data["b"], data["c"]
-        P = csc_array((len(c), len(c))) if data.get("P") is None else data["P"]
-        return cls(P, c, rows, b, dims.zero, dims.nonneg, tuple(dims.soc))
-
     @property
     def finite(self) -> bool:
         """Whether all its numbers are, for the solvers, which take 1e20 for infinity."""
         return all(bool((np.abs(M) < 1e20).all()) for M in (self.P.data, self.c, self.A.data, self.b))
+
+    def osqp(self, settings: Mapping[str, Any], workspace: Any = None) -> tuple[Floats, Floats, str, Any]:
+        """OSQP's y, z, status and workspace, for a program without second-order cones.
+
+        A workspace of the same P and A goes on from its last iterates.
+        """
+        import osqp
+
+        low = np.where(np.arange(len(self.b)) < self.zeros, self.b, -np.inf)
+        if workspace is None:
+            workspace = osqp.OSQP()
+            workspace.setup(csc_matrix(triu(self.P)), self.c, csc_matrix(self.A), low, self.b, **settings)
+        else:
+            workspace.update(q=self.c, l=low, u=self.b)
+        found = workspace.solve(raise_error=False)
+        solved = found.info.status_val == osqp.SolverStatus.OSQP_SOLVED
+        y, z, status = _checked(found.x, found.y, OPTIMAL if solved else str(found.info.status))
+        return *(self._polished(y, z) if solved else (y, z)), status, workspace
+
+    def _polished(self, y: Floats, z: Floats) -> tuple[Floats, Floats]:
+        """The solution if the rows that seem to hold with equality do, or y and z if they do not.
+
+        OSQP can do it too (Stellato et al. 2020, arXiv 1711.08013, section 5.2), but prints where no row does.
+        """
+        met = (np.arange(len(z)) < self.zeros) | (z > self.b - self.A @ y)
+        rows, k = self.A.tocsr()[met].toarray(), len(y)
+        system = np.block([[self.P.toarray(), rows.T], [rows, np.zeros((len(rows), len(rows)))]])
+        right, found = np.concatenate([-self.c, self.b[met]]), np.concatenate([y, z[met]])
+        # What is not unique stays nearly where it was, and each round takes up what is left.
+        factors = lu_factor(system + SOFT * np.diag(np.repeat([1.0, -1.0], [k, len(rows)])))
+        for _ in range(3):
+            found = found + lu_solve(factors, right - system @ found)
+        new_z = np.zeros(len(z))
+        new_z[met] = found[k:]
+        room, forces = self.b - self.A @ found[:k], new_z[self.zeros :]
+        kept = np.abs(room[: self.zeros]).max(initial=0.0) <= NEARLY and room.min(initial=0.0) >= -NEARLY
+        return (found[:k], new_z) if kept and forces.min(initial=0.0) >= -NEARLY else (y, z)
+
+    def clarabel(self, settings: Mapping[str, Any]) -> tuple[Floats, Floats, str]:
+        """Clarabel's y, z and status, which is "optimal" too where it stops early: the certificate decides."""
+        import clarabel
+
+        options = clarabel.DefaultSettings()
+        for name, value in settings.items():
+            setattr(options, name, value)
+        kinds = [clarabel.ZeroConeT(self.zeros)] * bool(self.zeros)
+        kinds += [clarabel.NonnegativeConeT(self.halflines)] * bool(self.halflines)
+        kinds += [clarabel.SecondOrderConeT(size) for size in self.cones]
+        P, A = csc_matrix(triu(self.P)), csc_matrix(self.A)
+        found = clarabel.DefaultSolver(P, self.c, A, self.b, kinds, options).solve()
+        status = {"PrimalInfeasible": INFEASIBLE, "DualInfeasible": UNBOUNDED}.get(
+            str(found.status).removeprefix("Almost"), OPTIMAL
+        )
+        return _checked(found.x, found.z, status)
 
     def value(self, y: Floats) -> float:
         """The cost of y (k,)."""
@@ -105,7 +151,7 @@ class StandardForm(NamedTuple):
         each = np.concatenate(products)
         doubt = eps * float(np.abs(z) @ ((along + 3) * sizes) + np.abs(y) @ ((across + 3) * steep))
         return KKT(
-            violation=float(np.concatenate(broken).max(initial=0.0)),
+            violation=float(np.concatenate(broken).max(initial=0.0)) + 0.0,
             products=float(each.sum()) + doubt,
             gradient=gradient,
             rounding=rounding,
@@ -114,7 +160,7 @@ class StandardForm(NamedTuple):
         )
 
     def _reach(self, s: Floats, z: Floats, steep: Floats) -> Floats:
-        """See `KKT.reach`: that multiplier moves by `steep / |a|`, the gradient is 0 then, and z' s grows by as much."""
+        """See `KKT.reach`: that multiplier moves by `steep / |a|`, the gradient is 0 then, and z' s grows so."""
         reach, rows = np.full(len(self.c), np.inf), self.A.tocsr()
         limits = self.zeros + np.flatnonzero(np.diff(rows.indptr)[self.zeros : self.zeros + self.halflines] == 1)
         entries, a = rows.indices[rows.indptr[limits]], np.abs(rows.data[rows.indptr[limits]])
@@ -139,3 +185,9 @@ class StandardForm(NamedTuple):
         """The rows of each second-order cone."""
         ends = np.cumsum([self.zeros + self.halflines, *self.cones]).tolist()
         return [slice(start, end) for start, end in pairwise(ends)]
+
+
+def _checked(y: Any, z: Any, status: str) -> tuple[Floats, Floats, str]:
+    y, z = np.array(y, dtype=np.float64), np.array(z, dtype=np.float64)
+    finite = bool(np.isfinite(y).all() and np.isfinite(z).all())
+    return y, z, status if finite or status != OPTIMAL else "solver_error"

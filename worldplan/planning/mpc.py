@@ -8,7 +8,6 @@ counts its own rounding, or it is an error.
 from __future__ import annotations
 
 import threading
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
@@ -23,7 +22,7 @@ from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning.bounds import Precise, many_digits, precise
 from worldplan.planning.boxqp import BoxQP
-from worldplan.planning.conic import CLARABEL_SETTINGS, COMPILING, OSQP_SETTINGS
+from worldplan.planning.conic import CLARABEL_SETTINGS, COMPILING, OPTIMAL, OSQP_SETTINGS
 from worldplan.planning.constraints import ConstrainedProgram, Constraints, Found, check_travels
 from worldplan.planning.cost import QuadraticCost, quadratic_form
 from worldplan.planning.dynamics import LinearDynamics
@@ -32,7 +31,6 @@ from worldplan.planning.lqr import check_sizes, riccati_step, solve_lqr
 if TYPE_CHECKING:
     import cvxpy as cp  # loaded by `build_mpc`: it takes a second, and LQR does without
 
-OPTIMAL = "optimal"  # a status
 TOLERANCE = 1e-6
 POLISHINGS = 8
 SAFE = 1e-3  # of the tolerance: rounding below it needs no exact arithmetic
@@ -125,7 +123,9 @@ class MPCProblem:
         return replace(self)  # within a process, any function travels
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MPCProblem:
-        return replace(self, constraints=deepcopy(self.constraints, memo))
+        # Nothing here changes. CVXPY's objects keep what they compiled to when copied, and crash the next compilation.
+        memo[id(self.constraints)] = self.constraints
+        return replace(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,7 +316,7 @@ class MPCSolver:
         Raises InvalidInput if states, cost or bound overflow.
         """
         low, high = (np.tile(limit, self.problem.horizon) for limit in self.problem.limits)
-        u = np.clip(found.y[found.actions], low, high)
+        u = np.clip(found.y[: len(low)], low, high)
         actions = u.reshape(self.problem.horizon, -1)
         with np.errstate(over="ignore", invalid="ignore"):
             states, cost = self.roll_out(state, goal, actions)
