@@ -83,8 +83,7 @@ class PlanningAgent:
             for scenes without that symmetry. Goals that are given as latents are upright.
         **options: options of the planner. `mpc`: `horizon`, and `constraints` as `MPCProblem` takes them, on states
             whose circles start in [-pi, pi); `cem` and `mppi`: `horizon`, `seed`, and the fields of `CEMConfig` and
-            `MPPIConfig`. Every search starts from zeros with the same draws; more `iterations` add
-            precision.
+            `MPPIConfig`. Every search starts from zeros with the same draws; more `iterations` add precision.
 
     Raises:
         InvalidInput: sizes that do not fit together, or constraints beside charts.
