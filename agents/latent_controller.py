@@ -69,7 +69,7 @@ class LatentController:
         self.lqr = solve_lqr(dynamics, cost)
         make = PLANNERS[planner] if isinstance(planner, str) else planner
         try:
-            setting = Setting(dynamics, cost, self.lqr, self._low, self._high)
+            setting = Setting(dynamics, cost, self.lqr, self._low, self._high, self.space)
             self._policy, self._backup = make(setting, **options), ClippedLQR(setting)
         except TypeError as error:
             raise InvalidInput(f"planner {planner!r}: {error}") from error

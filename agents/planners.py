@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from worldplan.arrays import Floats
 from worldplan.checks import checked_seed
 from worldplan.errors import PlannerFellBack, SolverFailed, WorldplanError
+from worldplan.planning.constraints import Constraints
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import LQRSolution
 from worldplan.planning.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve_mpc
 from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
+from worldplan.planning.space import LatentSpace
 
 SOLVER_ERRORS = (WorldplanError, ArithmeticError, RuntimeError, ValueError, MemoryError)  # LinAlgError is a ValueError
 """What a solver may raise on a problem that it cannot solve. After any of these, clipped LQR acts."""
@@ -29,13 +31,17 @@ Policy = Callable[[Floats, Floats], tuple[Floats, NDArray[np.bool_]]]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a planner is built for: dynamics, cost, their infinite-horizon LQR, lowest and highest actions (m,)."""
+    """What a planner is built for: dynamics, cost, their infinite-horizon LQR, lowest and highest actions (m,).
+
+    `space` is that of the latents, the first n states; None for lines.
+    """
 
     dynamics: LinearDynamics
     cost: QuadraticCost
     lqr: LQRSolution
     low: Floats
     high: Floats
+    space: LatentSpace | None = None
 
 
 Planner = Callable[..., Policy]
@@ -60,18 +66,22 @@ class Receding:
     """Plan anew at every step and take the first action.
 
     `solve` maps the built problem, a state and a goal to a plan. Nothing is carried from step to step: a row's action
-    depends only on its own estimate and goal.
+    depends only on its own estimate and goal. With `wrapping`, plans start within half a turn of 0 on its circles.
     """
 
     solver: MPCSolver
     solve: Callable[[MPCSolver, Floats, Floats], Plan]
     backup: ClippedLQR
+    wrapping: LatentSpace | None = None
 
     def __call__(self, states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Actions, and the rows whose planner failed."""
         actions, failed = self.backup(states, goals)
         for i, (state, goal) in enumerate(zip(states, goals, strict=True)):
             try:
+                if self.wrapping is not None:
+                    turns = self.wrapping.wrap(state[: len(goal)]) - state[: len(goal)]
+                    state, goal = state + np.pad(turns, (0, len(state) - len(goal))), goal + turns
                 actions[i] = self.solve(self.solver, state, goal).actions[0]
             except SOLVER_ERRORS as error:
                 warn_of_fallback(error)
@@ -86,14 +96,22 @@ def warn_of_fallback(reason: object) -> None:
     warnings.warn(f"the planner failed, and clipped LQR acts in its place ({told})", PlannerFellBack, stacklevel=2)
 
 
-def receding(setting: Setting, solve: Callable[[MPCSolver, Floats, Floats], Plan], horizon: int = 20) -> Policy:
-    """`Receding` over `horizon` steps."""
-    problem = MPCProblem(setting.dynamics, setting.cost, horizon, setting.low, setting.high)
-    return Receding(build_mpc(problem), solve, ClippedLQR(setting))
+def receding(
+    setting: Setting,
+    solve: Callable[[MPCSolver, Floats, Floats], Plan],
+    horizon: int = 20,
+    constraints: Constraints | None = None,
+) -> Policy:
+    """`Receding` over `horizon` steps, within constraints as `MPCProblem` takes them.
+
+    These speak of absolute states. The estimate of a circle runs on from turn to turn, so it is wrapped for them.
+    """
+    problem = MPCProblem(setting.dynamics, setting.cost, horizon, setting.low, setting.high, constraints=constraints)
+    return Receding(build_mpc(problem), solve, ClippedLQR(setting), None if constraints is None else setting.space)
 
 
-def _mpc(setting: Setting, horizon: int = 20) -> Policy:
-    return receding(setting, solve_mpc, horizon)
+def _mpc(setting: Setting, horizon: int = 20, constraints: Constraints | None = None) -> Policy:
+    return receding(setting, solve_mpc, horizon, constraints)
 
 
 def _cem(setting: Setting, horizon: int = 20, seed: int = 0, **options: Any) -> Policy:

@@ -92,12 +92,12 @@ class PlanningAgent:
         action_high: highest action, a number or (m,).
         charts: plan each episode in the quarter turn of the image in which start and goal lie nearest the centre; None
             for scenes without that symmetry. Goals that are given as latents are upright.
-        **options: options of the planner. `mpc`: `horizon`; `cem` and `mppi`: `horizon`, `seed`, and the fields of
-            `CEMConfig` and `MPPIConfig`. Every search starts from zeros with the same draws; more `iterations` add
-            precision.
+        **options: options of the planner. `mpc`: `horizon`, and `constraints` as `MPCProblem` takes them, on states
+            whose circles start in [-pi, pi); `cem` and `mppi`: `horizon`, `seed`, and the fields of `CEMConfig` and
+            `MPPIConfig`. Every search starts from zeros with the same draws; more `iterations` add precision.
 
     Raises:
-        InvalidInput: sizes that do not fit together.
+        InvalidInput: sizes that do not fit together, or constraints beside charts.
         UnknownName: no such planner.
         NotStabilizable: the dynamics cannot be stabilised.
     """
@@ -120,8 +120,12 @@ class PlanningAgent:
             raise InvalidInput(
                 f"the charts are of latents of {len(charts.shift)}, the encoder gives {encoder.latent_dim}"
             )
+        if charts is not None and options.get("constraints") is not None:
+            raise InvalidInput(
+                "constraints speak of the latents of upright frames, and this agent plans in quarter turns of them: "
+                "build it with charts=None"
+            )
         limits = {"action_low": np.asarray(action_low).tolist(), "action_high": np.asarray(action_high).tolist()}
-        self.options = {**limits, **options}
         self.controller = LatentController(
             dynamics,
             cost,
@@ -132,6 +136,7 @@ class PlanningAgent:
             space=space_of(encoder),
             **options,
         )
+        self.options = {**limits, **options}  # after the controller, which says which options cannot be pickled
 
     @property
     def world(self) -> WorldCard | None:
@@ -251,11 +256,14 @@ class PlanningAgent:
         """Write encoder, dynamics, cost and planner to a folder that `load_agent` reads; returns the folder.
 
         An encoder that ships with worldplan is written by name and SHA-256, any other with its weights. Raises
-        InvalidInput if the planner has no name, or the encoder is not worldplan's own: its weights cannot be written.
+        InvalidInput if the planner has no name or has constraints, which are code, or the encoder is not worldplan's
+        own: its weights cannot be written.
         """
         folder = Path(folder)
         if not isinstance(self.planner, str):
             raise InvalidInput("only agents whose planner has a name in `PLANNERS` can be saved")
+        if self.options.get("constraints") is not None:
+            raise InvalidInput("constraints are code and cannot be saved; hand them to `load_agent` again")
         if not isinstance(self.encoder, PixelEncoder):
             raise InvalidInput("only agents with a worldplan encoder (`load_encoder`) can be saved")
         name = self.encoder.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,9 +85,14 @@ def plan_to_goals(
         "name": name or type(agent).__name__,
         "encoder_sha256": card.get("sha256"),
         "planner": agent.planner,
-        "options": agent.options,
+        "options": {name: _told(value) for name, value in agent.options.items()},
     }
     return PlanReport(config, about, controls, distances, time, tuple(episodes))
+
+
+def _told(option: Any) -> Any:
+    """An option as JSON values: constraints are code, of which the name is told."""
+    return getattr(option, "__qualname__", type(option).__qualname__) if callable(option) else option
 
 
 def tasks_of(config: PlanConfig) -> Tasks:

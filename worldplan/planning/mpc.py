@@ -8,7 +8,7 @@ counts its own rounding, or it is an error.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -22,6 +22,8 @@ from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning.bounds import Precise, many_digits, precise
 from worldplan.planning.boxqp import BoxQP
+from worldplan.planning.conic import CLARABEL_SETTINGS, COMPILING, OPTIMAL, OSQP_SETTINGS
+from worldplan.planning.constraints import ConstrainedProgram, Constraints, Found, check_travels
 from worldplan.planning.cost import QuadraticCost, quadratic_form
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import check_sizes, riccati_step, solve_lqr
@@ -29,19 +31,6 @@ from worldplan.planning.lqr import check_sizes, riccati_step, solve_lqr
 if TYPE_CHECKING:
     import cvxpy as cp  # loaded by `build_mpc`: it takes a second, and LQR does without
 
-# CVXPY has defaults of its own, and time-based rho adaptation makes iterates depend on the machine: set everything.
-# `BoxQP.active_set` polishes: it also improves what OSQP's polishing rejects, and costs less.
-OSQP_SETTINGS: dict[str, Any] = {
-    "eps_abs": 1e-6,
-    "eps_rel": 1e-6,
-    "max_iter": 20_000,
-    "adaptive_rho": 1,
-    "adaptive_rho_interval": 50,
-    "polishing": False,
-}
-# Where OSQP does not converge, which is where A is unstable over the horizon, an interior point method often does.
-CLARABEL_SETTINGS: dict[str, Any] = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
-OPTIMAL = "optimal"  # a status
 TOLERANCE = 1e-6
 POLISHINGS = 8
 SAFE = 1e-3  # of the tolerance: rounding below it needs no exact arithmetic
@@ -67,9 +56,27 @@ class MPCProblem:
         action_high: upper limit, a number or (m,), action units; may be inf.
         terminal: P_f: "lqr" (the value matrix of the infinite-horizon LQR), "stage" (W), or a (d, d) matrix. A matrix
             is used as it is and belongs to this latent space; never copy one from another encoder's.
+        constraints: a function of CVXPY expressions: the states x (N + 1, d), which are absolute (`x[0]` is the given
+            state), and the actions u (N, m); if it needs a third argument, the goal state (d,). It returns a list of
+            convex constraints, or that list and a convex cost, which is added. Variables that it makes are slacks.
 
     Raises:
-        InvalidInput: sizes do not match, a limit is NaN or crossed, or the terminal is not one of the above.
+        InvalidInput: sizes do not match, a limit is NaN or crossed, the terminal is not one of the above, or
+            `constraints` is no function.
+
+    Constraints on latents belong to one latent space: Theorem 4 holds for them if they are rotated along.
+
+    Example:
+        >>> import cvxpy as cp
+        >>> dynamics = LinearDynamics(A=[[1, 1], [0, 1]], B=[[0.5], [1]])
+        >>> slow = MPCProblem(
+        ...     dynamics, QuadraticCost.goal_reaching(1), horizon=8, constraints=lambda x, u: [cp.abs(x[1:, 1]) <= 0.5]
+        ... )
+        >>> plan = solve_mpc(slow, state=[0, 0], goal=[5])
+        >>> plan.states[:4, 1].round(6).tolist()
+        [0.0, 0.5, 0.5, 0.5]
+        >>> plan.certified
+        True
     """
 
     dynamics: LinearDynamics
@@ -78,6 +85,7 @@ class MPCProblem:
     action_low: ArrayLike = -1.0
     action_high: ArrayLike = 1.0
     terminal: Literal["lqr", "stage"] | ArrayLike = "lqr"
+    constraints: Constraints | None = None
 
     def __post_init__(self) -> None:
         check_sizes(self.dynamics, self.cost)
@@ -93,6 +101,8 @@ class MPCProblem:
             if matrix.shape != self.cost.W.shape:
                 raise InvalidInput(f"terminal must have shape {self.cost.W.shape}, got {matrix.shape}")
             object.__setattr__(self, "terminal", matrix)
+        if self.constraints is not None and not callable(self.constraints):
+            raise InvalidInput(f"constraints must be a function of states and actions, got {self.constraints!r}")
 
     @property
     def limits(self) -> tuple[Floats, Floats]:
@@ -106,7 +116,16 @@ class MPCProblem:
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and other processes build their own: OSQP's workspace is a C object that cannot travel.
+        check_travels(self.constraints)
         return {name: value for name, value in self.__dict__.items() if name != "solver"}
+
+    def __copy__(self) -> MPCProblem:
+        return replace(self)  # within a process, any function travels
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MPCProblem:
+        # Nothing here changes. CVXPY's objects keep what they compiled to when copied, and crash the next compilation.
+        memo[id(self.constraints)] = self.constraints
+        return replace(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +138,10 @@ class Plan:
     `[cost - gap, cost]`, and the optimal actions lie within `sqrt(2 gap / mu)` of u. Rounding of g and of `cost` is
     bounded and counted in the gap. Where these bounds are loose, both are computed with 60 digits.
 
+    With constraints, f is the Lagrangian at the solver's multipliers, computed anew from the standard form
+    (`worldplan.planning.conic`): weak duality takes the place of the box. Then `gap` and `action_error` compare with
+    plans that keep the constraints, and as `Judgement` of `worldplan.planning.constraints` says.
+
     Attributes:
         actions: (N, m) within the limits, action units.
         states: (N + 1, d) from rolling the actions out, the given state first.
@@ -127,7 +150,9 @@ class Plan:
         gap: bound on `cost` minus the optimal cost.
         residual: largest entry of `u - clip(u - g / |2 H|)`, action units; 0 iff optimal (the KKT conditions of a box).
         action_error: bound on the Euclidean distance of `actions` to the optimal ones, action units.
-        tolerance: tolerance of `certified`, relative in cost or absolute in actions.
+        tolerance: tolerance of `certified`, relative in cost or absolute in actions, and of `violation`.
+        violation: the most by which a constraint is broken, in its own units; 0 without constraints.
+        variables: values of the variables that the constraints made, by name.
     """
 
     actions: Floats
@@ -138,11 +163,14 @@ class Plan:
     residual: float
     action_error: float
     tolerance: float = TOLERANCE
+    violation: float = 0.0
+    variables: dict[str, Floats] = field(default_factory=dict)
 
     @property
     def certified(self) -> bool:
         """Whether the plan is feasible and optimal, to `tolerance` of its cost or to `tolerance` in its actions."""
-        return self.gap <= self.tolerance * self.cost or self.action_error <= self.tolerance
+        near = self.gap <= self.tolerance * abs(self.cost) or self.action_error <= self.tolerance
+        return near and self.violation <= self.tolerance
 
     @property
     def shifted(self) -> Floats:
@@ -151,7 +179,6 @@ class Plan:
 
 
 _OVERFLOW = "state or goal is so large that the problem overflows"
-_COMPILING = threading.Lock()  # CVXPY numbers variables by a counter that threads share
 
 
 class _Workspace(threading.local):
@@ -159,6 +186,7 @@ class _Workspace(threading.local):
 
     def __init__(self) -> None:
         self.program: cp.Problem | None = None
+        self.constrained: ConstrainedProgram | None = None
         self.restart = False  # after a failure, do not start from OSQP's iterates
 
 
@@ -194,7 +222,7 @@ class MPCSolver:
         H and q are divided by the largest eigenvalue of H, so that OSQP's absolute tolerances are in action units.
         """
         if self._workspace.program is None:
-            with _COMPILING:
+            with COMPILING:
                 self._workspace.program = self._compiled()
         return self._workspace.program
 
@@ -211,6 +239,20 @@ class MPCSolver:
         q.value = np.zeros(size)
         program.get_problem_data(cp.OSQP)  # compiles; later calls find the result
         return program
+
+    @property
+    def constrained(self) -> ConstrainedProgram:
+        """This thread's program with the problem's constraints."""
+        own, problem = self._workspace, self.problem
+        if own.constrained is None:
+            assert problem.constraints is not None
+            A, B, cost = problem.dynamics.A, problem.dynamics.B, problem.cost
+            G = _condensed(A, B, cost.W, cost.R, self.terminal_weight, problem.horizon).from_actions
+            G = np.vstack([np.zeros((len(A), G.shape[1])), G])
+            H, convexity, scale = self.qp.H / self.qp.scale, self.qp.convexity / self.qp.scale, self.qp.scale
+            with COMPILING:
+                own.constrained = ConstrainedProgram(problem.constraints, H, convexity, scale, G, *problem.limits)
+        return own.constrained
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_workspace"}
@@ -267,6 +309,34 @@ class MPCSolver:
             raise InvalidInput(_OVERFLOW)  # nothing is certified of an infinite cost
         actions, action_error = u.reshape(self.problem.horizon, -1), float(np.sqrt(gap / self.qp.convexity))
         return Plan(actions, states, cost, status, gap + doubt, residual, action_error, tolerance)
+
+    def judge_constrained(self, state: ArrayLike, goal: ArrayLike, found: Found, tolerance: float) -> Plan:
+        """Roll out what a solver found, its actions clipped to the limits, and certify it by its multipliers.
+
+        Raises InvalidInput if states, cost or bound overflow.
+        """
+        low, high = (np.tile(limit, self.problem.horizon) for limit in self.problem.limits)
+        u = np.clip(found.y[: len(low)], low, high)
+        actions = u.reshape(self.problem.horizon, -1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            states, cost = self.roll_out(state, goal, actions)
+            slope, doubt = self.sizes.errors(states, self.problem.cost.goal_state(goal), u)
+            judged = self.constrained.judge(found, u, states, slope)
+            cost, gap = cost + judged.extra, judged.gap + doubt
+        if not (np.isfinite([cost, gap]).all() and np.isfinite(states).all()):
+            raise InvalidInput(_OVERFLOW)
+        return Plan(
+            actions,
+            states,
+            cost,
+            OPTIMAL,
+            gap,
+            judged.residual,
+            judged.action_error,
+            tolerance,
+            judged.violation,
+            found.variables,
+        )
 
     def _exactly(
         self, state: Floats, goal: ArrayLike, u: Floats, low: Floats, high: Floats
@@ -426,6 +496,7 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
     Raises:
         NotStabilizable: `terminal="lqr"` and the system cannot be stabilised.
         SolverFailed: `terminal="lqr"` and the LQR failed, or the condensed problem overflows or is singular.
+        InvalidInput: the constraints are not convex, not DPP, or no constraints.
     """
     import cvxpy  # noqa: F401 - not in the control step that first needs it
 
@@ -455,7 +526,10 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
         raise SolverFailed(
             "the condensed problem is not definite in float64; shorten the horizon, or rescale R", problem, "singular"
         ) from error
-    return MPCSolver(problem, P_f, qp, F_error, F_drift, sizes)
+    solver = MPCSolver(problem, P_f, qp, F_error, F_drift, sizes)
+    if problem.constraints is not None:
+        solver.constrained  # noqa: B018 - what is wrong with them is told now, and the first step need not compile
+    return solver
 
 
 def _condensed(A: Floats, B: Floats, W: Floats, R: Floats, P_f: Floats, N: int) -> _Condensed:
@@ -496,7 +570,9 @@ def solve_mpc(
     Raises:
         InvalidInput: a shape does not match or an entry is not finite.
         NotStabilizable: on building, see `build_mpc`.
-        SolverFailed: OSQP did not solve it, or its answer fails the certificate.
+        SolverFailed: OSQP did not solve it, or its answer fails the certificate. With constraints, `status` is
+            "infeasible" where no plan keeps them together, which the message names, and "unbounded" where the least
+            cost is minus infinity.
 
     Example:
         >>> dynamics = LinearDynamics(A=[[1, 1], [0, 1]], B=[[0.5], [1]])
@@ -511,6 +587,8 @@ def solve_mpc(
         raise InvalidInput(f"tolerance must be > 0, got {tolerance}")
     solver = problem.solver if isinstance(problem, MPCProblem) else problem
     q = solver.linear_term(state, goal)
+    if solver.problem.constraints is not None:
+        return _solve_constrained(solver, q, state, goal, warm_start, tolerance)
     low, high = (np.tile(limit, solver.problem.horizon) for limit in solver.problem.limits)
     best: Plan | None = None
     failure: SolverFailed | None = None
@@ -539,6 +617,31 @@ def solve_mpc(
         solver.problem,
         best.status,
     )
+
+
+def _solve_constrained(
+    solver: MPCSolver, q: Floats, state: ArrayLike, goal: ArrayLike, warm_start: bool, tolerance: float
+) -> Plan:
+    """OSQP's plan, and where it fails or is not certified, or the problem is no quadratic program, Clarabel's."""
+    problem, program = solver.problem, solver.constrained
+    free, _ = solver.roll_out(state, goal, np.zeros((problem.horizon, problem.dynamics.action_dim)))
+    for by in program.solvers:
+        try:
+            found = program.solve(by, q / solver.qp.scale, free.ravel(), problem.cost.goal_state(goal), warm_start)
+        except SolverFailed as error:
+            error.problem = problem
+            failure = error
+            continue
+        plan = solver.judge_constrained(state, goal, found, tolerance)
+        if plan.certified:
+            return plan
+        failure = SolverFailed(
+            f"the plan of {by} is not certified: it may cost {plan.gap:.3g} more than the optimum of about "
+            f"{plan.cost:.3g}, and breaks a constraint by {plan.violation:.3g}; rescale the constraints and their cost",
+            problem,
+            plan.status,
+        )
+    raise failure
 
 
 _Ends = tuple[ArrayLike, ArrayLike]  # state and goal

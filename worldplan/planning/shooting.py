@@ -146,7 +146,7 @@ def solve_cem(
         tolerance: tolerance of `certified`.
 
     Raises:
-        InvalidInput: a shape does not match, an entry is not finite, or `rng` is no seed.
+        InvalidInput: a shape does not match, an entry is not finite, `rng` is no seed, or the problem has constraints.
         NotStabilizable: on building, see `build_mpc`.
         SolverFailed: on building; or costs overflow.
 
@@ -190,6 +190,8 @@ def _search(
     if not tolerance > 0:
         raise InvalidInput(f"tolerance must be > 0, got {tolerance}")
     solver = problem.solver if isinstance(problem, MPCProblem) else problem
+    if solver.problem.constraints is not None:
+        raise InvalidInput("only solve_mpc knows constraints; sampling planners take problems without")
     N, m = solver.problem.horizon, solver.problem.dynamics.action_dim
     q = solver.linear_term(state, goal)
     low, high = (np.tile(limit, N) for limit in solver.problem.limits)
