@@ -13,11 +13,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from worldplan.data.files import held
 from worldplan.errors import InvalidInput, JobFailed
 from worldplan.sweeps.jobs import Job, digest
 from worldplan.sweeps.table import flat
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
+WRONG_INPUT = 2  # exit status
 LONGEST = 60  # characters of a word that goes into the table
 LARGEST = 4_000_000  # bytes of a JSON file whose numbers go into the table
 
@@ -75,12 +77,17 @@ def command_job(words: Sequence[str], verb: type[Any], more: Sequence[str] = ())
             raise InvalidInput(f"leave {taken} out: a sweep gives every command a folder, and goes on with it itself")
     inputs = {word: checksum for word in words if (checksum := digest(Path(word)))}
     file = "result.json" if verb.writes_file else ""
-    more = [*more, *(["--resume"] if hasattr(verb, "resume") else [])]
-    return Job(run_command, {"words": list(words), "inputs": inputs}, {"cwd": Path.cwd(), "more": more, "file": file})
+    how = {"cwd": Path.cwd(), "more": list(more), "resumable": hasattr(verb, "resume"), "file": file}
+    return Job(run_command, {"words": list(words), "inputs": inputs}, how)
+
+
+def _status(command: list[str], cwd: Path, log: Path) -> int:
+    with log.open("ab") as stream:
+        return subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream).returncode
 
 
 def run_command(
-    words: list[str], inputs: dict[str, str], cwd: Path, more: list[str], file: str, folder: Path
+    words: list[str], inputs: dict[str, str], cwd: Path, more: list[str], resumable: bool, file: str, folder: Path
 ) -> dict[str, Any]:
     """Run a command of worldplan in a process of its own; see `command_job`.
 
@@ -89,6 +96,7 @@ def run_command(
         inputs: checksums of what they name; not looked at.
         cwd: folder in which the words make sense.
         more: more options.
+        resumable: whether the verb has `--resume`.
         file: name for a verb that writes a file in place of a folder.
         folder: where it writes; what it prints goes to `folder.log`.
 
@@ -97,16 +105,19 @@ def run_command(
 
     Raises:
         JobFailed: it did not; the last line that it printed is the message.
+        BadFile: another process, left from a call that was killed, still writes to the folder.
     """
-    if "--resume" not in more:
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed one left, and verbs refuse
-    folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.iterdir()):
-        more = [word for word in more if word != "--resume"]
-    log, out = folder.with_suffix(".log"), folder / file
-    line = [sys.executable, "-m", "worldplan", *words, *more, "--out", str(out)]
-    with log.open("wb") as stream:
-        status = subprocess.run(line, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream).returncode
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log, out = folder.with_suffix(".log"), str(folder / file)
+    command = [sys.executable, "-m", "worldplan", *words, *more, "--out", out]
+    # What a killed one left is gone on with. It is made anew if that cannot be, such as after its last step.
+    status = _status([*command, "--resume"], cwd, log) if resumable and folder.exists() else WRONG_INPUT
+    if status == WRONG_INPUT:
+        with held(folder):  # or its writer still lives
+            shutil.rmtree(folder)
+        if file:
+            folder.mkdir()
+        status = _status(command, cwd, log)
     if status:
         last = [text for text in log.read_text(errors="replace").splitlines() if text.strip()][-1:]
         raise JobFailed(f"exit status {status}: {' '.join(last)}; all that it printed is in {log.name}")
