@@ -122,15 +122,15 @@ class PixelEncoder:
         frames = check_frames(frames, self.size)
         single = frames.ndim == 3
         frames = frames[None] if single else frames
-        outputs = self._torch(frames) if self._onnx is None else self._onnx(frames)
-        latents: Floats = outputs.astype(np.float64)
+        latents = self._torch(frames) if self._onnx is None else self._onnx(frames)
         return latents[0] if single else latents
 
-    def _torch(self, frames: Frames) -> NDArray[Any]:
+    def _torch(self, frames: Frames) -> Floats:
         flags = frames.flags  # torch takes neither negative strides nor read-only memory
         batch = torch.from_numpy(frames if flags.c_contiguous and flags.writeable else frames.copy(order="C"))
         # No weight asks for a gradient, so none is recorded.
-        return torch.cat([self._network(to_input(part)) for part in batch.split(_BATCH)]).cpu().numpy()
+        latents = torch.cat([self._network(to_input(part)) for part in batch.split(_BATCH)])
+        return latents.cpu().numpy().astype(np.float64)
 
     def __repr__(self) -> str:
         world = world_of(self.card)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from worldplan.arrays import Frames
+from worldplan.arrays import Floats, Frames
 from worldplan.errors import InvalidInput
 from worldplan.learning.network import CircleAngles, MirrorOdd, to_input
 
@@ -24,7 +24,7 @@ Outputs = NDArray[np.float32]
 
 
 class OnnxNetwork:
-    """A fused network on uint8 frames (N, S, S, 3): latents (N, n) float32, those of torch up to rounding.
+    """A fused network on uint8 frames (N, S, S, 3): latents (N, n) float64, those of torch up to rounding.
 
     The graph is made here of the network's own layers; none is read from a file. A call computes on its own thread, and
     the session keeps no others: threads may share it, and a forked process may go on with it. Beyond `CHUNK` frames, as
@@ -42,8 +42,8 @@ class OnnxNetwork:
     def __init__(self, network: nn.Module, size: int) -> None:
         self._mirror = isinstance(network, MirrorOdd)
         layers: Any = network.net if isinstance(network, MirrorOdd) else network
-        last = len(layers) - isinstance(layers[-1], CircleAngles)
-        bare, self._angles = layers[:last], layers[last:]
+        self._angles = layers[-1] if isinstance(layers[-1], CircleAngles) else None
+        bare = layers if self._angles is None else layers[:-1]
         self._session = onnx_session(onnx_graph(bare, size))
         frames = probe_frames(size)
         with torch.no_grad():
@@ -53,7 +53,7 @@ class OnnxNetwork:
         if not apart <= allowed:
             raise InvalidInput(f"ONNX Runtime differs from torch by {apart:.2g}, rounding explains {allowed:.2g}")
 
-    def __call__(self, frames: Frames) -> Outputs:
+    def __call__(self, frames: Frames) -> Floats:
         """Latents (N, n) of frames (N, S, S, 3)."""
         if len(frames) <= CHUNK:
             outputs = self._outputs(frames)
@@ -61,7 +61,7 @@ class OnnxNetwork:
             chunks = [frames[i : i + CHUNK] for i in range(0, len(frames), CHUNK)]
             with ThreadPoolExecutor(min(len(chunks), torch.get_num_threads())) as pool:
                 outputs = np.concatenate(list(pool.map(self._outputs, chunks)))
-        return self._angles(torch.from_numpy(outputs)).numpy() if len(self._angles) else outputs
+        return outputs.astype(np.float64) if self._angles is None else self._angles.in_numpy(outputs)
 
     def _outputs(self, frames: Frames) -> Outputs:
         """What the last layer gives, (N, n + k) for k circles; input as by `to_input`, mirrored as by `MirrorOdd`."""
@@ -73,7 +73,7 @@ class OnnxNetwork:
         if self._mirror:
             inputs[n:] = upright[:, :, ::-1]
         outputs: Outputs = self._session.run(None, {"frames": inputs})[0]
-        return (outputs[:n] - outputs[n:]) / 2 if self._mirror else outputs
+        return (outputs[:n] - outputs[n:]) / np.float32(2) if self._mirror else outputs
 
 
 def tolerance(layers: Iterable[nn.Module]) -> float:
@@ -111,7 +111,8 @@ def onnx_graph(layers: Iterable[nn.Module], size: int) -> bytes:
     outputs = helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", None])
     graph = helper.make_graph(nodes, "network", [frames], [outputs], weights)
     version = helper.make_opsetid("", OPSET)
-    return helper.make_model(graph, opset_imports=[version], ir_version=IR_VERSION).SerializeToString()
+    model: bytes = helper.make_model(graph, opset_imports=[version], ir_version=IR_VERSION).SerializeToString()
+    return model
 
 
 def _operator(layer: nn.Module) -> tuple[str, dict[str, Any]]:
