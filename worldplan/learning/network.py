@@ -141,9 +141,9 @@ class CircleAngles(nn.Module):
     def in_numpy(self, outputs: NDArray[np.float32]) -> Floats:
         """The same in NumPy, of outputs (N, n + k): for one frame, torch takes five times as long."""
         around, n = self.space.circles, self.space.dim
-        latents = outputs[:, :n].astype(np.float64)
+        latents = outputs[:, :n].copy()
         latents[:, around] = np.arctan2(outputs[:, n:], latents[:, around])
-        return self.space.wrap(latents.dot(self.axes.numpy().T))
+        return self.space.wrap(latents.dot(self.axes.numpy().T))  # in float64 from here on
 
 
 class MirrorOdd(nn.Module):

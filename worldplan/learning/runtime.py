@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,7 +19,7 @@ from worldplan.learning.network import CircleAngles, MirrorOdd, to_input
 
 OPSET, IR_VERSION = 20, 9  # the first with GELU, and the first format for it
 CHUNK = 16  # frames a call: their activations stay in a core's cache
-_PROBES = 8  # frames on which both runtimes are compared
+_PROBES = 16  # frames on which both runtimes are compared
 
 Outputs = NDArray[np.float32]
 
@@ -88,12 +89,17 @@ def tolerance(layers: Iterable[nn.Module]) -> float:
 
 
 def probe_frames(size: int) -> Frames:
-    """Frames (8, S, S, 3) of coarse and fine noise, from hardly any contrast to all."""
+    """Frames (16, S, S, 3) of coarse and fine noise on colours drawn at random, from hardly any contrast to much.
+
+    Encoders that have seen one background only give the same latent for most others: so many colours.
+    """
     rng = np.random.default_rng(0)
-    coarse = rng.normal(size=(_PROBES, -(-size // 8), -(-size // 8), 3)).repeat(8, 1).repeat(8, 2)[:, :size, :size]
-    contrast = np.geomspace(1, 64, _PROBES).reshape(-1, 1, 1, 1)
-    noise = 128 + contrast * (coarse + rng.normal(size=coarse.shape))
-    return noise.clip(0, 255).astype(np.uint8)
+    cells = -(-size // 8)
+    coarse = rng.normal(size=(_PROBES, cells, cells, 3)).repeat(8, 1).repeat(8, 2)[:, :size, :size]
+    contrast = np.geomspace(2, 64, _PROBES).reshape(-1, 1, 1, 1)
+    colours = rng.uniform(0, 255, (_PROBES, 1, 1, 3))
+    frames: Frames = (colours + contrast * (coarse + rng.normal(size=coarse.shape))).clip(0, 255).astype(np.uint8)
+    return frames
 
 
 def onnx_graph(layers: Iterable[nn.Module], size: int) -> bytes:
@@ -130,9 +136,14 @@ def _operator(layer: nn.Module) -> tuple[str, dict[str, Any]]:
 
 
 def onnx_session(graph: bytes) -> Any:
-    """A graph in ONNX Runtime, on the thread that calls. Raises ImportError if it is not there."""
-    import onnxruntime  # type: ignore[import-untyped]  # it ships no types
+    """A graph in ONNX Runtime, on the thread that calls. A graph that names other files is refused.
+
+    Raises ImportError if ONNX Runtime is not there, and its own errors for no graph.
+    """
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # single frames: more cost more than they save
+    options.log_severity_level = 4  # errors are raised, and need not be printed too
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
