@@ -20,6 +20,7 @@ from worldplan.arrays import Floats, Frames
 from worldplan.data.files import atomic_write, read_json, sha256, write_json
 from worldplan.errors import BadFile, InvalidInput, MissingExtra
 from worldplan.learning.encoder import PixelEncoder
+from worldplan.learning.runtime import onnx_session
 from worldplan.planning.estimation import UNBELIEVABLE
 
 FORMAT = 1  # version of the contract
@@ -137,7 +138,7 @@ def export_agent(agent: PlanningAgent, folder: Path | str, frames: Frames, *, co
     Raises:
         InvalidInput: another planner or encoder, an agent that plans in quarter turns, or latents, or actions from the
             same latents, that differ by more than rounding.
-        MissingExtra: no ONNX here.
+        MissingExtra: no exporter here.
     """
     if agent.planner != "lqr" or agent.charts is not None or not isinstance(agent.encoder, PixelEncoder):
         raise InvalidInput(
@@ -187,13 +188,12 @@ class ExportedAgent:
         folder: that `export_agent` wrote.
 
     Raises:
-        BadFile: files that do not belong together.
-        MissingExtra: no ONNX Runtime here.
+        BadFile: files that do not belong together, or a graph that cannot run or names other files.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.contract = read_contract(folder)
-        self._goal, self._step = (_session((Path(folder) / name).read_bytes()) for name in (GOAL, STEP))
+        self._goal, self._step = (_session(Path(folder) / name) for name in (GOAL, STEP))
         self._state: dict[str, Any] = {}
 
     def reset(self, goal: Frames) -> None:
@@ -215,7 +215,7 @@ def _compared(agent: PlanningAgent, graphs: dict[str, bytes], frames: Frames, fo
 
     Over the frames of an episode, some of them out of order, and in the end frames that show nothing.
     """
-    encode, step = (_session(graphs[name]) for name in (GOAL, STEP))
+    encode, step = (onnx_session(graphs[name]) for name in (GOAL, STEP))
     shown = [*frames[:-1], *frames[-2:0:-7], *[255 - frames[0]] * (PATIENCE + 2)]
     goal = encode.run(None, {"frame": frames[-1]})[0]
     d, control, none = agent.dynamics.state_dim, agent.controller, np.zeros(1, dtype=np.int64)
@@ -278,7 +278,7 @@ def _contract(agent: PlanningAgent, command: str) -> dict[str, Any]:
 def _graph(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]) -> bytes:
     """A module as ONNX."""
     try:
-        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingExtra("exporting agents", "onnx") from error
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
@@ -299,11 +299,9 @@ def _graph(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outp
         return path.read_bytes()
 
 
-def _session(graph: bytes) -> Any:
+def _session(path: Path) -> Any:
+    """A stored graph in ONNX Runtime."""
     try:
-        import onnxruntime  # type: ignore[import-untyped]  # it ships no types
-    except ImportError as error:
-        raise MissingExtra("running exported agents", "onnx") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # single frames: more threads cost more than they save
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return onnx_session(path.read_bytes())
+    except Exception as error:  # those of ONNX Runtime have no root of their own
+        raise BadFile(path, f"is no graph that runs here ({error}); export the agent again") from error

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worldplan.agents.planners import PLANNERS, SOLVER_ERRORS, ClippedLQR, Planner, Setting, warn_of_fallback
-from worldplan.arrays import FEW, Floats, action_limits
+from worldplan.arrays import FEW, Floats, action_limits, some
 from worldplan.checks import check_name
 from worldplan.errors import InvalidInput
 from worldplan.planning.cost import QuadraticCost
@@ -111,7 +111,7 @@ class LatentController:
             blind: (N,) how many of these came in a row; after `PATIENCE` the filter starts anew from the frame.
         """
         means, odd = self.watch(means, actions, latents)
-        if odd.any() or blind.any() or fresh.any():
+        if some(odd) or some(fresh) or some(blind > 0):
             blind = np.where(odd & ~fresh, blind + 1, 0)
             ignored = np.where(fresh, 0, ignored + odd)
             lost = blind > PATIENCE  # the arm was moved by hand, or the camera: what is seen is all there is

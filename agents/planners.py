@@ -57,7 +57,7 @@ class ClippedLQR:
     def __call__(self, states: Floats, goals: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Actions, and no row that fell back."""
         setting, gain = self.setting, self.setting.lqr.gain
-        actions = goals @ gain[:, : goals.shape[1]].T - states @ gain.T
+        actions = goals.dot(gain[:, : goals.shape[1]].T) - states.dot(gain.T)
         return actions.clip(setting.low, setting.high), np.zeros(len(states), dtype=bool)
 
 

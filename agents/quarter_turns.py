@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worldplan.arrays import Floats, Frames
+from worldplan.arrays import Floats, Frames, some
 from worldplan.errors import InvalidInput
 from worldplan.learning.encoder import Encoder, encode
 
@@ -25,7 +25,7 @@ _KEEP = 0.1  # quarter turns by which another chart must beat the upright one
 
 def turn(frames: Frames, charts: Charts) -> Frames:
     """Frames (N, H, W, 3), each turned counter-clockwise by its number of quarter turns (N,)."""
-    if not charts.any():
+    if not some(charts != 0):
         return frames
     if (charts == charts[0]).all():  # one agent in one episode: no need to sort rows
         return np.ascontiguousarray(np.rot90(frames, charts[0], axes=(1, 2)))

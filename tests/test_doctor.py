@@ -20,7 +20,17 @@ def test_this_machine_is_healthy():
     assert doctor.healthy(findings), [f for f in findings if not f.ok]
     names = [finding.name for finding in findings]
     assert len(names) == len(set(names))
-    assert {"python", "mujoco", "dm_control", "gl egl", "gl osmesa", "rendering", "torch", "chromium"} <= set(names)
+    assert {
+        "python",
+        "mujoco",
+        "dm_control",
+        "gl egl",
+        "gl osmesa",
+        "rendering",
+        "torch",
+        "onnxruntime",
+        "chromium",
+    } <= set(names)
     assert all(finding.ok or finding.remedy for finding in findings)
     assert all(finding.detail for finding in findings)
 
@@ -101,6 +111,14 @@ def test_a_mujoco_gl_that_does_not_work_here(monkeypatch):
 def test_no_browser_is_no_illness():
     finding = doctor.check_browser(["no-such-browser"])
     assert not finding.ok
+    assert doctor.healthy([finding])
+
+
+def test_no_onnx_runtime_is_no_illness(monkeypatch):
+    assert doctor.check_onnxruntime().ok
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    finding = doctor.check_onnxruntime()
+    assert not finding.ok and "torch computes latents" in finding.detail and finding.remedy
     assert doctor.healthy([finding])
 
 

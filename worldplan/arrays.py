@@ -39,6 +39,11 @@ def _all_finite(array: Floats) -> bool:
     return all(map(math.isfinite, array.ravel().tolist())) if few else bool(np.isfinite(array).all())
 
 
+def some(flags: NDArray[np.bool_]) -> bool:
+    """Whether one of the flags is set. For the few of a control step, a tenth of the time of NumPy's `any`."""
+    return True in flags.ravel().tolist() if flags.size <= FEW else bool(flags.any())
+
+
 def finite_vectors(name: str, value: ArrayLike, length: int) -> Floats:
     """Like `finite_array`, for vectors (..., length). Raises InvalidInput too if the last axis has another length."""
     array = finite_array(name, value)

@@ -161,6 +161,17 @@ def check_torch() -> Finding:
     return Finding("torch", True, f"{torch.__version__} on {where}")
 
 
+def check_onnxruntime() -> Finding:
+    """Whether ONNX Runtime loads, which computes the latents of encoders; torch does so more slowly."""
+    try:
+        import onnx
+        import onnxruntime
+    except Exception as error:  # a broken build raises OSError, ImportError, RuntimeError, ...
+        told = f"{type(error).__name__}: {error}; torch computes latents, slower"
+        return Finding("onnxruntime", False, told, FRESH, needed=False)
+    return Finding("onnxruntime", True, f"{onnxruntime.__version__}, onnx {onnx.__version__}", needed=False)
+
+
 def check_browser(names: Iterable[str] = BROWSERS) -> Finding:
     """Whether a Chromium is there, which only the tests of the HTML reports use.
 
@@ -180,7 +191,8 @@ def examine() -> list[Finding]:
     """
     with ThreadPoolExecutor(len(BACKENDS)) as pool:
         probes = list(pool.map(probe_backend, BACKENDS))
-    return [check_python(), *check_simulators(), *probes, check_rendering(probes), check_torch(), check_browser()]
+    programs = [check_torch(), check_onnxruntime(), check_browser()]
+    return [check_python(), *check_simulators(), *probes, check_rendering(probes), *programs]
 
 
 def healthy(findings: Iterable[Finding]) -> bool:

@@ -99,6 +99,10 @@ class PlannerFellBack(RuntimeWarning):
     """A planner failed at a step or gave no action, and clipped LQR acted; the agent's state counts such steps."""
 
 
+class RuntimeFellBack(RuntimeWarning):
+    """ONNX Runtime is missing, or differs from torch by more than rounding; torch computes the encoder, slower."""
+
+
 class UnfamiliarGoal(UserWarning):
     """A goal image is unlike everything that the encoder was trained on."""
 

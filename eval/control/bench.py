@@ -61,10 +61,12 @@ class PlannerTime:
 class BenchReport:
     """Control-step times of all planners on the frames of one episode.
 
-    `steps` is the number timed per round. `machine` holds processor, cores, and the load averages before and after.
+    `runtime` is what computes the agent's latents. `steps` is the number timed per round. `machine` holds processor,
+    cores, and the load averages before and after.
     """
 
     agent: str
+    runtime: str
     steps: int
     times: tuple[PlannerTime, ...]
     machine: dict[str, Any]
@@ -73,8 +75,8 @@ class BenchReport:
         """JSON values."""
         names = ("planner", "predict_ms", "forward_ms", "ratio", "rounds")
         rows = [{name: getattr(time, name) for name in names} for time in self.times]
-        facts = {"agent": self.agent, "steps": self.steps, "planners": rows, "machine": self.machine}
-        return plain(facts, digits=4)  # type: ignore[no-any-return]
+        facts = {name: getattr(self, name) for name in ("agent", "runtime", "steps", "machine")}
+        return plain({**facts, "planners": rows}, digits=4)  # type: ignore[no-any-return]
 
     def table(self) -> Table:
         """One row per planner."""
@@ -83,6 +85,7 @@ class BenchReport:
         notes = [
             f"Median of {len(self.times[0].rounds)} rounds of {self.steps} steps, planners in turn; brackets: 95% "
             "interval over rounds. Every step plans anew; the network alone runs on the same frame after each.",
+            f"The step computes latents by {self.runtime}; the bare forward pass is the encoder's network in torch.",
             f"{self.machine['processor']}, {self.machine['cores']} cores; load before and after: {before}, {after}. "
             "Trust ratios, not milliseconds.",
             f"Published elsewhere, another machine and other models: CEM in latent world models, {low} to {high} s a "
@@ -129,7 +132,9 @@ def bench_planners(
     for name in progress(iter(order), len(order)):
         times[name].append(time_steps(agents[name], frames, goal, steps))
     machine = {"processor": processor(), "cores": os.cpu_count(), "load": [before, os.getloadavg()]}
-    return BenchReport(str(agent), steps, tuple(PlannerTime(name, tuple(times[name])) for name in planners), machine)
+    runtime = getattr(agents[planners[0]].encoder, "runtime", "code of its own")
+    rows = tuple(PlannerTime(name, tuple(times[name])) for name in planners)
+    return BenchReport(str(agent), runtime, steps, rows, machine)
 
 
 def _episode(agent: str | Path, world: World | None, seed: int, steps: int = 100) -> tuple[Frames, Frames]:

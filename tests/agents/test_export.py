@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -14,9 +16,11 @@ from worldplan.__main__ import main
 from worldplan.agents import export
 from worldplan.agents.export import CONTRACT, GOAL, STEP, ExportedAgent, export_agent, read_contract
 from worldplan.agents.planning_agent import PlanningAgent, load_agent
+from worldplan.data.files import sha256
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.errors import BadFile, InvalidInput, MissingExtra
+from worldplan.learning.runtime import onnx_session
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
 
@@ -92,7 +96,7 @@ def test_the_contract_names_what_the_graphs_take(folder):
     assert contract["sizes"] == {"frame": 64, "latent": 2, "state": 4, "action": 2}
     assert contract["space"] == ["circle", "line"]
     for name in (GOAL, STEP):
-        session = export._session((folder / name).read_bytes())
+        session = onnx_session((folder / name).read_bytes())
         for told, real in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
             wanted = [(x["name"], x["shape"]) for x in contract["graphs"][name][told]]
             assert [(x.name, x.shape) for x in real] == wanted
@@ -117,9 +121,32 @@ def test_agents_that_are_no_graph_are_refused(agent, frames, tmp_path):
             export_agent(wrong, tmp_path / "a", frames)
 
 
-@pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
-def test_without_onnx_the_extra_is_named(absent, agent, frames, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, absent, None)
+def test_a_graph_that_names_other_files_is_refused(folder, tmp_path, monkeypatch):
+    for name in (STEP, CONTRACT):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[2], data_location=1)
+    weight.external_data.add(key="location", value="private.bin")
+    told = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in ("frame", "goal")]
+    node = onnx.helper.make_node("Add", ["frame", "w"], ["goal"])
+    graph = onnx.helper.make_graph([node], "g", told[:1], told[1:], [weight])
+    version = onnx.helper.make_opsetid("", export.OPSET)
+    model = onnx.helper.make_model(graph, opset_imports=[version], ir_version=9).SerializeToString()
+    (tmp_path / GOAL).write_bytes(model)
+    contract = json.loads((tmp_path / CONTRACT).read_text())
+    contract["sha256"][GOAL] = sha256(tmp_path / GOAL)
+    (tmp_path / CONTRACT).write_text(json.dumps(contract))
+    np.array([3.0, 4.0], np.float32).tofile(tmp_path / "private.bin")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadFile, match="no graph that runs here"):
+        ExportedAgent(tmp_path)
+    options = onnxruntime.SessionOptions()  # negative control: left to itself, it reads what lies there
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    bare = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    assert bare.run(None, {"frame": np.zeros(2, np.float32)})[0].tolist() == [3.0, 4.0]
+
+
+def test_without_an_exporter_the_extra_is_named(agent, frames, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(MissingExtra, match=r"worldplan\[onnx\]"):
         export_agent(agent, tmp_path / "a", frames)
 

@@ -450,6 +450,6 @@ def test_parts_that_do_not_fit_together_are_refused(arguments, error, message):
 
 def test_encoder_and_agent_say_what_they_are():
     agent = wp.agents.load_agent("cartpole")
-    told = "PixelEncoder('cartpole', frames 64 x 64, LatentSpace('line', 'line'), world 'cartpole')"
+    told = "PixelEncoder('cartpole', frames 64 x 64, LatentSpace('line', 'line'), world 'cartpole', onnxruntime)"
     assert repr(agent.encoder) == told
     assert repr(agent) == f"PlanningAgent({told}, planner 'lqr', 4 states, 1 actions)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +19,10 @@ from worldplan.arrays import Floats, Frames, finite_array
 from worldplan.data.cards import ZOO, Cards
 from worldplan.data.hub import is_address
 from worldplan.data.world_card import FRAME_SIZE, world_of
-from worldplan.errors import BadFile, InvalidInput
+from worldplan.errors import BadFile, InvalidInput, RuntimeFellBack
 from worldplan.learning.foreign import ForeignNetwork, is_code, module_at, ready_network, saved_network
 from worldplan.learning.network import SIZES, ConvEncoder, MirrorOdd, to_input
+from worldplan.learning.runtime import OnnxNetwork
 from worldplan.named import code_trusted, named_object
 from worldplan.planning.space import LatentSpace
 from worldplan.provenance import pinned
@@ -66,6 +68,9 @@ class PixelEncoder:
 
     In its training world, the output is the true state up to a rotation, a scale per world and an offset (Theorem 1 of
     Klindt, LeCun and Balestriero 2026, arXiv 2605.26379).
+
+    `runtime` is what computes the latents: `onnxruntime` for networks of worldplan, `torch` for those of your own, and
+    where ONNX Runtime is missing or disagrees (warning RuntimeFellBack).
     """
 
     def __init__(self, network: Network, card: dict[str, Any], name: str = "encoder") -> None:
@@ -81,6 +86,25 @@ class PixelEncoder:
         else:
             fused = _fuse(self._trained.cpu())
         self._network = MirrorOdd(fused) if card.get("mirror") else fused
+        self._compile()
+
+    def _compile(self) -> None:
+        """Take ONNX Runtime for a network of ours, if it computes here what torch does."""
+        self._onnx, self.runtime = None, "torch"
+        if isinstance(self._trained, ForeignNetwork):
+            return
+        try:
+            self._onnx, self.runtime = OnnxNetwork(self._network, self.size), "onnxruntime"
+        except Exception as error:  # those of ONNX Runtime have no root of their own
+            warnings.warn(f"torch computes the encoder {self.name!r}, slower ({error})", RuntimeFellBack, stacklevel=3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the session, which belongs to this process: copies make their own, and check it again."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_onnx", "runtime")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._compile()
 
     @property
     def network(self) -> nn.Module:
@@ -100,19 +124,20 @@ class PixelEncoder:
         frames = check_frames(frames, self.size)
         single = frames.ndim == 3
         frames = frames[None] if single else frames
+        latents = self._torch(frames) if self._onnx is None else self._onnx(frames)
+        return latents[0] if single else latents
+
+    def _torch(self, frames: Frames) -> Floats:
         flags = frames.flags  # torch takes neither negative strides nor read-only memory
         batch = torch.from_numpy(frames if flags.c_contiguous and flags.writeable else frames.copy(order="C"))
-        # One frame, as in control, is neither split nor joined. No weight asks for a gradient, so none is recorded; to
-        # enter `inference_mode` would take longer than the whole filter.
-        few = len(batch) <= _BATCH
-        parts = [self._network(to_input(part)) for part in ([batch] if few else batch.split(_BATCH))]
-        latents: Floats = (parts[0] if few else torch.cat(parts)).cpu().numpy().astype(np.float64)
-        return latents[0] if single else latents
+        # No weight asks for a gradient, so none is recorded.
+        latents = torch.cat([self._network(to_input(part)) for part in batch.split(_BATCH)])
+        return latents.cpu().numpy().astype(np.float64)
 
     def __repr__(self) -> str:
         world = world_of(self.card)
         where = "" if world is None else f", world {world.name!r}"
-        return f"PixelEncoder({self.name!r}, frames {self.size} x {self.size}, {self.space!r}{where})"
+        return f"PixelEncoder({self.name!r}, frames {self.size} x {self.size}, {self.space!r}{where}, {self.runtime})"
 
     def save(self, folder: Path | str) -> str:
         """Write this encoder to `folder`, for `load_encoder`; returns the SHA-256 of the weights."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worldplan.arrays import Floats
@@ -120,7 +121,7 @@ class CircleAngles(nn.Module):
 
     def __init__(self, space: LatentSpace) -> None:
         super().__init__()
-        self.circles = np.flatnonzero(space.circles).tolist()
+        self.space, self.circles = space, np.flatnonzero(space.circles).tolist()
         self.register_buffer("axes", torch.eye(space.dim))
 
     def planes(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,6 +137,13 @@ class CircleAngles(nn.Module):
         latents = latents @ self.axes.T
         latents[..., self.circles] = torch.remainder(latents[..., self.circles] + math.pi, 2 * math.pi) - math.pi
         return latents
+
+    def in_numpy(self, outputs: NDArray[np.float32]) -> Floats:
+        """The same in NumPy, of outputs (N, n + k): for one frame, torch takes five times as long."""
+        around, n = self.space.circles, self.space.dim
+        latents = outputs[:, :n].copy()
+        latents[:, around] = np.arctan2(outputs[:, n:], latents[:, around])
+        return self.space.wrap(latents.dot(self.axes.numpy().T))  # in float64 from here on
 
 
 class MirrorOdd(nn.Module):

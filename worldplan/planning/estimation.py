@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_discrete_are
 
-from worldplan.arrays import Floats
+from worldplan.arrays import Floats, some
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.space import LatentSpace
@@ -59,12 +59,12 @@ class StateEstimator:
         Automatica 7(5)). A frame that is wrong but near what was expected passes, and does no harm.
         """
         ahead, innovation = self._predicted(state, action, latent)
-        if self.precision is None:
-            return np.asarray(ahead + innovation @ self.gain.T), np.zeros(len(ahead), dtype=bool)
-        odd = ((innovation @ self.precision) * innovation).sum(axis=1) > UNBELIEVABLE * self.latent_dim
-        if odd.any():
-            innovation[odd] = 0.0
-        return np.asarray(ahead + innovation @ self.gain.T), odd
+        odd = np.zeros(len(ahead), dtype=bool)
+        if self.precision is not None:
+            odd = (innovation.dot(self.precision) * innovation).sum(axis=1) > UNBELIEVABLE * self.latent_dim
+            if some(odd):
+                innovation[odd] = 0.0
+        return ahead + innovation.dot(self.gain.T), odd
 
     def _predicted(self, state: Floats, action: Floats, latent: Floats) -> tuple[Floats, Floats]:
         """The prediction (N, d) and the innovation (N, n)."""

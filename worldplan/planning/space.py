@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldplan.arrays import Floats, finite_array, finite_vectors
+from worldplan.arrays import Floats, finite_array, finite_vectors, some
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
 
@@ -41,7 +41,7 @@ class LatentSpace:
         self.kinds = tuple(kinds)
         self.circles: NDArray[np.bool_] = np.array([kind == "circle" for kind in kinds])
         self._flat = not self.circles.any()
-        self._half = np.where(self.circles, np.pi, np.inf)
+        self._half = np.where(self.circles, np.pi, np.nan)  # nothing lies beyond NaN
 
     @classmethod
     def lines(cls, count: int) -> LatentSpace:
@@ -69,13 +69,16 @@ class LatentSpace:
 
     def _wrap(self, latents: Floats) -> Floats:
         """`wrap` of latents that were checked, which are changed."""
-        if not self._inside(latents):
-            latents[..., self.circles] = _wrapped(latents[..., self.circles])
+        beyond = self._beyond(latents)
+        if some(beyond):
+            wrapped = np.remainder(latents[beyond] + np.pi, TURN) - np.pi
+            wrapped[wrapped >= np.pi] = -np.pi  # of rounding
+            latents[beyond] = wrapped
         return latents
 
-    def _inside(self, latents: Floats) -> bool:
-        """Whether no circle has anything to wrap: in control, this is nearly always so."""
-        return bool(self._flat or (np.abs(latents) < self._half).all())
+    def _beyond(self, latents: Floats) -> NDArray[np.bool_]:
+        """Which coordinates are to be wrapped. In control, hardly any; the others stay as they are, to the bit."""
+        return np.asarray(np.abs(latents) >= self._half)
 
     def lift(self, goal: ArrayLike, near: ArrayLike) -> Floats:
         """The representative of a goal (..., n) that lies nearest to latents `near` (..., n), which need no wrapping.
@@ -86,8 +89,7 @@ class LatentSpace:
         if self.flat:
             return goal
         way = goal - near
-        lifted = goal if self._inside(way) else near + self._wrap(way)
-        return np.asarray(np.where(self.circles, lifted, goal))
+        return np.where(self._beyond(way), near + self._wrap(way), goal)
 
     def unwrap(self, latents: ArrayLike) -> Floats:
         """Latents (T, n) of one episode as a path without jumps, from the first on.
@@ -140,10 +142,3 @@ class LatentSpace:
 
     def __hash__(self) -> int:
         return hash(self.kinds)
-
-
-def _wrapped(angles: Floats) -> Floats:
-    """Angles in [-pi, pi); those that lie there already stay as they are, to the bit."""
-    inside = (angles >= -np.pi) & (angles < np.pi)
-    wrapped = np.remainder(angles + np.pi, TURN) - np.pi
-    return np.asarray(np.where(inside, angles, np.where(wrapped < np.pi, wrapped, -np.pi)))

@@ -55,7 +55,7 @@ def test_a_report_of_real_planners(asked):
     with pytest.raises(FrozenInstanceError):
         report.steps = 3
     facts = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert facts["agent"] == "reacher" and facts["steps"] == 2
+    assert facts["agent"] == "reacher" and facts["runtime"] == "onnxruntime" and facts["steps"] == 2
     assert facts["machine"]["processor"] == provenance.processor() != ""
     assert facts["machine"]["cores"] >= 1 and np.shape(facts["machine"]["load"]) == (2, 3)
     for row, times in zip(facts["planners"], report.times, strict=True):
@@ -64,6 +64,7 @@ def test_a_report_of_real_planners(asked):
     table = report.table()
     assert [row[0] for row in table.rows] == ["mpc", "lqr"]
     assert all(len(row) == len(table.columns) for row in table.rows)
+    assert any("latents by onnxruntime; the bare forward pass" in note for note in table.notes)
     assert any("Published elsewhere, another machine" in note and "0.56 to 2.2 s" in note for note in table.notes)
 
 
