@@ -24,7 +24,8 @@ def example(request, monkeypatch):
 
 def rows_of(printed):
     """Each row's name and first number."""
-    return {found[1].strip(): float(found[2]) for found in re.finditer(r"^(\D+?)\s+(-?[\d.]+)%? \[", printed, re.M)}
+    found = re.findall(r"^(.+?)\s+(-?[\d.,]+) \[", printed, re.M)
+    return {name: float(value.replace(",", "")) for name, value in found}
 
 
 def test_every_example_is_tried_here():
