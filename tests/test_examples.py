@@ -25,7 +25,7 @@ def example(request, monkeypatch):
 def rows_of(printed):
     """Each row's name and first number."""
     found = re.findall(r"^(.+?)\s+(-?[\d.,]+) \[", printed, re.M)
-    return {name: float(value.replace(",", "")) for name, value in found}
+    return {" ".join(name.split()): float(value.replace(",", "")) for name, value in found}
 
 
 def test_every_example_is_tried_here():
