@@ -278,6 +278,17 @@ def test_a_perturbed_primal_or_dual_fails(constraints):
     assert not solver.judge_constrained(START, GOAL, still, 1e-6).certified
 
 
+def test_a_price_of_a_slack_that_nothing_answers_fails():
+    """The slack is 0 and the actions are right, but no multiplier shows that another slack is dearer."""
+    solver, found = active(soft)
+    A = found.form.A.toarray()
+    alone = ((A != 0).sum(axis=1) == 1) & (A[:, 40:] != 0).any(axis=1) & (found.z > 1)
+    assert alone.sum() == 21  # over >= 0
+    z = np.where(alone, 0, found.z)
+    plan = solver.judge_constrained(START, GOAL, dataclasses.replace(found, z=z), 1e-6)
+    assert plan.violation < 1e-9 and plan.gap > 1 and not plan.certified
+
+
 def test_a_plan_that_breaks_a_constraint_is_not_certified_however_cheap():
     solver, found = active(slow)
     free = solve_mpc(MPCProblem(joints(), COST), START, GOAL)
@@ -312,6 +323,9 @@ def test_the_kkt_conditions_of_a_program_by_hand():
     assert right.violation == 0 and right.products < 1e-13 and np.abs(right.gradient).max() == 0
     assert right.reach.tolist() == [np.inf, 0.0]  # y_1's own limit takes up its gradient
     assert form.value(np.array([1.0, 0.0])) + 4 == 1
+    assert np.isinf(
+        form.kkt(np.array([1.0, 0.0]), np.array([2.0, 0.5])).reach
+    ).all()  # its multiplier is too small for 2.5
     off = form.kkt(np.array([1.5, -0.25]), np.array([2.0, -3.0]))
     assert off.violation == 0.25 and off.products == pytest.approx(0.5)
     np.testing.assert_allclose(off.gradient, [1.0, 3.0])  # the wrong sign counts as 0
@@ -436,7 +450,19 @@ def test_it_is_compiled_once_and_solved_many_times(constraints):
     assert program._program.get_problem_data("CLARABEL", solver_opts={})[1] is chain
 
 
-def test_parameters_are_set_between_solves():
+def answers(monkeypatch):
+    """The solvers that are asked from now on."""
+    asked, honest = [], room.ConstrainedProgram.solve
+
+    def watched(self, by, *arguments):
+        asked.append(by)
+        return honest(self, by, *arguments)
+
+    monkeypatch.setattr(room.ConstrainedProgram, "solve", watched)
+    return asked
+
+
+def test_parameters_are_set_between_solves(monkeypatch):
     problem, normal = problem_of(adjustable), cp.Parameter(2, value=[1.0, 0.0], name="normal")
     tilted = problem_of(lambda x, u: [x[1:, :2] @ normal <= 0.5])
     try:
@@ -452,6 +478,11 @@ def test_parameters_are_set_between_solves():
         normal.value = direction
         plan = solve_mpc(tilted, [0, 0, 0, 0], 2 * np.array(direction))
         assert (plan.states[1:, :2] @ direction).max() == pytest.approx(0.5, abs=1e-6)
+    asked = answers(monkeypatch)  # and OSQP goes on with the new matrix
+    for direction in ([0.6, 0.8], [0.8, 0.6]):
+        normal.value = direction
+        solve_mpc(tilted, [0, 0, 0, 0], 2 * np.array(direction))
+    assert asked == ["OSQP", "OSQP"]
     with pytest.raises(InvalidInput, match=r"no value: late.*\.value"):
         late = cp.Parameter(name="late")
         solve_mpc(problem_of(lambda x, u: [x <= late]), START, GOAL)
@@ -461,15 +492,8 @@ def test_parameters_are_set_between_solves():
 
 
 def test_clarabel_stands_behind_osqp(monkeypatch):
-    problem, asked = problem_of(slow), []
-    before = solve_mpc(problem, START, GOAL)
-    honest = room.ConstrainedProgram.solve
-
-    def watched(self, by, *arguments):
-        asked.append(by)
-        return honest(self, by, *arguments)
-
-    monkeypatch.setattr(room.ConstrainedProgram, "solve", watched)
+    problem = problem_of(slow)
+    before, asked = solve_mpc(problem, START, GOAL), answers(monkeypatch)
     solve_mpc(problem, START, GOAL)
     assert asked == ["OSQP"]
     with monkeypatch.context() as patch:
