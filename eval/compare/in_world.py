@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from worldplan.arrays import Floats, Frames
 from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput, RenderingUnavailable
 from worldplan.eval.compare.entrants import Entrant, examine, find_entrants
+from worldplan.eval.compare.kept import try_all
 from worldplan.eval.control.in_world import WorldPlanConfig, WorldRow, plan_in_world
 from worldplan.eval.show.table import NONE, Cell, Column, Table, number, rate
 from worldplan.eval.statistics.estimate import Estimate, estimate
@@ -35,8 +37,8 @@ class WorldEntry:
     Attributes:
         name: of the encoder, or what moved in its place.
         kind: where it comes from (`Entrant`), or `baseline`.
-        status: `ok` or `failed`.
-        reason: of a failure.
+        status: `ok`, `failed`, or `waiting` for another shard.
+        reason: of that.
         latent_dim: n.
         reached: share of episodes that end within the tolerance and were never lost.
         error: median of the error at the end, in the world's unit.
@@ -59,6 +61,10 @@ class WorldEntry:
     verdict: str = ""
     p: float | None = None
     notes: tuple[str, ...] = ()
+
+
+_Tried = tuple[WorldEntry, tuple[WorldEntry, ...]]
+"""A row, and those of the baselines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +97,7 @@ class WorldComparison:
             f"{n} episodes of {steps}. Reached: {reached}.",
             f"Cost: the {cost}; p: {chance}.",
             "Brackets: 95% intervals.",
-            *(f"{row.name} failed: {row.reason}" for row in self.rows if row.status == "failed"),
+            *(f"{row.name} {row.status}: {row.reason}" for row in self.rows if row.status != "ok"),
         ]
         rows = [_cells(row, n) for row in self.rows]
         return Table(f"Encoders in {self.world.card.name}, cheapest first", columns, rows, notes)
@@ -112,6 +118,9 @@ def compare_in_world(
     around: Frames | None = None,
     command: str = "",
     progress: Progress = silent,
+    folder: Path | str | None = None,
+    on: str = "processes",
+    shard: tuple[int, int] = (1, 1),
 ) -> WorldComparison:
     """Rank encoders by the error on the way to goals, with the same episodes, pipeline and pairs for all.
 
@@ -128,9 +137,14 @@ def compare_in_world(
         around: frame of a goal near which the models are to hold; None: everywhere.
         command: the command line, for provenance.
         progress: wraps the iterator of the encoders.
+        folder: keeps each row as it ends, as for `compare_encoders`.
+        on: where encoders are tried, as for `run_jobs`.
+        shard: (k, n): try only every n-th encoder, from the k-th on.
 
     Raises:
         InvalidInput: no encoder, or a world that cannot judge.
+        BadFile: another call writes to the folder.
+        ClusterUnavailable: no such cluster can be reached.
         UnknownName: a specification of no known kind.
     """
     config, fit = config or WorldPlanConfig(), fit or FitConfig()
@@ -142,11 +156,22 @@ def compare_in_world(
     entrants = find_entrants(specs, config.seed)
     if any(entrant.kind == "oracle" for entrant in entrants):
         raise InvalidInput(f"oracle: reads the Reacher's angles only; leave it out for {world.card.name}")
-    tried, baselines = [], list[WorldEntry]()
-    for k in progress(iter(range(len(entrants))), len(entrants)):
-        row, others = _attempt(entrants[k], world, episodes, config, fit, around, baselines=not baselines)
-        tried.append(row)
-        baselines = baselines or others
+    about: dict[str, Any] = {"world": world.card.to_dict(), "config": asdict(config), "fit": asdict(fit)}
+    about |= _checksums(episodes, around)
+    context = {"world": world, "episodes": episodes, "config": config, "fit": fit, "around": around}
+    where: dict[str, Any] = {"folder": folder, "on": on, "shard": shard}
+
+    def tries(asked: Sequence[Entrant], first: Entrant, watch: Progress) -> dict[str, _Tried]:
+        """The first one brings the baselines, whose frames need an agent too."""
+        trial = lambda entrant: {**about, "baselines": entrant is first}  # noqa: E731
+        return try_all(_attempt, asked, _Tried, trial, context, progress=watch, **where)
+
+    found = tries(entrants, entrants[0], progress)
+    sound = [entrant for entrant in entrants if found[entrant.name][0].status == "ok"]
+    if sound and found[entrants[0].name][0].status == "failed":  # it brought none
+        found |= tries(sound[:1], sound[0], silent)
+    tried = [found[entrant.name][0] for entrant in entrants]
+    baselines = [other for _, others in found.values() for other in others or ()]
     done = sorted(((row, row.costs) for row in tried if row.costs is not None), key=lambda pair: float(pair[1].mean()))
     ranked = [row for row, _ in done]
     if len(done) > 1 and config.episodes >= FEWEST:
@@ -163,10 +188,9 @@ def _attempt(
     config: WorldPlanConfig,
     fit: FitConfig,
     around: Frames | None,
-    *,
-    baselines: bool,
-) -> tuple[WorldEntry, list[WorldEntry]]:
-    """The row of an entrant, and those of the baselines where they are asked for and it did not fail."""
+    trial: dict[str, Any],
+) -> _Tried:
+    """The row of an entrant, and those of the baselines where the trial asks for them and it did not fail."""
     row, others = WorldEntry(entrant.name, entrant.kind), list[WorldEntry]()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -175,7 +199,7 @@ def _attempt(
             row = replace(row, latent_dim=int(getattr(encoder, "latent_dim", 0)))
             examine(encoder, np.concatenate(list(episodes.data.frames[:8]))[-EXAMINED:], least=1)
             report = fit_agent(encoder, episodes.data, fit, episodes.world, held_out=episodes.held_out, around=around)
-            found = plan_in_world(report.agent, world, config, baselines=baselines)
+            found = plan_in_world(report.agent, world, config, baselines=trial["baselines"])
             verdict = "" if report.prediction is None else report.prediction.verdict
             row = replace(_entry(row, found.rows[0]), verdict=verdict)
             others = [_entry(WorldEntry(other.name, "baseline"), other) for other in found.rows[1:]]
@@ -183,12 +207,20 @@ def _attempt(
             raise
         except (Exception, SystemExit) as error:  # errors of a user's code cost only its own row
             row = WorldEntry(row.name, row.kind, "failed", failure(error), row.latent_dim)
-    return replace(row, notes=tuple(dict.fromkeys(str(w.message) for w in caught))), others
+    return replace(row, notes=tuple(dict.fromkeys(str(w.message) for w in caught))), tuple(others)
+
+
+def _checksums(episodes: Recorded, around: Frames | None) -> dict[str, str]:
+    """SHA-256 of what agents are fitted to."""
+    halves = [episodes.data] if episodes.held_out is None else [episodes.data, episodes.held_out]
+    arrays = [array for half in halves for part in (half.frames, half.actions) for array in part]
+    found = {"data": hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()}
+    return found if around is None else {**found, "around": hashlib.sha256(around.tobytes()).hexdigest()}
 
 
 def _cells(row: WorldEntry, episodes: int) -> list[Cell]:
     reached = NONE if row.reached is None else rate(row.reached, episodes)
-    said = row.status if row.status == "failed" else row.verdict
+    said = row.status if row.status != "ok" else row.verdict
     told = Cell(said, order=said) if said else NONE
     return [Cell(row.name, order=row.name), number(row.cost), number(row.error), reached, number(row.p), told]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,9 +18,10 @@ from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rendering import render_frames
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import TrueStateObservation, sample_tasks
-from worldplan.errors import JobFailed, RenderingUnavailable
+from worldplan.errors import RenderingUnavailable
 from worldplan.eval.compare.config import CompareConfig
-from worldplan.eval.compare.entrants import Entrant, find_entrants, source
+from worldplan.eval.compare.entrants import Entrant, find_entrants
+from worldplan.eval.compare.kept import try_all
 from worldplan.eval.compare.result import Comparison, ComparisonRow
 from worldplan.eval.compare.trial import (
     RHO,
@@ -44,9 +43,7 @@ from worldplan.eval.statistics.paired_test import FEWEST, false_positive_rate, p
 from worldplan.failure import failure
 from worldplan.learning.encoder import Encoder
 from worldplan.progress import Progress, silent
-from worldplan.provenance import plain, provenance, restored
-from worldplan.sweeps.jobs import Job
-from worldplan.sweeps.run import run_jobs
+from worldplan.provenance import provenance
 
 PATHS = 3  # episodes whose paths are kept
 
@@ -95,18 +92,9 @@ def compare_encoders(
     pairs = sample_tasks(config.episodes, config.seed, config.distribution)
     render_frames(pairs.starts[:1], target_spheres(1, config.seed, config.target), config.profile)  # or no OpenGL
     baselines = evaluate_baselines(pairs, config.seed)
-    tried = {c.name: _attempt(c, config) for c in entrants if c.kind == "object"}  # need not be picklable
-    with contextlib.ExitStack() as stack:
-        rows_in = stack.enter_context(TemporaryDirectory()) if folder is None else folder
-        jobs = [_job(c, config) for c in entrants if c.kind != "object"]
-        for outcome in run_jobs(jobs, rows_in, on=on, processes=config.processes, shard=shard, progress=progress):
-            entrant = outcome.job.context["entrant"]
-            if outcome.result is not None:
-                tried[entrant.name] = restored(_Tried, outcome.result)
-                continue
-            status = "failed" if outcome.reason else "waiting"
-            reason = outcome.reason or "another shard tries it"
-            tried[entrant.name] = ComparisonRow(entrant.name, entrant.kind, status, reason), None
+    where: dict[str, Any] = {"folder": folder, "on": on, "processes": config.processes, "shard": shard}
+    trial = {name: value for name, value in asdict(config).items() if name != "processes"}
+    tried = try_all(_attempt, entrants, _Tried, lambda _: trial, {"config": config}, progress=progress, **where)
     reference = baselines[REFERENCE]
     rows = _judged([tried[c.name] for c in entrants], reference, config.seed)
     shown = pairs.options()[:PATHS]
@@ -127,22 +115,7 @@ def compare_encoders(
     )
 
 
-def _job(entrant: Entrant, config: CompareConfig) -> Job:
-    """The trial of an encoder, known by its name and by what lies behind it."""
-    trial = {name: value for name, value in asdict(config).items() if name != "processes"}
-    arguments = {"name": entrant.name, "source": source(entrant), "trial": trial}
-    return Job(_try, arguments, {"entrant": entrant, "config": config})
-
-
-def _try(entrant: Entrant, config: CompareConfig, folder: Path, **address: Any) -> Any:
-    row, result = _attempt(entrant, config)
-    kept = plain((row, result), digits=17)
-    if not row.ok:
-        raise JobFailed(row.reason, kept)  # so that it is tried again once it is mended
-    return kept
-
-
-def _attempt(entrant: Entrant, config: CompareConfig) -> _Tried:
+def _attempt(entrant: Entrant, config: CompareConfig, trial: Any = None) -> _Tried:
     shared = shared_frames(config)  # errors here are no encoder's fault
     row, result = ComparisonRow(entrant.name, entrant.kind), None
     with warnings.catch_warnings(record=True) as caught:

@@ -169,6 +169,11 @@ def test_encoders_are_compared_in_a_world_that_judges(walked, judging, capsys):
     assert own["cost"]["value"] <= other["cost"]["value"]
     assert own["p"] is None and other["p"] is None  # three episodes are too few for a test
     assert facts == {**json.loads((walked / "runs/compared/compare.json").read_text()), "rows": facts["rows"]}
+    kept = {path: path.read_bytes() for path in (walked / "runs/compared/rows/results").iterdir()}
+    assert len(kept) == 2  # the one that failed is tried again
+    assert main(shlex.split(f"compare --env {judging} untrained reacher runs/slide-encoder {shared} --json")) == 1
+    assert json.loads(capsys.readouterr().out)["rows"] == facts["rows"]
+    assert kept == {path: path.read_bytes() for path in (walked / "runs/compared/rows/results").iterdir()}
     assert main(shlex.split(f"compare --env {judging} runs/slide-encoder runs/slide-encoder {shared} --markdown")) == 0
     assert "| runs/slide-encoder (2) |" in capsys.readouterr().out
 

@@ -113,8 +113,9 @@ class Compare(Verb, CompareConfig, WorldOptions, SweepOptions):
         options = {name: getattr(self, name) for name in WORLD_OPTIONS if getattr(self, name) is not None}
         config = WorldPlanConfig(episodes=self.episodes, seed=self.seed, **options)
         goal = None if self.around is None else read_goal_image(self.around, world.card.size)
+        how: dict[str, Any] = {"command": command, "progress": bar("encoders")}
         found = compare_in_world(
-            self.encoders, world, episodes, config, fit, around=goal, command=command, progress=bar("encoders")
+            self.encoders, world, episodes, config, fit, around=goal, folder=self.out / "rows", **self.place(), **how
         )
         write_json(self.out / "compare.json", found.to_dict())
         page = write_report(found, self.out / "compare.html")
@@ -122,4 +123,4 @@ class Compare(Verb, CompareConfig, WorldOptions, SweepOptions):
             print(found.table().markdown())
         else:
             self.show(found.to_dict(), found.table().also(f"Written: {self.out / 'compare.json'}, {page}"))
-        return 0 if all(row.status == "ok" for row in found.rows) else 1
+        return 1 if any(row.status == "failed" for row in found.rows) else 0

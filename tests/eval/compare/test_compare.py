@@ -667,7 +667,7 @@ def tried(monkeypatch):
     """Names of the encoders that were really tried."""
     names, attempt = [], compare._attempt
 
-    def counted(entrant, config):
+    def counted(entrant, config, trial=None):
         names.append(entrant.name)
         return attempt(entrant, config)
 
