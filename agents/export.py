@@ -20,34 +20,36 @@ from worldplan.arrays import Floats, Frames
 from worldplan.data.files import atomic_write, read_json, sha256, write_json
 from worldplan.errors import BadFile, InvalidInput, MissingExtra
 from worldplan.learning.encoder import PixelEncoder
-from worldplan.learning.runtime import onnx_session
+from worldplan.learning.runtime import IR_VERSION, OPSET, Parts, onnx_graph, onnx_session, parts_of
 from worldplan.planning.estimation import UNBELIEVABLE
 
 FORMAT = 1  # version of the contract
 GOAL, STEP, CONTRACT = "goal.onnx", "step.onnx", "contract.json"
 TOLERANCE = 1e-6  # of an action, in its units, from the same latents
 LATENT_TOLERANCE = 512 * float(np.finfo(np.float32).eps)  # of its size, or 1: sums of thousands, in another order
-OPSET = 18
 
 
-class GoalGraph(nn.Module):
-    """Frame (S, S, 3) uint8 to the latent (n,) of a goal."""
+class GoalTail(nn.Module):
+    """What the last layer gives, (1, n + k) for k circles, to the latent (n,) of a goal."""
 
     def __init__(self, encoder: PixelEncoder) -> None:
         super().__init__()
-        # A copy in the usual memory order, which is no part of a graph: `to` would change the agent's own network.
-        network = copy.deepcopy(encoder.network)
-        self.network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.angles = parts_of(encoder.network).angles
 
-    def forward(self, frame: Tensor) -> Tensor:
-        """Encode the frame as `PixelEncoder` does."""
-        pixels = frame.permute(2, 0, 1).unsqueeze(0).to(torch.float32) / 255.0 - 0.5
-        latent: Tensor = self.network(pixels)[0].to(torch.float64)
-        return latent
+    def forward(self, outputs: Tensor) -> Tensor:
+        """The latent as `PixelEncoder` computes it: angles in float32, wrapped in float64."""
+        if self.angles is None:
+            return outputs[0].to(torch.float64)
+        cosines, sines = self.angles.planes(outputs)
+        latents = outputs[:, : -len(self.angles.circles)].clone()
+        latents[:, self.angles.circles] = torch.atan2(sines, cosines)
+        latent = (latents @ self.angles.axes.T)[0].to(torch.float64)
+        around = torch.from_numpy(self.angles.space.circles)
+        return torch.where(around, latent - 2 * np.pi * torch.floor(latent / (2 * np.pi) + 0.5), latent)
 
 
-class StepGraph(nn.Module):
-    """One control step: frame, filter state, last action and goal to action and filter state.
+class StepTail(nn.Module):
+    """One control step: the last layer, filter state, last action and goal to action and filter state.
 
     The filter state is the estimate (d,) and the number of frames in a row that were not believed. Recursion and test
     are those of `StateEstimator.watch` and `LatentController.follow`, the action that of `ClippedLQR`.
@@ -56,7 +58,7 @@ class StepGraph(nn.Module):
     def __init__(self, agent: PlanningAgent) -> None:
         super().__init__()
         assert isinstance(agent.encoder, PixelEncoder)
-        self.goal = GoalGraph(agent.encoder)
+        self.goal = GoalTail(agent.encoder)
         control = agent.controller
         estimator, dynamics = control.estimator, control.estimator.dynamics
         self.n, self.d = agent.encoder.latent_dim, agent.dynamics.state_dim
@@ -78,11 +80,11 @@ class StepGraph(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.array(value, dtype=np.float64)))
 
     def forward(
-        self, frame: Tensor, start: Tensor, mean: Tensor, blind: Tensor, action: Tensor, goal: Tensor
+        self, outputs: Tensor, start: Tensor, mean: Tensor, blind: Tensor, action: Tensor, goal: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Action (m,) float32, estimate (d,) and count ()."""
         b: Any = self
-        latent = self.goal(frame)
+        latent = self.goal(outputs)
         rest = torch.cat([latent, latent.new_zeros(self.d - self.n)])
         ahead = b.A @ mean + b.B @ action.to(torch.float64) + b.c
         innovation = self._short(latent - ahead[: self.n])
@@ -147,17 +149,15 @@ def export_agent(agent: PlanningAgent, folder: Path | str, frames: Frames, *, co
         )
     folder, size = Path(folder), agent.encoder.size
     n, d, m = agent.encoder.latent_dim, agent.dynamics.state_dim, agent.dynamics.action_dim
-    frame = torch.zeros(size, size, 3, dtype=torch.uint8)
+    parts = parts_of(agent.encoder.network)
+    outputs = torch.zeros(1, n + int(agent.controller.space.circles.sum()))
     still = torch.zeros(d, dtype=torch.float64), torch.tensor(0), torch.zeros(m), torch.zeros(n, dtype=torch.float64)
-    graphs = {
-        GOAL: _graph(GoalGraph(agent.encoder), (frame,), ["frame"], ["goal"]),
-        STEP: _graph(
-            StepGraph(agent),
-            (frame, torch.tensor(True), *still),
-            ["frame", "start", "mean", "blind", "action", "goal"],
-            ["action_out", "mean_out", "blind_out"],
-        ),
+    names = ["outputs", "start", "mean", "blind", "action", "goal"], ["action_out", "mean_out", "blind_out"]
+    tails = {
+        GOAL: _graph(GoalTail(agent.encoder), (outputs,), ["outputs"], ["goal"]),
+        STEP: _graph(StepTail(agent), (outputs, torch.tensor(True), *still), *names),
     }
+    graphs = {name: _joined(parts, size, tail) for name, tail in tails.items()}
     found = _compared(agent, graphs, frames, folder)
     if not (found.latent_error <= LATENT_TOLERANCE and found.action_error <= TOLERANCE):
         raise InvalidInput(f"the graphs differ from predict by more than rounding, nothing was written: {found}")
@@ -273,6 +273,64 @@ def _contract(agent: PlanningAgent, command: str) -> dict[str, Any]:
             },
         },
     }
+
+
+def _network(parts: Parts, size: int) -> bytes:
+    """The graph of the layers on `frames`; of a network of the user's own, that of torch's exporter."""
+    if isinstance(parts.layers, nn.Sequential):
+        return onnx_graph(parts.layers, size)
+    # A copy in the usual memory order, which is no part of a graph: `to` would change the agent's own network.
+    network = copy.deepcopy(parts.layers).to(memory_format=torch.contiguous_format)
+    return _graph(network, (torch.zeros(1 + parts.mirror, 3, size, size),), ["frames"], ["outputs"])
+
+
+def _joined(parts: Parts, size: int, tail: bytes) -> bytes:
+    """Frame to last layer by the graph in which encoders compute, and what follows: the latents are those of `predict`.
+
+    A graph of torch's exporter would sum in another order.
+    """
+    from onnx import TensorProto, checker, compose, helper, load_from_string, numpy_helper
+
+    node = helper.make_node
+
+    def part(given: Any, nodes: list[Any], **constants: Any) -> Any:
+        """Nodes in sequence; the last one's output is that of the part."""
+        gives = [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)]
+        values = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+        graph = helper.make_graph(nodes, given.name, [given], gives, values)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+    def then(model: Any, more: Any, name: str) -> Any:
+        more.ir_version = IR_VERSION
+        return compose.merge_models(model, more, [(model.graph.output[0].name, name)])
+
+    prepare = [
+        node("Cast", ["frame"], ["numbers"], to=TensorProto.FLOAT),
+        node("Transpose", ["numbers"], ["first"], perm=[2, 0, 1]),
+        node("Unsqueeze", ["first", "zero"], ["one"]),
+        node("Div", ["one", "white"], ["shares"]),
+        node("Sub", ["shares", "half"], ["upright"]),
+    ]
+    constants = {"zero": np.array([0]), "white": np.float32(255), "half": np.float32(0.5)}
+    if parts.mirror:
+        prepare.append(node("Slice", ["upright", "last", "before", "rows", "last"], ["mirrored"]))
+        prepare.append(node("Concat", ["upright", "mirrored"], ["both"], axis=0))
+        constants |= {"last": np.array([-1]), "before": np.array([-size - 1]), "rows": np.array([2])}
+    frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, [size, size, 3])
+    network = compose.add_prefix(load_from_string(_network(parts, size)), "network/")
+    model = then(part(frame, prepare, **constants), network, "network/frames")
+    if parts.mirror:
+        odd = [
+            node("Split", ["pair"], ["up", "down"], axis=0, num_outputs=2),
+            node("Sub", ["up", "down"], ["twice"]),
+            node("Div", ["twice", "two"], ["odd"]),
+        ]
+        pair = helper.make_tensor_value_info("pair", TensorProto.FLOAT, [2, None])
+        model = then(model, part(pair, odd, two=np.float32(2)), "pair")
+    model = then(model, load_from_string(tail), "outputs")
+    checker.check_model(model)
+    joined: bytes = model.SerializeToString()
+    return joined
 
 
 def _graph(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]) -> bytes:

@@ -5,14 +5,13 @@
 Jobs that sleep, so that two of them run at the same time on any machine. Writes benchmarks/results/sweeps.json.
 """
 
+import argparse
 import json
 import os
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from ray.cluster_utils import Cluster
 
 from worldplan.provenance import processor
 from worldplan.sweeps.jobs import Job
@@ -45,6 +44,9 @@ def measure(on: str) -> dict[str, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    from ray.cluster_utils import Cluster
+
     rows = {"processes": measure("processes")}
     node = {"num_cpus": SLOTS // 2, "object_store_memory": 80_000_000}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})

@@ -5,6 +5,7 @@ import resource
 from contextlib import contextmanager
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("COLUMNS", None)  # a shell's own width would fold what commands print
 
 import pytest
 import torch

@@ -114,7 +114,7 @@ def message(parse, words, capsys):
     return capsys.readouterr().err
 
 
-REQUIRED = {"convert": ["a", "--out", "b"], "export": ["a"], "frames": ["a"], "pretrain": ["a"]}
+REQUIRED = {"convert": ["a", "--out", "b"], "export": ["a"], "frames": ["a"], "pretrain": ["a"], "push": ["a", "b/c"]}
 
 
 @pytest.mark.parametrize("wrong", [["--bad"], ["--seed", "x"], ["--seed"]], ids=" ".join)

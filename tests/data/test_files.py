@@ -115,6 +115,9 @@ EXAMPLES = [
     errors.ProcessLost("m"),
     errors.RenderingUnavailable("m"),
     errors.MissingExtra("video", "video"),
+    errors.HubError("hf://owner/name", "m"),
+    errors.ClusterUnavailable("m"),
+    errors.JobFailed("m", {"row": 1}),
 ]
 
 

@@ -283,8 +283,8 @@ def test_the_bar_shows_the_terms_there_are(capsys):
     for _ in bar.start(iter(range(2)), 0, 2):
         bar.show({"step": 1, "loss": 0.5, "repulsion": 0.25, "gradient": 3.0, "validation_loss": 7.0})
     shown = capsys.readouterr().err
-    assert "loss=0.5000" in shown
-    assert "repulsion=0.2500" in shown
+    assert "loss=0.500" in shown
+    assert "repulsion=0.250" in shown
     assert "validation" not in shown
     assert "gradient" not in shown
 

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,10 +41,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, network: nn.Module, size: int) -> None:
-        self._mirror = isinstance(network, MirrorOdd)
-        layers: Any = network.net if isinstance(network, MirrorOdd) else network
-        self._angles = layers[-1] if isinstance(layers[-1], CircleAngles) else None
-        bare = layers if self._angles is None else layers[:-1]
+        self._mirror, bare, self._angles = parts_of(network)
         self._session = onnx_session(onnx_graph(bare, size))
         frames = probe_frames(size)
         with torch.no_grad():
@@ -77,6 +74,24 @@ class OnnxNetwork:
             inputs[n:] = upright[:, :, ::-1]
         outputs: Outputs = self._session.run(None, {"frames": inputs})[0]
         return (outputs[:n] - outputs[n:]) / np.float32(2) if self._mirror else outputs
+
+
+class Parts(NamedTuple):
+    """Whether a network sees frames upside down too, its layers, and what makes angles of the last one's outputs."""
+
+    mirror: bool
+    layers: Any
+    angles: CircleAngles | None
+
+
+def parts_of(network: nn.Module) -> Parts:
+    """The parts of a fused network of worldplan."""
+    mirror = isinstance(network, MirrorOdd)
+    layers: Any = network.net if isinstance(network, MirrorOdd) else network
+    if not isinstance(layers, nn.Sequential):  # of the user's own
+        return Parts(mirror, layers, None)
+    angles = layers[-1] if isinstance(layers[-1], CircleAngles) else None
+    return Parts(mirror, layers if angles is None else layers[:-1], angles)
 
 
 def tolerance(layers: Iterable[nn.Module]) -> float:

@@ -113,8 +113,9 @@ def run_command(
     # What a killed one left is gone on with. It is made anew if that cannot be, such as after its last step.
     status = _status([*command, "--resume"], cwd, log) if resumable and folder.exists() else WRONG_INPUT
     if status == WRONG_INPUT:
-        with held(folder):  # or its writer still lives
-            shutil.rmtree(folder)
+        if folder.exists():
+            with held(folder):  # or its writer still lives
+                shutil.rmtree(folder)
         if file:
             folder.mkdir()
         status = _status(command, cwd, log)
