@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes.util
+import importlib
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from worldplan.checks import positive_int
@@ -32,7 +33,19 @@ def select_backend() -> str:
         if chosen is None:
             raise RenderingUnavailable(f"no headless OpenGL library found; run: {APT_LINE}")
         os.environ["MUJOCO_GL"] = chosen
+    _load_triton_first()
     return chosen
+
+
+@cache
+def _load_triton_first() -> None:
+    """Load Triton where torch has brought it, as its CUDA builds do.
+
+    Software OpenGL and Triton each bring an LLVM. A process that has drawn dies when torch then loads Triton, such as
+    for an optimiser; in this order both work.
+    """
+    with suppress(ImportError):
+        importlib.import_module("triton")
 
 
 @contextmanager

@@ -455,3 +455,19 @@ def test_a_fork_of_a_process_that_has_drawn_is_told_so(tmp_path):
     script.write_text(FORKED)
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert "told: this process was forked from one that had drawn" in done.stdout, done.stderr
+
+
+def test_triton_is_loaded_before_opengl(tmp_path):
+    """Where torch has brought it. The other way round the process dies, of Mesa's LLVM and Triton's own."""
+    (tmp_path / "triton.py").write_text("from pathlib import Path\nmaps = Path('/proc/self/maps').read_text()\n")
+    lines = (
+        "import sys, numpy as np",
+        f"sys.path.insert(0, {str(tmp_path)!r})",
+        "from worldplan.envs.rendering import render_frames",
+        "render_frames(np.zeros((1, 2)), np.zeros((1, 3)), 'fast')",
+        "import triton",
+        "for maps in (triton.maps, open('/proc/self/maps').read()):",
+        "    print('libEGL' in maps or 'OSMesa' in maps)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\nTrue\n"
