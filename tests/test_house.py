@@ -23,7 +23,7 @@ REPO = Path(__file__).resolve().parent.parent
 ROOMS = ("envs", "agents", "eval")
 BASE = {"core", "data", "planning", "learning"}
 LIBRARIES = ("statistics", "show", "identifiability", "control")
-VERBS = ("plan", "compare", "theorem4", "reproduce", "diagnose")
+VERBS = ("plan", "compare", "theorem4", "reproduce", "diagnose", "laboratory")
 MEASURES = BASE | {"envs", "agents"}
 MAY_IMPORT = {
     "core": {"core"},

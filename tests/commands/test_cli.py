@@ -44,7 +44,7 @@ from worldplan.learning.objectives import LeJEPA
 from worldplan.learning.training import PretrainConfig
 
 VERBS = ["doctor", "collect", "pretrain", "fit", "plan", "train-sac", "verify"]
-VERBS += ["convert", "diagnose", "compare", "reproduce", "dose", "bench", "export", "sweep", "push"]
+VERBS += ["convert", "diagnose", "compare", "reproduce", "lab", "dose", "bench", "export", "sweep", "push"]
 KINDS = [f"collect {kind}" for kind in ("ou", "gennorm", "sac", "random", "mixture")]
 
 
@@ -114,7 +114,14 @@ def message(parse, words, capsys):
     return capsys.readouterr().err
 
 
-REQUIRED = {"convert": ["a", "--out", "b"], "export": ["a"], "frames": ["a"], "pretrain": ["a"], "push": ["a", "b/c"]}
+REQUIRED = {
+    "convert": ["a", "--out", "b"],
+    "export": ["a"],
+    "frames": ["a"],
+    "lab": ["all"],
+    "pretrain": ["a"],
+    "push": ["a", "b/c"],
+}
 
 
 @pytest.mark.parametrize("wrong", [["--bad"], ["--seed", "x"], ["--seed"]], ids=" ".join)

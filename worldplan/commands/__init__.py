@@ -16,6 +16,7 @@ from worldplan.commands.dose import Dose
 from worldplan.commands.export import Export
 from worldplan.commands.fit import Fit
 from worldplan.commands.identify import Identify
+from worldplan.commands.lab import Lab
 from worldplan.commands.plan import Plan
 from worldplan.commands.pretrain import Pretrain
 from worldplan.commands.push import Push
@@ -38,6 +39,7 @@ VERBS: dict[str, type[Verb | Collect]] = {
     "identify": Identify,
     "compare": Compare,
     "reproduce": Reproduce,
+    "lab": Lab,
     "bench": Bench,
     "export": Export,
     "sweep": Sweep,

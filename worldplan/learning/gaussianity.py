@@ -131,6 +131,11 @@ def sigreg(
     `test` maps projections (N, S) of the embeddings (N, n) to statistics (S,). Each call draws new directions from
     `generator`, on the CPU.
     """
-    directions = torch.randn(embeddings.shape[1], slices, generator=generator, dtype=embeddings.dtype)
-    directions = (directions / directions.norm(dim=0, keepdim=True)).to(embeddings.device)
+    directions = unit_directions(embeddings.shape[1], slices, generator, embeddings.dtype).to(embeddings.device)
     return test(embeddings @ directions).mean()
+
+
+def unit_directions(n: int, slices: int, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
+    """Directions (n, slices), uniform on the unit sphere, on the CPU."""
+    directions: Tensor = torch.randn(n, slices, generator=generator, dtype=dtype)
+    return directions.div(directions.norm(dim=0, keepdim=True))

@@ -1,0 +1,9 @@
+"""The experiments, in the order of the theorems."""
+
+from __future__ import annotations
+
+from worldplan.eval.laboratory.experiment import Experiment
+from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (MIXINGS_EXPERIMENT,)}
+"""Experiments by name."""

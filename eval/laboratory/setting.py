@@ -1,0 +1,143 @@
+"""The job that most experiments consist of: train an ensemble of encoders in one world, and judge each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from worldplan.eval.laboratory.ensemble import Training, train
+from worldplan.eval.laboratory.judge import Judged, composed, control_cost, judge_gaussian
+from worldplan.eval.laboratory.networks import Coupling, mlp
+from worldplan.eval.laboratory.worlds import GaussianPairs, find_mixing
+from worldplan.provenance import Result, restored
+from worldplan.sweeps.jobs import Job
+
+PAIRS, DIRECTIONS, WEIGHTS, MIXING, JUDGE = range(5)  # what a member's seed is spread over
+
+
+@dataclass(frozen=True)
+class Member:
+    """One encoder of an ensemble.
+
+    Attributes:
+        seed: numbers that name its stream of chance; equal ones see the same pairs, and begin with the same weights.
+        objective: name and options of its objective.
+        rho: correlation of pairs: one number, or one for each latent.
+    """
+
+    seed: tuple[int, ...]
+    objective: Mapping[str, Any]
+    rho: float | tuple[float, ...] = 0.5
+
+    def integer(self, stream: int) -> int:
+        """A seed for one use."""
+        return int(np.random.SeedSequence([*self.seed, stream]).generate_state(1)[0])
+
+    def generator(self, stream: int) -> torch.Generator:
+        """A generator for one use."""
+        return torch.Generator().manual_seed(self.integer(stream))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An ensemble in a world of n Gaussian latents.
+
+    Attributes:
+        mixing: name of the mixing, as for `find_mixing`; random ones differ by member.
+        members: the encoders; their objectives may differ in weight and sigma only.
+        training: how they are trained.
+        n: latents.
+        m: outputs of the encoder; None for n.
+        network: "mlp", or "coupling" for one that can undo a RealNVP mixing exactly.
+        width: units of a hidden layer.
+        depth: hidden layers, or coupling layers.
+        judged: states to judge with; as many to fit the maps with.
+    """
+
+    mixing: str
+    members: tuple[Member, ...]
+    training: Training
+    n: int = 2
+    m: int | None = None
+    network: str = "mlp"
+    width: int = 256
+    depth: int = 4
+    judged: int = 4000
+
+    def job(self) -> Job:
+        """The job that trains and judges."""
+        return Job(train_and_judge, {"setting": asdict(self)})
+
+    def encoder(self, seed: int) -> nn.Module:
+        """A network with initial weights of a seed."""
+        if self.network == "coupling":
+            return Coupling(self.n, self.depth, self.width, inverse=True, seed=seed)
+        return mlp(self.n, self.m or self.n, width=self.width, depth=self.depth, seed=seed)
+
+
+@dataclass(frozen=True)
+class Trained(Result):
+    """A trained encoder, judged.
+
+    Attributes:
+        loss: of training, mean over the last tenth of the steps.
+        align: mean squared distance of views to their centre: `L / (4 m)`.
+        regulariser: what keeps the encoder from collapsing, before its weight.
+        judged: see `Judged`.
+        control: cost of LQR in the latent over true-state LQR's; None where the fitted model has no gain.
+        cloud: embeddings of the first `SHOWN` states of `picture`, for figures; empty unless n = m = 2.
+    """
+
+    member: Member
+    loss: float
+    align: float
+    regulariser: float
+    judged: Judged
+    control: float
+    cloud: tuple[tuple[float, ...], ...] = field(default=())
+
+
+SHOWN = 300
+
+
+def picture() -> Any:
+    """States (SHOWN, 2) that all figures of the plane show."""
+    return np.random.default_rng(0).standard_normal((SHOWN, 2))
+
+
+def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The job: a `Trained` for each member, as JSON."""
+    own: Setting = restored(Setting, setting)
+    members = own.members
+    rho = torch.tensor([np.broadcast_to(member.rho, own.n).tolist() for member in members])
+    mixing = find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members])
+    ensemble = train(
+        [own.encoder(member.integer(WEIGHTS)) for member in members],
+        GaussianPairs(rho, [member.generator(PAIRS) for member in members]),
+        mixing,
+        [member.objective for member in members],
+        own.training,
+        [member.generator(DIRECTIONS) for member in members],
+    )
+    found = []
+    for k, member in enumerate(members):
+        encode = composed(ensemble.encoder(k), find_mixing(own.mixing, own.n, [member.integer(MIXING)]))
+        judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
+        cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()
+        loss, align, regulariser = map(float, ensemble.losses[k])
+        cost = control_cost(encode, own.n, seed=member.integer(JUDGE))
+        found.append(Trained(member, loss, align, regulariser, judged, cost, cloud).to_dict())
+    return found
+
+
+def trained(results: Sequence[tuple[Mapping[str, Any], Any]]) -> list[tuple[Setting, Trained]]:
+    """Every encoder of results of `Setting.job`."""
+    return [
+        (restored(Setting, arguments["setting"]), restored(Trained, row)) for arguments, rows in results for row in rows
+    ]

@@ -1,0 +1,138 @@
+"""Synthetic worlds: pairs of latents, and maps that hide them in observations.
+
+All maps and sources work on a whole ensemble at once: tensors (M, ..., n), one slice for each of M members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldplan.arrays import Floats
+from worldplan.errors import InvalidInput
+from worldplan.eval.laboratory.networks import Coupling, stacked
+
+Mixing = Callable[[Tensor], Tensor]  # latents (M, ..., n) -> observations (M, ..., d)
+
+
+class Source(Protocol):
+    """Where pairs come from."""
+
+    def draw(self, size: int, /) -> Tensor:
+        """Pairs of latents (M, size, 2, n), float32, for M members."""
+
+
+class GaussianPairs:
+    """Fresh pairs of `N(0, I)`, correlated by rho: `z' = rho z + sqrt(1 - rho^2) eta` (Ornstein-Uhlenbeck).
+
+    Args:
+        rho: (M, n), the correlation of each member's coordinates, within (0, 1).
+        generators: one for each member, so that a member draws the same pairs in any ensemble.
+    """
+
+    def __init__(self, rho: Tensor, generators: Sequence[torch.Generator]) -> None:
+        if rho.ndim != 2 or len(rho) != len(generators) or not bool(((rho > 0) & (rho < 1)).all()):
+            raise InvalidInput(f"need rho (M, n) within (0, 1) for {len(generators)} members, got {tuple(rho.shape)}")
+        self.rho, self.generators = rho[:, None], generators
+        self.rest = (1 - self.rho.square()).sqrt()
+
+    def draw(self, size: int) -> Tensor:
+        """Pairs of latents (M, size, 2, n)."""
+        shape = size, 2, self.rho.shape[-1]
+        z = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+        z[:, :, 1] = self.rho * z[:, :, 0] + self.rest * z[:, :, 1]
+        return z
+
+
+class RecordedPairs:
+    """Pairs from a fixed pool, drawn anew with replacement in each batch.
+
+    Args:
+        pool: (M, P, 2, n), each member's pairs.
+        generators: one for each member.
+    """
+
+    def __init__(self, pool: Tensor, generators: Sequence[torch.Generator]) -> None:
+        if pool.ndim != 4 or pool.shape[2] != 2 or len(pool) != len(generators):
+            raise InvalidInput(f"need pairs (M, P, 2, n) of {len(generators)} members, got {tuple(pool.shape)}")
+        self.pool, self.generators = pool, generators
+
+    def draw(self, size: int) -> Tensor:
+        """Pairs of latents (M, size, 2, n)."""
+        count = self.pool.shape[1]
+        chosen = (torch.randint(count, (size,), generator=generator) for generator in self.generators)
+        return torch.stack([pairs[index] for pairs, index in zip(self.pool, chosen, strict=True)])
+
+
+def gaussian_pairs(count: int, n: int, rho: float, rng: np.random.Generator) -> Floats:
+    """Pairs (count, 2, n) of `N(0, I)` correlated by rho, float64."""
+    z, eta = rng.standard_normal((2, count, n))
+    return np.stack([z, rho * z + np.sqrt(1 - rho**2) * eta], axis=1)
+
+
+# --- mixings --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spiral:
+    """Turns each point of the plane by an angle that grows with its radius: `x = R(twist |z|) z`.
+
+    It preserves the law `N(0, I)`: the observations are Gaussian already, and only alignment can tell them from z.
+    """
+
+    twist: float = 2.0
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Observations (..., 2) of latents (..., 2)."""
+        angle = self.twist * z.norm(dim=-1)
+        cos, sin = angle.cos(), angle.sin()
+        return torch.stack([cos * z[..., 0] - sin * z[..., 1], sin * z[..., 0] + cos * z[..., 1]], dim=-1)
+
+
+@dataclass(frozen=True)
+class SineShear:
+    """`x = (z_1, z_2 + height sin(frequency z_1))`."""
+
+    height: float = 1.5
+    frequency: float = 2.0
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Observations (..., 2) of latents (..., 2)."""
+        return torch.stack([z[..., 0], z[..., 1] + self.height * (self.frequency * z[..., 0]).sin()], dim=-1)
+
+
+@dataclass(frozen=True)
+class ParabolicShear:
+    """`x = (z_1, z_2 + bend (z_1^2 - 1))`."""
+
+    bend: float = 0.75
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Observations (..., 2) of latents (..., 2)."""
+        return torch.stack([z[..., 0], z[..., 1] + self.bend * (z[..., 0].square() - 1)], dim=-1)
+
+
+def couplings(n: int, seeds: Sequence[int], layers: int = 4, hidden: int = 32, strength: float = 1.0) -> Mixing:
+    """A random RealNVP mixing for each member (Dinh, Sohl-Dickstein and Bengio 2017, arXiv 1605.08803), frozen."""
+    forward, parameters = stacked([Coupling(n, layers, hidden, strength, seed=seed) for seed in seeds])
+    frozen = {name: value.detach() for name, value in parameters.items()}
+
+    def mix(z: Tensor) -> Tensor:
+        with torch.no_grad():
+            return forward(frozen, z)
+
+    return mix
+
+
+PLANE: dict[str, Mixing] = {"spiral": Spiral(), "sine": SineShear(), "parabola": ParabolicShear()}
+"""Fixed mixings of two latents, by name."""
+
+
+def find_mixing(name: str, n: int, seeds: Sequence[int]) -> Mixing:
+    """The mixing of a name for members of these seeds: one of `PLANE`, or `couplings`."""
+    return PLANE[name] if name in PLANE else couplings(n, seeds)
