@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from worldplan.checks import positive_int
 from worldplan.errors import ClusterUnavailable, InvalidInput, JobFailed, MissingExtra, WorldplanError
+from worldplan.processes import end_with_parent
 from worldplan.sweeps.jobs import Job
 from worldplan.version import __version__
 
@@ -59,20 +58,8 @@ def _in_a_worker(parent: int, path: list[str], *arguments: Any) -> tuple[str, An
     """`_attempt`, in a process that finds the modules of the one that asked, and ends with it."""
     if os.getpid() != parent:
         sys.path[:] = path  # a worker may be left from an earlier call
-        _end_with(parent)
+        end_with_parent()
     return _attempt(*arguments)
-
-
-@cache
-def _end_with(parent: int) -> None:
-    """End this process when its parent does: a killed parent cannot stop it, and the next call works in its folders."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ray(address: str, jobs: Sequence[Job], folders: Mapping[str, Path]) -> Iterator[Ended]:
