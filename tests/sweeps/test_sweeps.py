@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from worldplan.sweeps.run import run_jobs
 from worldplan.sweeps.table import flat, rows_of, write_csv
 
 RESULTS = "results"
+RAISED = r"ValueError: no \d \(.*test_sweeps\.py:\d+ in draw\)"
 
 
 def draw(seed, folder, size=3, bad=()):
@@ -62,10 +64,18 @@ def test_done_is_done(tmp_path):
 def test_a_failure_costs_its_own_row_and_runs_again(tmp_path):
     first = run_jobs(jobs_of(range(4), bad=[2]), tmp_path)
     assert [outcome.done for outcome in first] == [True, True, False, True]
-    assert first[2].reason == "ValueError: no 2"
+    assert re.fullmatch(RAISED, first[2].reason)
     second = run_jobs(jobs_of(range(4)), tmp_path)
     assert all(outcome.done for outcome in second)
     assert calls(tmp_path) == 4
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_reasons_name_the_line_of_the_users_code(tmp_path, processes):
+    jobs = [*jobs_of([1, 2], bad=[1]), Job(nested, {}, {"sweep": None})]
+    reasons = [outcome.reason for outcome in run_jobs(jobs, tmp_path, processes=processes)]
+    assert re.fullmatch(RAISED, reasons[0]) and reasons[1] == ""
+    assert re.fullmatch(r"TypeError: .* \(.*test_sweeps\.py:\d+ in nested\)", reasons[2])  # it arose below that line
 
 
 def test_processes_give_the_same_bytes(tmp_path):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from worldplan.checks import positive_int
-from worldplan.errors import ClusterUnavailable, InvalidInput, JobFailed, MissingExtra, WorldplanError
+from worldplan.errors import ClusterUnavailable, InvalidInput, JobFailed, MissingExtra
+from worldplan.failure import failure
 from worldplan.processes import end_with_parent
 from worldplan.sweeps.jobs import Job
 from worldplan.version import __version__
@@ -121,6 +122,6 @@ def _attempt(function: Callable[..., Any], options: dict[str, Any], key: str, ve
     except JobFailed as error:
         return key, error.result, str(error)
     except (Exception, SystemExit) as error:  # a job's error costs only its own result
-        return key, None, str(error) if isinstance(error, WorldplanError) else f"{type(error).__name__}: {error}"
+        return key, None, failure(error)
     finally:
         torch.set_num_threads(before)
