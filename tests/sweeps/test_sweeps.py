@@ -209,9 +209,16 @@ def test_the_verb(tmp_path, capsys, monkeypatch):
 
 def test_the_verb_tells_what_failed(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["sweep", "collect ou --pairs {0,32}", "--out", "sw", "--processes", "1"]) == 1
-    out = " ".join(capsys.readouterr().out.split())
-    assert "1 failed" in out and "1 done" in out and "pairs must be at least 1" in out
+    assert main(["sweep", "collect ou --pairs {0,32,48}", "--out", "sw", "--processes", "1"]) == 1
+    table, _, notes = capsys.readouterr().out.partition("└")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert "3 jobs: 1 failed, 2 done" in table
+    assert rows == [  # the first number in which jobs differ, though the first job has none
+        ["collect ou --pairs 0", "failed", "–"],
+        ["collect ou --pairs 32", "done", "32"],
+        ["collect ou --pairs 48", "done", "48"],
+    ]
+    assert "collect ou --pairs 0 failed: exit status 2: error: pairs must be at least 1, got 0" in notes
     with pytest.raises(SystemExit):  # before anything runs
         main(["sweep", "collect ou --pairs 32", "collect ou --no-such 1", "--out", "other"])
     assert not (tmp_path / "other").exists()
