@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from worldplan.checks import positive_int
 from worldplan.errors import ClusterUnavailable, InvalidInput, JobFailed, MissingExtra
 from worldplan.failure import failure
 from worldplan.processes import end_with_parent
+from worldplan.stopping import answered_as_before, postponed
 from worldplan.sweeps.jobs import Job
 from worldplan.version import __version__
 
@@ -76,13 +78,16 @@ def _ray(address: str, jobs: Sequence[Job], folders: Mapping[str, Path]) -> Iter
         attempt = ray.remote(num_cpus=1, max_retries=RETRIES)(_attempt)
         running = {attempt.remote(job.function, _options(job, folders), job.key, __version__): job for job in jobs}
         while running:
-            (ended,), _ = ray.wait(list(running), num_returns=1)
-            job = running.pop(ended)
-            try:
-                _, result, reason = ray.get(ended)
-            except Exception as error:
-                result, reason = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            yield job, result, reason
+            with postponed() as asked:  # Ray makes a plain KeyboardInterrupt of what a signal raises within its calls
+                ended, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
+            if asked():
+                signal.raise_signal(signal.SIGTERM)
+            for one in ended:
+                try:
+                    _, result, reason = ray.get(one)
+                except Exception as error:
+                    result, reason = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                yield running.pop(one), result, reason
     finally:
         if ours:
             ray.shutdown()
@@ -95,7 +100,8 @@ def _connect(ray: Any, address: str) -> None:
     try:
         if port.isdigit():  # knock first: Ray itself waits for many minutes
             socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
-        ray.init("auto" if address == "ray" else address, log_to_driver=False, logging_level="ERROR")
+        with answered_as_before():  # Ray takes SIGTERM
+            ray.init("auto" if address == "ray" else address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises many types for a cluster that is not there
         raise ClusterUnavailable(
             f"no Ray cluster at {place or address} ({' '.join(str(error).split())[:200]}); start one with `ray start "
