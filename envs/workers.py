@@ -6,7 +6,6 @@ import ctypes.util
 import importlib
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import Any
 
 from worldplan.checks import positive_int
 from worldplan.errors import RenderingUnavailable
+from worldplan.processes import end_with_parent
 
 Start = Callable[..., Callable[[], Any]]
 
@@ -76,18 +76,6 @@ def worker_pool(processes: int, *, torch: bool = True) -> Iterator[Start]:
         return
     with spawned_pool(processes, _begin if torch else end_with_parent) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result
-
-
-def end_with_parent() -> None:
-    """End this worker when its parent dies: a killed parent cannot stop it, and it would wait forever."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _begin() -> None:

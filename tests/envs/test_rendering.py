@@ -2,7 +2,6 @@
 
 import ctypes.util
 import os
-import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -173,20 +172,6 @@ def test_a_stock_environment_may_be_collected_while_we_draw():
     assert run(COLLECTED_MEANWHILE, "guarded").stdout == "same\n"
     unguarded = run(COLLECTED_MEANWHILE, "unguarded")  # negative control: an old frame, or a crash
     assert unguarded.returncode != 0 or unguarded.stdout == "other\n"
-
-
-def test_renderer_processes_end_when_their_parent_is_killed():
-    code = """
-import os, signal
-import numpy as np
-from worldplan.envs.rendering import frame_stream
-if __name__ == "__main__":
-    with frame_stream(2) as draw:
-        next(draw([(np.zeros((2, 2)), None, "fast")]))
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-    # The call returns only when all who hold its output's pipe have ended: the workers too.
-    assert run(code).returncode == -signal.SIGKILL
 
 
 def test_stock_frames_stay_as_they_are_while_ours_are_drawn():

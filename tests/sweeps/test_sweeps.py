@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from worldplan.sweeps.run import run_jobs
 from worldplan.sweeps.table import flat, rows_of, write_csv
 
 RESULTS = "results"
+RAISED = r"ValueError: no \d \(.*test_sweeps\.py:\d+ in draw\)"
 
 
 def draw(seed, folder, size=3, bad=()):
@@ -62,10 +64,18 @@ def test_done_is_done(tmp_path):
 def test_a_failure_costs_its_own_row_and_runs_again(tmp_path):
     first = run_jobs(jobs_of(range(4), bad=[2]), tmp_path)
     assert [outcome.done for outcome in first] == [True, True, False, True]
-    assert first[2].reason == "ValueError: no 2"
+    assert re.fullmatch(RAISED, first[2].reason)
     second = run_jobs(jobs_of(range(4)), tmp_path)
     assert all(outcome.done for outcome in second)
     assert calls(tmp_path) == 4
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_reasons_name_the_line_of_the_users_code(tmp_path, processes):
+    jobs = [*jobs_of([1, 2], bad=[1]), Job(nested, {}, {"sweep": None})]
+    reasons = [outcome.reason for outcome in run_jobs(jobs, tmp_path, processes=processes)]
+    assert re.fullmatch(RAISED, reasons[0]) and reasons[1] == ""
+    assert re.fullmatch(r"TypeError: .* \(.*test_sweeps\.py:\d+ in nested\)", reasons[2])  # it arose below that line
 
 
 def test_processes_give_the_same_bytes(tmp_path):
@@ -199,9 +209,16 @@ def test_the_verb(tmp_path, capsys, monkeypatch):
 
 def test_the_verb_tells_what_failed(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["sweep", "collect ou --pairs {0,32}", "--out", "sw", "--processes", "1"]) == 1
-    out = " ".join(capsys.readouterr().out.split())
-    assert "1 failed" in out and "1 done" in out and "pairs must be at least 1" in out
+    assert main(["sweep", "collect ou --pairs {0,32,48}", "--out", "sw", "--processes", "1"]) == 1
+    table, _, notes = capsys.readouterr().out.partition("└")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert "3 jobs: 1 failed, 2 done" in table
+    assert rows == [  # the first number in which jobs differ, though the first job has none
+        ["collect ou --pairs 0", "failed", "–"],
+        ["collect ou --pairs 32", "done", "32"],
+        ["collect ou --pairs 48", "done", "48"],
+    ]
+    assert "collect ou --pairs 0 failed: exit status 2: error: pairs must be at least 1, got 0" in notes
     with pytest.raises(SystemExit):  # before anything runs
         main(["sweep", "collect ou --pairs 32", "collect ou --no-such 1", "--out", "other"])
     assert not (tmp_path / "other").exists()

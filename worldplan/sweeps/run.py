@@ -22,7 +22,7 @@ class Outcome:
     Attributes:
         job: the job.
         result: its JSON value; of a job that failed what it handed on (`JobFailed.result`), or None.
-        reason: why it failed, in a sentence; empty otherwise.
+        reason: why it failed, in a line, with the file and line of your code if it arose there; empty otherwise.
         done: whether there is a result; neither done nor failed is a job of another shard that has not ended yet.
     """
 
