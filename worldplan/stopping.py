@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 STATUS = 75  # exit status of a command that the same command with --resume goes on with: EX_TEMPFAIL of sysexits.h
@@ -58,7 +58,8 @@ def postponed() -> Iterator[Callable[[], bool]]:
 def _stop(number: int, frame: Any) -> None:
     signal.signal(number, signal.SIG_IGN)  # a second one would cut the clean-up short
     for worker in multiprocessing.active_children():
-        worker.kill()  # they write nothing, and a pool would wait for what they are at
+        with suppress(AttributeError):  # joblib's workers have no such method; it ends them and their children itself
+            worker.kill()  # they write nothing, and a pool would wait for what they are at
     raise Stopped
 
 

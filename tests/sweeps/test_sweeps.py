@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from worldplan.__main__ import main
+from worldplan.data.files import held
 from worldplan.errors import BadFile, InvalidInput
+from worldplan.stopping import STATUS
 from worldplan.sweeps.command_lines import command_job, expand
 from worldplan.sweeps.jobs import Job
 from worldplan.sweeps.run import run_jobs
@@ -251,3 +254,34 @@ def test_a_killed_sweep_goes_on(tmp_path):
     subprocess.run(line, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     assert len(list((tmp_path / "sw" / RESULTS).glob("*.json"))) == 3
     assert all(path.read_bytes() == was for path, was in done.items())
+
+
+def written(folder):
+    """Whether a process writes to it."""
+    try:
+        with held(folder):
+            return False
+    except BadFile:
+        return True
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_ends_a_sweep_and_its_commands(tmp_path, processes):
+    jobs = "collect random --episodes {1000000,1000001} --steps 10 --no-frames"
+    line = [sys.executable, "-m", "worldplan", "sweep", jobs, "--processes", str(processes), "--out", "sw"]
+    running = subprocess.Popen(line, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    try:
+        while len(begun := {path.parent for path in (tmp_path / "sw" / "work").glob("*/*")}) < processes:
+            assert running.poll() is None
+            time.sleep(0.05)
+        assert all(map(written, begun))
+        running.terminate()
+        assert "stopped by SIGTERM; to go on: worldplan sweep" in running.communicate()[1]
+        assert running.returncode == STATUS
+        until = time.monotonic() + 30
+        while any(map(written, begun)):  # left alone, they would write for hours
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
