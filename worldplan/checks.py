@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from numbers import Integral
+from dataclasses import fields
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from worldplan.errors import InvalidInput, UnknownName
 
@@ -24,5 +28,62 @@ def checked_seed(seed: object) -> int:
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:
     """Raise UnknownName for a name that is not among the known ones."""
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UnknownName(kind, name, known)
+
+
+def check_fields(config: Any) -> None:
+    """Make numbers, words, flags, and tuples of them in a frozen dataclass what their annotations say.
+
+    NumPy's numbers become Python's, so that JSON holds them. Raises InvalidInput for other types, and for numbers that
+    are not finite. Fields of other annotations are left alone.
+    """
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value = getattr(config, field.name)
+        try:
+            object.__setattr__(config, field.name, _plain(hints[field.name], value))
+        except TypeError as error:
+            raise InvalidInput(f"{field.name} must be {_words(hints[field.name])}, got {value!r}") from error
+
+
+def _plain(kind: Any, value: Any) -> Any:
+    """A value of an annotation, in Python's own types. Raises TypeError if it is none."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in arguments:
+            return None
+        for one in arguments:
+            try:
+                return _plain(one, value)
+            except TypeError:
+                continue
+        raise TypeError
+    if origin is tuple:
+        if isinstance(value, str):
+            raise TypeError
+        items = tuple(value)
+        kinds = (arguments[0],) * len(items) if arguments[1:] == (...,) else arguments
+        if len(kinds) != len(items):
+            raise TypeError
+        return tuple(map(_plain, kinds, items))
+    if kind not in _KINDS:
+        return value
+    if getattr(value, "shape", None) == ():  # NumPy's
+        value = value.item()
+    right = isinstance(value, _KINDS[kind]) and isinstance(value, bool) == (kind is bool)
+    if not right or (kind is float and not math.isfinite(value)):
+        raise TypeError
+    return value
+
+
+_KINDS = {int: Integral, float: Real, bool: bool, str: str, NoneType: NoneType}
+_WORDS = {int: "an integer", float: "a finite number", bool: "True or False", str: "text", NoneType: "None"}
+
+
+def _words(kind: Any) -> str:
+    """An annotation in words."""
+    if kind in _WORDS:
+        return _WORDS[kind]
+    parts = [_words(one) for one in get_args(kind) if one is not ...]
+    return f"a tuple of {', '.join(parts)}" if get_origin(kind) is tuple else " or ".join(parts) or str(kind)
