@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from worldplan.agents import FitConfig, SACConfig
-from worldplan.checks import check_fields, check_name
+from worldplan.checks import check_fields, check_name, episode_seed, positive_number, reset_options
 from worldplan.data.recipes import EpisodeConfig, GeneralizedNormalOptions, Nuisances, WorldEpisodes
 from worldplan.errors import InvalidInput, UnknownName, WorldplanError
 from worldplan.eval import CompareConfig, PlanConfig
@@ -109,3 +109,29 @@ def test_what_is_no_name_is_unknown():
     for name in (["dmc"], {}, None, 5):
         with pytest.raises(UnknownName, match="known: dmc"):
             check_name("profile", name, {"dmc": 1})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0, -1, True, "1", None, 1j, [1.0], np.array([1.0]), 10**400])
+def test_positive_numbers(value):
+    with pytest.raises(InvalidInput, match="x must be a finite number > 0"):
+        positive_number("x", value)
+    assert [positive_number("x", one) for one in (2, np.float32(0.5), np.array(3))] == [2.0, 0.5, 3.0]
+
+
+def test_seeds_of_numpy_are_seeds():
+    for seed in (3, np.int64(3), np.uint8(3), np.array(3)):
+        assert type(episode_seed(seed)) is int and episode_seed(seed) == 3
+    assert episode_seed(None) is None
+    for wrong in (-1, 1.5, "3", True, [3], np.array([3])):
+        with pytest.raises(InvalidInput, match="seed must be an integer >= 0"):
+            episode_seed(wrong)
+
+
+def test_reset_options_are_a_dictionary_of_known_names():
+    assert reset_options(None, ("start",)) == {}
+    for wrong in (5, "start", [("start", 1)]):
+        with pytest.raises(InvalidInput, match="dictionary"):
+            reset_options(wrong, ("start",))
+    for name in ("end", 5):
+        with pytest.raises(UnknownName):
+            reset_options({name: 1}, ("start",))

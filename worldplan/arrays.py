@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 
 ROUNDING = 1e-9  # relative size up to which a difference between matrix entries counts as rounding
+MOST = 2**25  # numbers of an array that an option asks for: planners make some ten of the kind, of 256 MiB each
 FEW = 32  # numbers of a control step: below, a loop in Python is faster than calls of NumPy
 
 
@@ -37,6 +38,12 @@ def all_finite(array: Floats) -> bool:
     """
     few = array.size <= FEW
     return all(map(math.isfinite, array.ravel().tolist())) if few else bool(np.isfinite(array).all())
+
+
+def check_memory(what: str, shape: tuple[int, ...]) -> None:
+    """Raise InvalidInput, before any memory is taken, for an array of more than `MOST` numbers."""
+    if math.prod(shape) > MOST:
+        raise InvalidInput(f"{what} asks for arrays of {math.prod(shape) / 2**27:.2g} GiB; take less")
 
 
 def some(flags: NDArray[np.bool_]) -> bool:

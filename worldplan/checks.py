@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -14,16 +14,55 @@ from worldplan.errors import InvalidInput, UnknownName
 
 def positive_int(name: str, value: object) -> int:
     """`value` as an int that is at least 1. Raises InvalidInput if it is not; `True` and `3.0` are not either."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise InvalidInput(f"{name} must be an integer >= 1, got {value!r}")
-    return int(value)
+    return _integer(name, value, 1)
+
+
+def natural_int(name: str, value: object) -> int:
+    """`value` as an int that is at least 0. Raises InvalidInput if it is not."""
+    return _integer(name, value, 0)
+
+
+def positive_number(name: str, value: object) -> float:
+    """`value` as a finite float above 0. Raises InvalidInput if it is not."""
+    number = _scalar(value)
+    if isinstance(number, bool) or not isinstance(number, Real) or not (_finite(number) and float(number) > 0):
+        raise InvalidInput(f"{name} must be a finite number > 0, got {value!r}")
+    return float(number)
 
 
 def checked_seed(seed: object) -> int:
     """A seed that `SeedSequence` takes and JSON holds. Raises InvalidInput if it is no integer, or negative."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
-    return int(seed)
+    return natural_int("seed", seed)
+
+
+def episode_seed(seed: object) -> int | None:
+    """A seed of Gymnasium's `reset`, which takes Python's integers only; None stays None. Raises InvalidInput."""
+    return None if seed is None else checked_seed(seed)
+
+
+def reset_options(options: Any, known: Iterable[str]) -> dict[str, Any]:
+    """A copy of reset options. Raises InvalidInput if they are no dictionary, UnknownName for other names."""
+    if not (options is None or isinstance(options, Mapping)):
+        raise InvalidInput(f"reset options are a dictionary, got {options!r}")
+    for name in options or {}:
+        check_name("reset option", name, known)
+    return dict(options or {})
+
+
+def _integer(name: str, value: object, least: int) -> int:
+    number = _scalar(value)
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
+        raise InvalidInput(f"{name} must be an integer >= {least}, got {value!r}")
+    return int(number)
+
+
+def _finite(number: Any) -> bool:
+    return bool(-sys.float_info.max <= number <= sys.float_info.max)  # also of integers that no float holds
+
+
+def _scalar(value: Any) -> Any:
+    """A number or array () of NumPy's as a number of Python's; others as they are."""
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:
@@ -69,10 +108,9 @@ def _plain(kind: Any, value: Any) -> Any:
         return tuple(map(_plain, kinds, items))
     if kind not in _KINDS:
         return value
-    if getattr(value, "shape", None) == ():  # NumPy's
-        value = value.item()
+    value = _scalar(value)
     right = isinstance(value, _KINDS[kind]) and isinstance(value, bool) == (kind is bool)
-    if not right or (kind is float and not math.isfinite(value)):
+    if not right or (kind is float and not _finite(value)):
         raise TypeError
     return value
 

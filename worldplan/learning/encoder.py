@@ -197,15 +197,21 @@ def encode(encoder: Encoder, frames: Frames, *, twice: bool = False) -> Floats:
     Raises:
         InvalidInput: no encoder, latents that are not (T, latent_dim) or not finite, or a second answer that differs.
     """
-    n = getattr(encoder, "latent_dim", None)
-    if not callable(encoder) or isinstance(n, bool) or not isinstance(n, _INTEGER) or n < 1:
-        raise InvalidInput(f"an encoder is a callable with an integer latent_dim >= 1, got {encoder!r}")
+    n = latent_dim_of(encoder)
     latents = finite_array("the encoder's output", encoder(frames))
     if latents.shape != (len(frames), n):
         raise InvalidInput(f"the encoder must give latents ({len(frames)}, {n}), got {latents.shape}")
     if twice and not np.array_equal(latents, encoder(frames)):
         raise InvalidInput("the encoder is not deterministic: two calls on the same frames differ; put it in eval mode")
     return latents
+
+
+def latent_dim_of(encoder: Any) -> int:
+    """N of an encoder. Raises InvalidInput if it is none."""
+    n = getattr(encoder, "latent_dim", None)
+    if not callable(encoder) or isinstance(n, bool) or not isinstance(n, _INTEGER) or n < 1:
+        raise InvalidInput(f"an encoder is a callable with an integer latent_dim >= 1, got {encoder!r}")
+    return int(n)
 
 
 def space_of(encoder: Any) -> LatentSpace:
