@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -51,6 +52,52 @@ def test_the_address_is_the_content():
     for value in (object(), float("nan"), {1, 2}):
         with pytest.raises(InvalidInput, match="JSON"):
             Job(draw, {"seed": value}).key
+
+
+class Adder:
+    def add(self, folder):
+        return 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda folder: 1, (lambda c: lambda folder: c)(1), partial(draw, 1), Adder().add, Adder(), "draw", None],
+)
+def test_a_name_tells_what_is_computed(function, tmp_path):
+    """Two closures, or methods of two objects, have one name: one would be given the other's result."""
+    with pytest.raises(InvalidInput, match="holds under its name"):
+        run_jobs([Job(function, {})], tmp_path)
+
+
+@pytest.mark.parametrize("options", [({"folder": "x"},), ({"seed": 1}, {"seed": 2}), ({1: 2},), (None,), ({}, None)])
+def test_arguments_have_names_of_their_own(options, tmp_path):
+    with pytest.raises(InvalidInput, match="draw"):
+        run_jobs([Job(draw, *options)], tmp_path)
+
+
+def deep(folder):
+    value = []
+    for _ in range(10**5):
+        value = [value]
+    return value
+
+
+def test_a_result_that_json_does_not_hold_is_a_failure(tmp_path):
+    (outcome,) = run_jobs([Job(deep, {})], tmp_path)
+    assert not outcome.done
+    assert "JSON" in outcome.reason
+
+
+@pytest.mark.parametrize("damage", [("0.", "1."), ("[", "[0.5, "), ('"sha256"', '"sha255"'), ("]", ", NaN]")])
+def test_a_result_that_was_altered_is_refused(damage, tmp_path):
+    (job,) = jobs_of([1])
+    run_jobs([job], tmp_path)
+    path = tmp_path / RESULTS / f"{job.key}.json"
+    altered = path.read_text().replace(*damage, 1)
+    assert altered != path.read_text()
+    path.write_text(altered)
+    with pytest.raises(BadFile, match="altered"):
+        run_jobs([job], tmp_path)
 
 
 def test_done_is_done(tmp_path):
@@ -123,11 +170,11 @@ def test_a_process_that_dies_is_told(tmp_path):
 
 
 def test_results_of_strangers(tmp_path):
-    job = Job(draw, {"seed": 0})
-    run_jobs([job], tmp_path)
+    job, other = jobs_of([0, 1])
+    run_jobs([job, other], tmp_path)
     path = tmp_path / RESULTS / f"{job.key}.json"
     kept = path.read_text()
-    for text, what in (("{", "JSON"), (json.dumps({**json.loads(kept), "arguments": {}}), "another job")):
+    for text, what in (("{", "JSON"), (path.with_name(f"{other.key}.json").read_text(), "another job")):
         path.write_text(text)
         with pytest.raises(BadFile, match=what):
             run_jobs([job], tmp_path)
@@ -156,6 +203,8 @@ def test_engines_by_name(tmp_path):
 def test_flat_and_csv(tmp_path):
     nested_values = {"a": {"b": 1, "c": [1, 2]}, "d": ["x", "y"], "e": None, "f": "word"}
     assert flat(nested_values) == {"a.b": 1, "d": "x y", "f": "word"}
+    write_csv([{"a": os.fsdecode(b"\xff.csv")}], tmp_path / "name.csv")  # no UTF-8, as names of files may be
+    assert (tmp_path / "name.csv").read_text() == "a\n\\udcff.csv\n"
     write_csv([{"a": 1, "b": "x,y"}, {"a": 2, "c": 3.5}], tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == 'a,b,c\n1,"x,y",\n2,,3.5\n'
 
@@ -163,11 +212,18 @@ def test_flat_and_csv(tmp_path):
 # --- command lines ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("line", ["a {0..100000000}", "a " + "{0..9}" * 6, "a {1..100}{1..100}{0..10}"])
+def test_a_slip_in_braces_is_no_flood(line):
+    with pytest.raises(InvalidInput, match="100000 at most"):
+        expand(line)
+
+
 def test_expand():
     assert expand("pretrain a --seed {0..2}") == [["pretrain", "a", "--seed", str(k)] for k in range(3)]
     assert expand("a --x={1,2} {b,c}") == [["a", f"--x={x}", y] for x in "12" for y in "bc"]
     assert expand("a 'two words'") == [["a", "two words"]]
     assert expand("a {-1..1}")[0] == ["a", "-1"]
+    assert len(expand("a {1..100}{1..100}{1..10}")) == 100_000
     for line in ("a {b", "a b}", "a {b}", "a {3..3}", "a {}", "a 'b"):
         with pytest.raises(InvalidInput):
             expand(line)

@@ -32,7 +32,7 @@ def find_engine(on: str, processes: int) -> Engine:
     positive_int("processes", processes)
     if on == "processes":
         return partial(_processes, processes)
-    if on == "ray" or on.startswith("ray://"):
+    if on == "ray" or str(on).startswith("ray://"):
         return partial(_ray, on)
     raise InvalidInput(f"jobs run on processes, ray or ray://HOST:PORT, got {on!r}")
 

@@ -62,7 +62,10 @@ def run_jobs(
         MissingExtra: Ray is not installed.
     """
     jobs, place = list(jobs), ResultFolder(folder)
-    k, n = shard
+    try:
+        k, n = shard
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"a shard is a pair (K, N), got {shard!r}") from error
     if not 1 <= positive_int("a shard", k) <= positive_int("the number of shards", n):
         raise InvalidInput(f"a shard is K of N with K from 1 to N, got {k} of {n}")
     engine = find_engine(on, processes)
