@@ -319,17 +319,17 @@ def _said_of_the_tests(tests: dict[str, list[dict[str, Any]]]) -> str:
     }
     best = max(mean, key=lambda test: mean[test].value)
     outlier = {test: over_seeds(rows, lambda row: row["gradient"]["outlier"][-1]).value for test, rows in tests.items()}
-    tamest = sorted(outlier, key=lambda test: outlier[test])
+    tamest, wildest = (pick(outlier, key=lambda test: outlier[test]) for pick in (min, max))
     own = f"; Epps-Pulley has {mean[EPPS_PULLEY].value:.2f}" if best != EPPS_PULLEY and EPPS_PULLEY in mean else ""
     return (
         f"Mean power over {len(ALTERNATIVES)} alternatives is greatest for {best} ({mean[best].value:.2f}){own}. "
-        f"An outlier at {OUTLIERS[-1]:g} has {_times(outlier[tamest[0]])} the typical gradient with {tamest[0]} and "
-        f"{_times(outlier[tamest[-1]])} with {tamest[-1]}."
+        f"Times the typical gradient at an outlier at {OUTLIERS[-1]:g}: {_times(outlier[tamest])} with {tamest}, "
+        f"{_times(outlier.get(EPPS_PULLEY, math.nan))} with {EPPS_PULLEY}, {_times(outlier[wildest])} with {wildest}."
     )
 
 
 def _times(value: float) -> str:
-    return f"{value:.2g} times" if value < 1000 else f"{value:.1e} times"
+    return f"{value:.2g}" if abs(value) < 1000 else f"{value:.1e}"
 
 
 def _x_table(scale: ScaleName, moved: Rows) -> Table:
@@ -372,7 +372,7 @@ def _x_table(scale: ScaleName, moved: Rows) -> Table:
             ),
         ],
         [
-            "Means over seeds with their 95% intervals. Statistics are Epps-Pulley, over the mean of a Gaussian sample; "
+            "Means over seeds with their 95% intervals. Statistics: Epps-Pulley, over the mean of a Gaussian sample; "
             "below 1 a sample is more regular than chance. In the plane: 64 directions of the first two coordinates. "
             "Fresh: 1,000 random directions that the samples were not moved by.",
         ],
