@@ -16,12 +16,13 @@ from torch import Tensor
 
 from worldplan.eval.laboratory.ensemble import Training, train
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, over_seeds
-from worldplan.eval.laboratory.judge import judge
+from worldplan.eval.laboratory.judge import Encode, judge
 from worldplan.eval.laboratory.networks import Parameters, stacked
 from worldplan.eval.laboratory.setting import DIRECTIONS, JUDGE, MIXING, PAIRS, WEIGHTS, Member, Setting
 from worldplan.eval.laboratory.worlds import GaussianPairs, ParabolicShear, SineShear, Spiral, find_mixing
 from worldplan.eval.show.style import BLUE, GREEN, ORANGE, RED, VIOLET, png, tidy
 from worldplan.eval.show.table import NONE, Cell, Column, Table, number
+from worldplan.eval.statistics.estimate import Estimate
 from worldplan.provenance import restored
 from worldplan.sweeps.jobs import Job
 
@@ -77,10 +78,10 @@ def arms() -> list[tuple[float, float]]:
 
 
 def jacobians(h: Map, z: Tensor) -> Tensor:
-    """Jacobians (..., m, n) of a map at latents (..., n), which it takes each by itself: one forward pass a latent."""
-    basis = torch.eye(z.shape[-1], dtype=z.dtype)
-    columns = [torch.func.jvp(h, (z,), (row.expand_as(z),))[1] for row in basis]
-    return torch.stack(columns, dim=-1)
+    """Jacobians (..., m, n) of a map at latents (..., n), which it takes each by itself."""
+    outputs, pull = torch.func.vjp(h, z)[:2]
+    basis = torch.eye(outputs.shape[-1], dtype=z.dtype)
+    return torch.stack([pull(row.expand_as(outputs).contiguous())[0] for row in basis], dim=-2)
 
 
 def energy(jacobian: Tensor) -> Tensor:
@@ -225,12 +226,14 @@ def learn(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     for k, (z, eta, test) in enumerate(states):
         h = map_of(ensemble.parameters, k)
         last = measures(h, z, eta)
-        r2 = judge(
-            lambda states, h=h: h(torch.from_numpy(states)).detach().numpy(), z.numpy(), test.numpy(), resamples=2
-        )
+        r2 = judge(_on_arrays(h), z.numpy(), test.numpy(), resamples=2)
         curve = [*curves[k], {"step": training.steps, **{name: last[name] for name in last if name != "rates"}}]
         found.append({**last, "r2": r2.r2.value, "curve": curve})
     return found
+
+
+def _on_arrays(h: Map) -> Encode:
+    return lambda states: np.asarray(h(torch.from_numpy(states)).detach().numpy())
 
 
 # --- what they say --------------------------------------------------------------------------------------------------
@@ -292,7 +295,17 @@ def exact(name: str) -> dict[str, Any]:
 
 def mismatch(own: Sequence[Mapping[str, Any]]) -> float:
     """How far `L / (2 n (1 - rho))` is from the energy at the largest rho, relative to it; the worst of some maps."""
-    return max(abs(row["rates"][-1] / row["energy"] - 1) for row in own)
+    return max(abs(float(row["rates"][-1] / row["energy"]) - 1) for row in own)
+
+
+def fraction(own: Sequence[Mapping[str, Any]], k: int) -> Estimate:
+    """`L / (2 (1 - rho))` over `E ||J||_F^2` at the k-th rho."""
+    return over_seeds(own, lambda row: row["rates"][k] / row["energy"])
+
+
+def singular(own: Sequence[Mapping[str, Any]], k: int) -> Estimate:
+    """The k-th of the quantiles of singular values."""
+    return over_seeds(own, lambda row: row["singular"][k])
 
 
 def said(fixed: Mapping[str, list[dict[str, Any]]], learned: Learned) -> str:
@@ -305,10 +318,10 @@ def said(fixed: Mapping[str, list[dict[str, Any]]], learned: Learned) -> str:
             f"At rho {RHOS[-1]:g}, L / (2 n (1 - rho)) lies within {100 * mismatch(maps):.2g}% of the Dirichlet energy "
             f"for fixed maps, and within {100 * mismatch(trained):.2g}% for encoders"
         )
-    ends = {rho: learned.get((MIXINGS[0], rho, weight)) for rho, weight in arms()[: len(RHOS)]}
+    ends = {rho: learned.get((MIXINGS[0], rho, weight), []) for rho, weight in arms()[: len(RHOS)]}
     spreads = [f"{over_seeds(own, lambda row: row['spread']).value:.2f}" for own in ends.values() if own]
     if spreads and "spiral" in fixed:
-        own = [row for rows in ends.values() for row in rows or ()]
+        own = [row for rows in ends.values() for row in rows]
         before = np.mean([row["curve"][0]["spread"] for row in own])
         kept = over_seeds(fixed["spiral"], lambda row: row["spread"]).value
         parts.append(
@@ -328,12 +341,9 @@ def _table(scale: ScaleName, rows: Rows, learned: Learned) -> Table:
             number(over_seeds(own, lambda row: row.get("r2"))),
             number(over_seeds(own, lambda row: row["energy"])),
             number(known["energy"]) if known else NONE,
-            *(
-                number(over_seeds(own, lambda row, k=k: row["rates"][k] / row["energy"]))  # type: ignore[misc]
-                for k in range(len(RHOS))
-            ),
+            *(number(fraction(own, k)) for k in range(len(RHOS))),
             number(over_seeds(own, lambda row: row["floor"])),
-            *(number(over_seeds(own, lambda row, k=k: row["singular"][k])) for k in (0, 2)),  # type: ignore[misc]
+            *(number(singular(own, k)) for k in (0, 2)),
             number(over_seeds(own, lambda row: row["spread"])),
         ]
 
@@ -378,7 +388,7 @@ def _untrained(mixing: str, own: list[dict[str, Any]]) -> list[Cell | str]:
         number(over_seeds(own, lambda row: row["energy"])),
         *[NONE] * (1 + len(RHOS)),
         number(over_seeds(own, lambda row: row["floor"])),
-        *(number(over_seeds(own, lambda row, k=k: row["singular"][k])) for k in (0, 2)),  # type: ignore[misc]
+        *(number(singular(own, k)) for k in (0, 2)),
         number(over_seeds(own, lambda row: row["spread"])),
     ]
 
@@ -392,18 +402,18 @@ def draw(fixed: Mapping[str, list[dict[str, Any]]], learned: Learned) -> bytes:
     fine = np.geomspace(noise[-1], noise[0], 40)
     for (name, own), colour in zip(fixed.items(), colours, strict=False):
         left.plot(fine, [FIXED[name].rate(1 - step) / FIXED[name].energy for step in fine], color=colour, lw=1)
-        values = [over_seeds(own, lambda row, k=k: row["rates"][k] / row["energy"]).value for k in range(len(RHOS))]  # type: ignore[misc]
+        values = [fraction(own, k).value for k in range(len(RHOS))]
         left.plot(noise, values, "o", color=colour, ms=4, label=name)
     trained = [(key, own) for key, own in learned.items() if key[0] == MIXINGS[0]]
     for (_, rho, weight), own in trained:
-        values = [over_seeds(own, lambda row, k=k: row["rates"][k] / row["energy"]).value for k in range(len(RHOS))]  # type: ignore[misc]
+        values = [fraction(own, k).value for k in range(len(RHOS))]
         left.plot(noise, values, "x", color="grey", ms=5, label="encoders" if (rho, weight) == arms()[0] else None)
     left.axhline(1, color="black", lw=0.6, ls=":")
     left.set_xscale("log")
     left.invert_xaxis()
     tidy(left, 8, title="alignment over its limit", xlabel="1 - rho of the pairs", ylabel="L / (2 (1 - rho) E||J||²)")
     for (rho, weight), colour in zip(arms(), [BLUE, GREEN, ORANGE, RED, GREEN, ORANGE, RED, "black"], strict=True):
-        own = learned.get((MIXINGS[0], rho, weight))
+        own = learned.get((MIXINGS[0], rho, weight), [])
         if own:
             spread = np.mean([[point["spread"] for point in row["curve"]] for row in own], axis=0)
             dashed = weight == WEIGHT and rho != RHOS[0]

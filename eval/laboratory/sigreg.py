@@ -311,6 +311,14 @@ def _said_of_the_x(moved: Rows) -> str:
     )
 
 
+def _power(rows: list[dict[str, Any]], name: str) -> Estimate:
+    return over_seeds(rows, lambda row: row["power"][name])
+
+
+def _outlier(rows: list[dict[str, Any]], k: int) -> Estimate:
+    return over_seeds(rows, lambda row: row["gradient"]["outlier"][k])
+
+
 def _said_of_the_tests(tests: dict[str, list[dict[str, Any]]]) -> str:
     if not tests:
         return "Jobs of the tests are missing."
@@ -335,7 +343,19 @@ def _times(value: float) -> str:
 def _x_table(scale: ScaleName, moved: Rows) -> Table:
     nothing = sorted({own["n"]: rows for own, rows in moved}.items())
     heads = ["tie |x₁|, |x₂|", "statistic in the plane", "statistic, fresh directions"]
-    names = "tie", "plane", "fresh"
+
+    def line(
+        n: int, slices: Cell | str, drawn: str, by: Cell | str, rows: Any, when: str, told: str
+    ) -> list[Cell | str]:
+        return [
+            str(n),
+            slices,
+            drawn,
+            by,
+            *(number(_after(rows, name, when)) for name in ("tie", "plane", "fresh")),
+            told,
+        ]
+
     return Table(
         f"The X moved by SIGReg, {COUNT} samples, scale {scale}",
         [
@@ -348,26 +368,17 @@ def _x_table(scale: ScaleName, moved: Rows) -> Table:
         ],
         [
             ["any", NONE, "a Gaussian sample", NONE, "0", "1", "1", "not given"],
+            *(line(n, NONE, "not moved", NONE, rows, "before", "not given") for n, rows in nothing),
             *(
-                [
-                    f"{n}",
-                    NONE,
-                    "not moved",
-                    NONE,
-                    *(number(_after(rows, name, "before")) for name in names),
-                    "not given",
-                ]
-                for n, rows in nothing
-            ),
-            *(
-                [
-                    f"{own['n']}",
-                    f"{own['slices']}",
+                line(
+                    own["n"],
+                    str(own["slices"]),
                     "once" if own["fixed"] else "each step",
                     own["by"],
-                    *(number(_after(rows, name)) for name in names),
+                    rows,
+                    "after",
                     _published(own),
-                ]
+                )
                 for own, rows in moved
             ),
         ],
@@ -392,7 +403,7 @@ def _power_table(scale: ScaleName, tests: dict[str, list[dict[str, Any]]]) -> Ta
             [
                 test,
                 number(over_seeds(rows, lambda row: row["size"])),
-                *(number(over_seeds(rows, lambda row, name=name: row["power"][name])) for name in ALTERNATIVES),  # type: ignore[misc]
+                *(number(_power(rows, name)) for name in ALTERNATIVES),
             ]
             for test, rows in tests.items()
         ],
@@ -421,10 +432,7 @@ def _gradient_table(scale: ScaleName, tests: dict[str, list[dict[str, Any]]]) ->
                 test,
                 number(over_seeds(rows, lambda row: row["gradient"]["typical"])),
                 number(over_seeds(rows, lambda row: row["gradient"]["largest"])),
-                *(
-                    number(over_seeds(rows, lambda row, k=k: row["gradient"]["outlier"][k]))  # type: ignore[misc]
-                    for k in range(len(OUTLIERS))
-                ),
+                *(number(_outlier(rows, k)) for k in range(len(OUTLIERS))),
                 number(over_seeds(rows, lambda row: row["gradient"]["large"])),
                 number(over_seeds(rows, lambda row: row["cost"])),
                 number(over_seeds(rows, lambda row: row["milliseconds"])),
@@ -443,7 +451,7 @@ def _gradient_table(scale: ScaleName, tests: dict[str, list[dict[str, Any]]]) ->
 def draw(moved: Rows, tests: dict[str, list[dict[str, Any]]]) -> bytes:
     """The X before and after, the statistic by number of directions, and the power of the tests."""
     figure = Figure(figsize=(8, 6.6), dpi=110, layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.35))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.35), squeeze=False)[:, 0]
     n, few, _ = _extremes(moved)
     small = min(own["n"] for own, _ in moved)
     shown = {

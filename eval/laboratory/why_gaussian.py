@@ -420,6 +420,11 @@ def ratio(rows: Rows, law: str, measure: Measure) -> Estimate:
     return over_seeds(pairs, lambda pair: measure(pair[0]) / measure(pair[1]) if measure(pair[1]) else None)
 
 
+def share(own: list[dict[str, Any]], family: str) -> Estimate:
+    """Error of the best probe on a family of tasks."""
+    return over_seeds(own, lambda row: row["best"][family]["share"])
+
+
 def exact(rows: Rows, law: str, k: int) -> Estimate:
     """Bias of the kernel probe with infinitely many samples at `BANDWIDTHS[k]`, over the isotropic Gaussian's."""
     return ratio(rows, law, lambda row: row["exact"][k])
@@ -501,9 +506,7 @@ def _bandwidth_table(scale: ScaleName, rows: Rows) -> Table:
             for law in rows
             if law != IDEAL
         ],
-        [
-            "Ratios to the isotropic Gaussian, on random smooth tasks. Exact for Gaussian laws: a formula gives the limit."
-        ],
+        ["Ratios to the isotropic Gaussian, on random smooth tasks, by an exact formula for Gaussian laws."],
     )
 
 
@@ -514,10 +517,7 @@ def _our_table(scale: ScaleName, rows: Rows) -> Table:
         [
             [
                 law,
-                *(
-                    number(over_seeds(own, lambda row, name=name: row["best"][name]["share"]))
-                    for name in SHARES.values()
-                ),  # type: ignore[misc]
+                *(number(share(own, family)) for family in SHARES.values()),
                 "not given",
             ]
             for law, own in rows.items()
@@ -545,7 +545,7 @@ def draw(random: Rows, ours: Rows) -> bytes:
     left.set_yscale("log")
     tidy(left, 8, title="random tasks", ylabel="ratio to the isotropic Gaussian")
     for (label, family), colour in zip(SHARES.items(), (BLUE, ORANGE, VIOLET, "grey"), strict=True):
-        values = [over_seeds(own, lambda row, f=family: row["best"][f]["share"]).value for own in ours.values()]  # type: ignore[misc]
+        values = [share(own, family).value for own in ours.values()]
         right.plot(range(len(ours)), values, "o", color=colour, ms=5, label=label)
     right.set_yscale("log")
     tidy(right, 8, title="tasks of the world's states", ylabel="error, share of the task's variance")
