@@ -79,6 +79,7 @@ def train(
     objectives: Sequence[Mapping[str, Any]],
     training: Training,
     generators: Sequence[torch.Generator],
+    watch: Callable[[int, Parameters], None] | None = None,
 ) -> Ensemble:
     """Train M encoders at once, each on its own pairs and by its own weight.
 
@@ -92,6 +93,7 @@ def train(
         objectives: name and options of each member's objective; only `weight` and `sigma` may differ.
         training: steps, batch, learning rate.
         generators: of M members, for the directions of SIGReg.
+        watch: is shown the number of steps done, and the parameters, before each step.
 
     Raises:
         InvalidInput: objectives that differ in more than weight or width.
@@ -103,6 +105,8 @@ def train(
     optimiser = torch.optim.AdamW(leaves.values(), lr=training.rate, weight_decay=training.decay, fused=True)
     kept = []
     for step in range(training.steps):
+        if watch is not None:
+            watch(step, {name: value.detach() for name, value in leaves.items()})
         for group in optimiser.param_groups:
             group["lr"] = training.rate_at(step)
         x = mixing(source.draw(training.batch))

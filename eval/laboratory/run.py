@@ -91,6 +91,8 @@ def lines(experiment: Experiment, finding: Finding) -> list[str]:
     out = [f"## {experiment.name}", "", experiment.claim, "", f"**{finding.sentence}**", ""]
     out += [f"![{finding.table.title}]({experiment.name}.png)", "", finding.table.markdown(), ""]
     out += [note for text in finding.table.notes for note in (text, "")]
+    for table in finding.more:
+        out += [f"### {table.title}", "", table.markdown(), "", *(line for text in table.notes for line in (text, ""))]
     if finding.differences:
         out += ["Differences of protocol:", "", *(f"- {text}" for text in finding.differences), ""]
     return out
