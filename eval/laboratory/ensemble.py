@@ -15,6 +15,7 @@ from worldplan.arrays import Floats
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.laboratory.networks import Forward, Parameters, stacked
 from worldplan.eval.laboratory.worlds import Mixing, Source
+from worldplan.learning.excitation import Excitation
 from worldplan.learning.gaussianity import TESTS, unit_directions
 from worldplan.learning.objectives import InfoNCE, alignment, objective_from_dict
 
@@ -79,6 +80,7 @@ def train(
     objectives: Sequence[Mapping[str, Any]],
     training: Training,
     generators: Sequence[torch.Generator],
+    actions: Callable[[Tensor], Tensor] | None = None,
 ) -> Ensemble:
     """Train M encoders at once, each on its own pairs and by its own weight.
 
@@ -92,6 +94,8 @@ def train(
         objectives: name and options of each member's objective; only `weight` and `sigma` may differ.
         training: steps, batch, learning rate.
         generators: of M members, for the directions of SIGReg.
+        actions: what moved latents (M, B, 2, n) from the first view to the second, (M, B, p), for the objective
+            `excitation`.
 
     Raises:
         InvalidInput: objectives that differ in more than weight or width.
@@ -105,8 +109,8 @@ def train(
     for step in range(training.steps):
         for group in optimiser.param_groups:
             group["lr"] = training.rate_at(step)
-        x = mixing(source.draw(training.batch))
-        terms = loss(forward(leaves, x), generators)
+        z = source.draw(training.batch)
+        terms = loss(forward(leaves, mixing(z)), generators, None if actions is None else actions(z))
         optimiser.zero_grad()
         terms[:, 0].sum().backward()
         clip(list(leaves.values()))
@@ -143,10 +147,16 @@ class _Loss:
         self.slices, self.test = getattr(first, "slices", 1), TESTS[getattr(first, "test", "epps-pulley")]
         # At weight 1 an objective is its regulariser; InfoNCE has none, and is a function of h / sigma.
         whole = {"sigma": 1.0} if self.name == InfoNCE.name else {"weight": 1.0}
+        whole = {} if self.name == Excitation.name else whole
         self.other = objective_from_dict({**objectives[0], **whole})
         self.vectorised: Callable[..., Tensor] = torch.vmap(self._terms)
+        self.excited: Callable[..., Tensor] = torch.vmap(self._unexplained)
 
-    def __call__(self, embeddings: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def __call__(
+        self, embeddings: Tensor, generators: Sequence[torch.Generator], actions: Tensor | None = None
+    ) -> Tensor:
+        if actions is not None:
+            return self.excited(embeddings, actions)
         n, dtype = embeddings.shape[-1], embeddings.dtype
         slices = self.slices if self.name == "lejepa" else 1
         directions = torch.stack([unit_directions(n, slices, generator, dtype) for generator in generators])
@@ -159,3 +169,7 @@ class _Loss:
         else:
             regulariser = self.other(h / width)["loss"]
         return torch.stack([weight * regulariser + (1 - weight) * align, align, regulariser])
+
+    def _unexplained(self, h: Tensor, actions: Tensor) -> Tensor:
+        loss = self.other(h, actions=actions)["loss"].to(h.dtype)
+        return torch.stack([loss, alignment(h), loss])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from worldplan.eval.laboratory.converse import CONVERSE_EXPERIMENT
 from worldplan.eval.laboratory.experiment import Experiment
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (MIXINGS_EXPERIMENT,)}
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (MIXINGS_EXPERIMENT, CONVERSE_EXPERIMENT)}
 """Experiments by name."""
