@@ -98,7 +98,9 @@ def train_and_judge(
         law.pairs(pairs, own.n, RHO, channel, np.random.default_rng(member.integer(PAIRS)))
         for law, member in zip(laws, own.members, strict=True)
     ]
-    source = RecordedPairs(torch.from_numpy(np.stack(pool)).float(), [member.generator(PAIRS) for member in own.members])
+    source = RecordedPairs(
+        torch.from_numpy(np.stack(pool)).float(), [member.generator(PAIRS) for member in own.members]
+    )
     _, encoders = train_members(own, source)
     found = []
     for law, member, encode in zip(laws, own.members, encoders, strict=True):
@@ -165,10 +167,10 @@ def read(scale: ScaleName, results: Results) -> Finding:
             for (channel, name, shape), own in sorted(rows.items(), key=lambda item: _order(item[0]))
         ],
         [
-            "Means over seeds with their 95% intervals. Theory, whitening: R2 of the function of one latent that aligns "
-            "best; LeJEPA: R2 of the increasing function of one latent that is Gaussian. Up to shape 1 the stationary "
-            "channel has a continuous spectrum: no function aligns best, and there is nothing to promise. Warp: "
-            "`(R2 with the monotone map - R2 of the rotation) / (1 - R2 of the rotation)`."
+            "Means over seeds with their 95% intervals. Theory, whitening: R2 of the function of one latent that "
+            "aligns best; LeJEPA: R2 of the increasing function of one latent that is Gaussian. Up to shape 1 the "
+            "stationary channel has a continuous spectrum: no function aligns best, and there is nothing to promise. "
+            "Warp: `(R2 with the monotone map - R2 of the rotation) / (1 - R2 of the rotation)`."
         ],
     )
     sentence = "; ".join(_sentence(name, found) for name, found in peaks.items()) + "."
@@ -184,11 +186,11 @@ def read(scale: ScaleName, results: Results) -> Finding:
         draw(rows, promises, gaussian),
         facts,
         (
-            "Published: numbers are not given, only that recovery peaks sharply at the Gaussian; rho is not given, ours "
-            f"is {RHO:g}.",
-            "Published: the second view is `rho z + sqrt(1 - rho^2) eta`, which has another law than the first unless z "
-            "is Gaussian. The stationary channel is ours.",
-            "LeJEPA asks for a Gaussian embedding; the theorem asks for a white one only, which is what whitening does.",
+            "Published: no numbers are given, only that recovery peaks sharply at the Gaussian; rho is not given, "
+            f"ours is {RHO:g}.",
+            "Published: the second view is `rho z + sqrt(1 - rho^2) eta`, which has another law than the first, unless "
+            "z is Gaussian. The stationary channel is ours.",
+            "LeJEPA asks for a Gaussian embedding; the theorem asks for a white one only, as whitening does.",
             "Training draws from a recorded pool of pairs, with replacement.",
         ),
     )

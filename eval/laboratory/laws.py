@@ -25,7 +25,7 @@ from worldplan.errors import InvalidInput
 
 Channel = Literal["stationary", "published"]
 CHANNELS: tuple[Channel, ...] = ("stationary", "published")
-_CELLS = 500  # on each side of the middle one
+_CELLS = 300  # on each side of the middle one
 _CORE = 0.5  # within this many deviations cells are equal; beyond they grow with the distance
 _BEYOND = 1e-8  # share of the variance that lies in the outermost cells
 
@@ -36,12 +36,6 @@ class Law:
 
     Args:
         shape: exponent of the density, above 0.
-
-    Attributes:
-        edges: magnitudes between cells, ascending (K,); the last cells are open.
-        points: places of the cells' middles (2 K + 1,).
-        weights: probabilities of the cells.
-        means: of the law within each cell.
     """
 
     shape: float
@@ -76,19 +70,23 @@ class Law:
 
     @cached_property
     def edges(self) -> Floats:
+        """Magnitudes between cells, ascending (K,); the last cells are open."""
         return self._steps[1::2]
 
     @cached_property
     def points(self) -> Floats:
+        """Places of the cells (2 K + 1,)."""
         return _mirrored(self._steps[2::2], -1, 0.0)
 
     @cached_property
     def weights(self) -> Floats:
+        """Probabilities of the cells."""
         tails = np.append(self.beyond(self.edges), 0.0)
         return _mirrored((tails[:-1] - tails[1:]) / 2, 1, 1 - tails[0])
 
     @cached_property
     def means(self) -> Floats:
+        """Means of the law within each cell."""
         moment = self.scale * np.exp(gammaln(2 / self.shape) - gammaln(1 / self.shape))
         tails = np.append(moment * gammaincc(2 / self.shape, (self.edges / self.scale) ** self.shape), 0.0)
         return _mirrored((tails[:-1] - tails[1:]) / 2, -1, 0.0) / self.weights
@@ -138,7 +136,7 @@ class Law:
 
     @property
     def discrete(self) -> bool:
-        """Whether a slowest function exists; up to Laplace's law the rates are a continuum, whose end no one attains."""
+        """Whether a slowest function exists: up to shape 1 the rates are a continuum, whose end none attains."""
         return self.shape > 1
 
     def promise(self, rho: float, channel: Channel) -> float:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from worldplan.eval.laboratory.converse import CONVERSE_EXPERIMENT
 from worldplan.eval.laboratory.experiment import Experiment
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
+from worldplan.eval.laboratory.window import WINDOW_EXPERIMENT
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (MIXINGS_EXPERIMENT, CONVERSE_EXPERIMENT)}
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for experiment in (MIXINGS_EXPERIMENT, CONVERSE_EXPERIMENT, WINDOW_EXPERIMENT)
+}
 """Experiments by name."""
