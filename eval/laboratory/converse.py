@@ -170,10 +170,12 @@ def read(scale: ScaleName, results: Results) -> Finding:
             "Means over seeds with their 95% intervals. Theory, whitening: R2 of the function of one latent that "
             "aligns best; LeJEPA: R2 of the increasing function of one latent that is Gaussian. Up to shape 1 the "
             "stationary channel has a continuous spectrum: no function aligns best, and there is nothing to promise. "
-            "Warp: `(R2 with the monotone map - R2 of the rotation) / (1 - R2 of the rotation)`."
+            "Warp: `(R2 with the monotone map - R2 of the rotation) / (1 - R2 of the rotation)`.",
+            "In the finding, a peak is told if shape 2 has the largest mean, and both differences to its neighbours, "
+            "taken seed by seed, have intervals above 0.",
         ],
     )
-    sentence = "; ".join(_sentence(name, found) for name, found in peaks.items()) + "."
+    sentence = f"Linear R2 is largest {'; '.join(_sentence(name, found) for name, found in peaks.items())}."
     facts = {
         "rows": [{"channel": c, "objective": o, "shape": s, "encoders": own} for (c, o, s), own in rows.items()],
         "promises": [{"channel": c, "shape": s, "r2": value} for (c, s), value in promises.items()],
@@ -181,7 +183,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
         "peaks": peaks,
     }
     return Finding(
-        sentence[0].upper() + sentence[1:],
+        sentence,
         table,
         draw(rows, promises, gaussian),
         facts,
@@ -271,12 +273,10 @@ def peak(by_shape: Mapping[float, list[Found]]) -> Peak | None:
 
 def _sentence(name: str, found: Peak | None) -> str:
     if found is None:
-        return f"{name}: not enough encoders to tell a peak"
-    told = "told from both neighbours" if found.told else "and shape 2 is not told from both neighbours"
-    return (
-        f"{name}: linear R2 is largest at shape {found.shape:g}, {told} (shape 2 lies {found.heavier.value:.4f} above "
-        f"the next heavier tail, {found.lighter.value:.4f} above the next lighter)"
-    )
+        return f"not enough encoders to tell a peak ({name})"
+    told = "told" if found.told else "not told"
+    sides = f"{found.heavier.value:+.3f} and {found.lighter.value:+.3f}"
+    return f"at shape {found.shape:g} ({name}; shape 2 against its neighbours: {sides}, {told})"
 
 
 def draw(

@@ -146,8 +146,7 @@ class _Loss:
         self.weight, self.width = torch.tensor(weights), torch.tensor(widths)
         self.slices, self.test = getattr(first, "slices", 1), TESTS[getattr(first, "test", "epps-pulley")]
         # At weight 1 an objective is its regulariser; InfoNCE has none, and is a function of h / sigma.
-        whole = {"sigma": 1.0} if self.name == InfoNCE.name else {"weight": 1.0}
-        whole = {} if self.name == Excitation.name else whole
+        whole = {InfoNCE.name: {"sigma": 1.0}, Excitation.name: {}}.get(self.name, {"weight": 1.0})
         self.other = objective_from_dict({**objectives[0], **whole})
         self.vectorised: Callable[..., Tensor] = torch.vmap(self._terms)
         self.excited: Callable[..., Tensor] = torch.vmap(self._unexplained)
@@ -155,7 +154,7 @@ class _Loss:
     def __call__(
         self, embeddings: Tensor, generators: Sequence[torch.Generator], actions: Tensor | None = None
     ) -> Tensor:
-        if actions is not None:
+        if self.name == Excitation.name and actions is not None:
             return self.excited(embeddings, actions)
         n, dtype = embeddings.shape[-1], embeddings.dtype
         slices = self.slices if self.name == "lejepa" else 1
@@ -171,5 +170,5 @@ class _Loss:
         return torch.stack([weight * regulariser + (1 - weight) * align, align, regulariser])
 
     def _unexplained(self, h: Tensor, actions: Tensor) -> Tensor:
-        loss = self.other(h, actions=actions)["loss"].to(h.dtype)
+        loss = self.other(h, actions=actions)["loss"].to(h.dtype)  # type: ignore[call-arg]
         return torch.stack([loss, alignment(h), loss])
