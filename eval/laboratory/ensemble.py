@@ -15,6 +15,7 @@ from worldplan.arrays import Floats
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.laboratory.networks import Forward, Parameters, stacked
 from worldplan.eval.laboratory.worlds import Mixing, Source
+from worldplan.learning.excitation import Excitation
 from worldplan.learning.gaussianity import TESTS, unit_directions
 from worldplan.learning.objectives import InfoNCE, alignment, objective_from_dict
 
@@ -80,6 +81,7 @@ def train(
     training: Training,
     generators: Sequence[torch.Generator],
     watch: Callable[[int, Parameters], None] | None = None,
+    actions: Callable[[Tensor], Tensor] | None = None,
 ) -> Ensemble:
     """Train M encoders at once, each on its own pairs and by its own weight.
 
@@ -94,6 +96,8 @@ def train(
         training: steps, batch, learning rate.
         generators: of M members, for the directions of SIGReg.
         watch: is shown the number of steps done, and the parameters, before each step.
+        actions: what moved latents (M, B, 2, n) from the first view to the second, (M, B, p), for the objective
+            `excitation`.
 
     Raises:
         InvalidInput: objectives that differ in more than weight or width.
@@ -109,8 +113,8 @@ def train(
             watch(step, {name: value.detach() for name, value in leaves.items()})
         for group in optimiser.param_groups:
             group["lr"] = training.rate_at(step)
-        x = mixing(source.draw(training.batch))
-        terms = loss(forward(leaves, x), generators)
+        z = source.draw(training.batch)
+        terms = loss(forward(leaves, mixing(z)), generators, None if actions is None else actions(z))
         optimiser.zero_grad()
         terms[:, 0].sum().backward()
         clip(list(leaves.values()))
@@ -146,11 +150,16 @@ class _Loss:
         self.weight, self.width = torch.tensor(weights), torch.tensor(widths)
         self.slices, self.test = getattr(first, "slices", 1), TESTS[getattr(first, "test", "epps-pulley")]
         # At weight 1 an objective is its regulariser; InfoNCE has none, and is a function of h / sigma.
-        whole = {"sigma": 1.0} if self.name == InfoNCE.name else {"weight": 1.0}
+        whole = {InfoNCE.name: {"sigma": 1.0}, Excitation.name: {}}.get(self.name, {"weight": 1.0})
         self.other = objective_from_dict({**objectives[0], **whole})
         self.vectorised: Callable[..., Tensor] = torch.vmap(self._terms)
+        self.excited: Callable[..., Tensor] = torch.vmap(self._unexplained)
 
-    def __call__(self, embeddings: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def __call__(
+        self, embeddings: Tensor, generators: Sequence[torch.Generator], actions: Tensor | None = None
+    ) -> Tensor:
+        if self.name == Excitation.name and actions is not None:
+            return self.excited(embeddings, actions)
         n, dtype = embeddings.shape[-1], embeddings.dtype
         slices = self.slices if self.name == "lejepa" else 1
         directions = torch.stack([unit_directions(n, slices, generator, dtype) for generator in generators])
@@ -163,3 +172,7 @@ class _Loss:
         else:
             regulariser = self.other(h / width)["loss"]
         return torch.stack([weight * regulariser + (1 - weight) * align, align, regulariser])
+
+    def _unexplained(self, h: Tensor, actions: Tensor) -> Tensor:
+        loss = self.other(h, actions=actions)["loss"].to(h.dtype)  # type: ignore[call-arg]
+        return torch.stack([loss, alignment(h), loss])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from worldplan.eval.laboratory.converse import CONVERSE_EXPERIMENT
 from worldplan.eval.laboratory.dirichlet import DIRICHLET_EXPERIMENT
 from worldplan.eval.laboratory.experiment import Experiment
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
 from worldplan.eval.laboratory.sigreg import SIGREG_EXPERIMENT
 from worldplan.eval.laboratory.why_gaussian import WHY_GAUSSIAN_EXPERIMENT
+from worldplan.eval.laboratory.window import WINDOW_EXPERIMENT
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
         MIXINGS_EXPERIMENT,
+        CONVERSE_EXPERIMENT,
+        WINDOW_EXPERIMENT,
         WHY_GAUSSIAN_EXPERIMENT,
         DIRICHLET_EXPERIMENT,
         SIGREG_EXPERIMENT,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from worldplan.eval.laboratory.ensemble import Training, train
-from worldplan.eval.laboratory.judge import Judged, composed, control_cost, judge_gaussian
+from worldplan.eval.laboratory.ensemble import Ensemble, Training, train
+from worldplan.eval.laboratory.judge import Encode, Judged, composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, mlp
-from worldplan.eval.laboratory.worlds import GaussianPairs, find_mixing
+from worldplan.eval.laboratory.worlds import GaussianPairs, Source, find_mixing
 from worldplan.provenance import Result, restored
 from worldplan.sweeps.jobs import Job
 
@@ -74,6 +74,11 @@ class Setting:
         """The job that trains and judges."""
         return Job(train_and_judge, {"setting": asdict(self)})
 
+    def gaussian(self) -> GaussianPairs:
+        """Fresh pairs for each member."""
+        rho = torch.tensor([np.broadcast_to(member.rho, self.n).tolist() for member in self.members])
+        return GaussianPairs(rho, [member.generator(PAIRS) for member in self.members])
+
     def encoder(self, seed: int) -> nn.Module:
         """A network with initial weights of a seed."""
         if self.network == "coupling":
@@ -111,23 +116,33 @@ def picture() -> Any:
     return np.random.default_rng(0).standard_normal((SHOWN, 2))
 
 
-def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """The job: a `Trained` for each member, as JSON."""
-    own: Setting = restored(Setting, setting)
+def train_members(
+    own: Setting, source: Source, actions: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Ensemble, list[Encode]]:
+    """Train the members on pairs of a source; each encoder, after its mixing, is a function of the latents.
+
+    `actions` are as for `train`.
+    """
     members = own.members
-    rho = torch.tensor([np.broadcast_to(member.rho, own.n).tolist() for member in members])
-    mixing = find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members])
     ensemble = train(
         [own.encoder(member.integer(WEIGHTS)) for member in members],
-        GaussianPairs(rho, [member.generator(PAIRS) for member in members]),
-        mixing,
+        source,
+        find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members]),
         [member.objective for member in members],
         own.training,
         [member.generator(DIRECTIONS) for member in members],
+        actions,
     )
+    mixings = (find_mixing(own.mixing, own.n, [member.integer(MIXING)]) for member in members)
+    return ensemble, [composed(ensemble.encoder(k), mixing) for k, mixing in enumerate(mixings)]
+
+
+def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The job: a `Trained` for each member, as JSON."""
+    own: Setting = restored(Setting, setting)
+    ensemble, encoders = train_members(own, own.gaussian())
     found = []
-    for k, member in enumerate(members):
-        encode = composed(ensemble.encoder(k), find_mixing(own.mixing, own.n, [member.integer(MIXING)]))
+    for k, (member, encode) in enumerate(zip(own.members, encoders, strict=True)):
         judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
         cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()
         loss, align, regulariser = map(float, ensemble.losses[k])
