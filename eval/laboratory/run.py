@@ -60,7 +60,8 @@ def run_laboratory(
     by_key = {outcome.job.key: outcome for outcome in outcomes}
     findings = {}
     for experiment in experiments:
-        own = [by_key[job.key] for job in jobs[experiment.name]]
+        wanted = [*jobs[experiment.name], *experiment.related(scale, seed)]
+        own = [by_key[job.key] for job in wanted if job.key in by_key]
         finding = experiment.read(scale, _results(experiment, own))
         facts = {**provenance(command, seed), "scale": scale, "finding": finding.sentence, **plain(finding.facts, 6)}
         write_finding(experiment, finding, facts, folder)

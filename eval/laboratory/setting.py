@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from worldplan.eval.laboratory.ensemble import Training, train
-from worldplan.eval.laboratory.judge import Judged, composed, control_cost, judge_gaussian
+from worldplan.eval.laboratory.judge import Encode, Judged, composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, mlp
 from worldplan.eval.laboratory.worlds import GaussianPairs, find_mixing
 from worldplan.provenance import Result, restored
@@ -70,9 +70,9 @@ class Setting:
     depth: int = 4
     judged: int = 4000
 
-    def job(self) -> Job:
-        """The job that trains and judges."""
-        return Job(train_and_judge, {"setting": asdict(self)})
+    def job(self, function: Callable[..., Any] | None = None) -> Job:
+        """The job that trains and judges: `train_and_judge`, or one whose rows hold more than a `Trained`."""
+        return Job(function or train_and_judge, {"setting": asdict(self)})
 
     def encoder(self, seed: int) -> nn.Module:
         """A network with initial weights of a seed."""
@@ -113,7 +113,11 @@ def picture() -> Any:
 
 def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The job: a `Trained` for each member, as JSON."""
-    own: Setting = restored(Setting, setting)
+    return [encoder.to_dict() for _, encoder in encoders(restored(Setting, setting))]
+
+
+def encoders(own: Setting) -> Iterator[tuple[Encode, Trained]]:
+    """Train an ensemble; each member as a map of latents, and as it was judged."""
     members = own.members
     rho = torch.tensor([np.broadcast_to(member.rho, own.n).tolist() for member in members])
     mixing = find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members])
@@ -125,19 +129,25 @@ def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, 
         own.training,
         [member.generator(DIRECTIONS) for member in members],
     )
-    found = []
     for k, member in enumerate(members):
         encode = composed(ensemble.encoder(k), find_mixing(own.mixing, own.n, [member.integer(MIXING)]))
         judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
         cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()
         loss, align, regulariser = map(float, ensemble.losses[k])
         cost = control_cost(encode, own.n, seed=member.integer(JUDGE))
-        found.append(Trained(member, loss, align, regulariser, judged, cost, cloud).to_dict())
-    return found
+        yield encode, Trained(member, loss, align, regulariser, judged, cost, cloud)
 
 
 def trained(results: Sequence[tuple[Mapping[str, Any], Any]]) -> list[tuple[Setting, Trained]]:
     """Every encoder of results of `Setting.job`."""
+    return measured(results, Trained)
+
+
+Kind = TypeVar("Kind", bound=Trained)
+
+
+def measured(results: Sequence[tuple[Mapping[str, Any], Any]], kind: type[Kind]) -> list[tuple[Setting, Kind]]:
+    """The same with what else its job measured, in the fields of a kind of `Trained`."""
     return [
-        (restored(Setting, arguments["setting"]), restored(Trained, row)) for arguments, rows in results for row in rows
+        (restored(Setting, arguments["setting"]), restored(kind, row)) for arguments, rows in results for row in rows
     ]

@@ -69,9 +69,10 @@ class RecordedPairs:
         return torch.stack([pairs[index] for pairs, index in zip(self.pool, chosen, strict=True)])
 
 
-def gaussian_pairs(count: int, n: int, rho: float, rng: np.random.Generator) -> Floats:
-    """Pairs (count, 2, n) of `N(0, I)` correlated by rho, float64."""
+def gaussian_pairs(count: int, n: int, rho: float | Sequence[float], rng: np.random.Generator) -> Floats:
+    """Pairs (count, 2, n) of `N(0, I)` correlated by rho, one number or one for each coordinate; float64."""
     z, eta = rng.standard_normal((2, count, n))
+    rho = np.asarray(rho)
     return np.stack([z, rho * z + np.sqrt(1 - rho**2) * eta], axis=1)
 
 
