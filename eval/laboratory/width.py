@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy.linalg import eigh
 
 from worldplan.arrays import Floats
 from worldplan.eval.identifiability.hermite import hermite_energy
-from worldplan.eval.identifiability.regression import AffineMap, fit_affine, r2
+from worldplan.eval.identifiability.regression import fit_affine, r2
 from worldplan.eval.identifiability.rotation_fit import rotation_fit
 from worldplan.eval.identifiability.spectrum import effective_rank
 from worldplan.eval.laboratory.ensemble import Training
@@ -90,11 +91,10 @@ def settings(scale: ScaleName, seed: int) -> list[Setting]:
     found = []
     for m in size.outputs:
         for name in size.objectives:
-            members = tuple(
-                Member((seed, k), OBJECTIVES[name], rho) for rho in RATES.values() for k in range(size.seeds)
-            )
-            how = {"width": size.width, "depth": size.depth, "judged": size.judged}
-            found.append(Setting("couplings", members, size.training, n=N, m=m, **how))
+            kinds = product(RATES.values(), range(size.seeds))
+            members = tuple(Member((seed, k), OBJECTIVES[name], rho) for rho, k in kinds)
+            shape = size.width, size.depth, size.judged
+            found.append(Setting("couplings", members, size.training, N, m, "mlp", *shape))
         found.append(replace(found[-1], training=Training(0)))
     return found
 
@@ -113,26 +113,29 @@ def train_and_reduce(setting: Mapping[str, Any], folder: Path) -> list[dict[str,
 def examined(encode: Encode, encoder: Trained, setting: Setting) -> Widths:
     """What an encoder holds, and what planning on it costs before and after reductions."""
     seed, n, count = encoder.member.integer(JUDGE), setting.n, setting.judged
-    rho = np.broadcast_to(encoder.member.rho, n)
-    z = gaussian_pairs(2 * count, n, rho, np.random.default_rng((seed, 1)))
+    z = gaussian_pairs(2 * count, n, encoder.member.rho, np.random.default_rng((seed, 1)))
     h = np.stack([encode(view) for view in z.swapaxes(0, 1)], axis=1)
     train, test, told, seen = z[:count, 0], z[count:, 0], h[:count, 0], h[count:, 0]
     each = r2(test, fit_affine(told, train)(seen), block=1, resamples=RESAMPLES).per_block
     shares = hermite_energy(h, z, resamples=RESAMPLES)
     k = min(n, h.shape[2])
     rates, slow = slow_directions(h)
-    ways = {SLOWEST: AffineMap(slow[:k], np.zeros(len(slow[:k]))), PRINCIPAL: principal(h, k), RANDOM: arbitrary(h, k)}
-    costs = {WHOLE: encoder.control}
-    costs |= {name: control_cost(lambda z, way=way: way(encode(z)), n, seed=seed) for name, way in ways.items()}
+    directions = {SLOWEST: slow[:k], PRINCIPAL: principal(h)[:k], RANDOM: random_rotation(h.shape[2], seed)[:k]}
+    costs = {name: control_cost(reduced(encode, own), n, seed=seed) for name, own in directions.items()}
     return Widths(
         **vars(encoder),
         rotation=rotation_fit(told, train, seen, test, resamples=RESAMPLES).rotation.value,
         energy=tuple(share.value for share in (*shares.by_degree, shares.rest)),
-        rank=effective_rank(np.linalg.eigvalsh(np.cov(h[:, 0].T))),
+        rank=effective_rank(variance(h)[0]),
         rates=tuple(rates.tolist()),
         latents=tuple(one.value for one in each),
-        costs=costs,
+        costs={WHOLE: encoder.control, **costs},
     )
+
+
+def reduced(encode: Encode, directions: Floats) -> Encode:
+    """Embeddings along directions (k, m)."""
+    return lambda z: np.asarray(encode(z) @ directions.T)
 
 
 # --- reductions: none sees a true state -----------------------------------------------------------------------------
@@ -153,14 +156,9 @@ def slow_directions(h: Floats) -> tuple[Floats, Floats]:
     return rates[::-1], turn.T[::-1] @ white
 
 
-def principal(h: Floats, k: int) -> AffineMap:
-    """The k directions of embeddings (N, 2, m) with most variance, not scaled."""
-    return AffineMap(variance(h)[1].T[:k], np.zeros(k))
-
-
-def arbitrary(h: Floats, k: int, seed: int = 0) -> AffineMap:
-    """K random orthonormal directions: the null."""
-    return AffineMap(random_rotation(h.shape[2], seed)[:k], np.zeros(k))
+def principal(h: Floats) -> Floats:
+    """Directions (m, m) of embeddings (N, 2, m), orthonormal, those with most variance first."""
+    return variance(h)[1].T
 
 
 def variance(h: Floats) -> tuple[Floats, Floats]:
@@ -227,7 +225,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
 
 def lines(rates: str, m: int, objective: str, own: list[Widths]) -> list[list[Cell | str]]:
     """The row of an objective; before that of LeJEPA, what theory says."""
-    row = [
+    row: list[Cell | str] = [
         rates,
         str(m),
         objective,
@@ -243,7 +241,8 @@ def lines(rates: str, m: int, objective: str, own: list[Widths]) -> list[list[Ce
     each = "  ".join(f"{float(i < k):.2f}" for i in range(N)) if rates == "unequal" else f"sum {k}"
     linear = ["1", rounded((m - k) / m), "0", str(m)] if m <= N else [rounded(k / m), rounded((m - k) / m), "0", str(m)]
     kept = rounded(k / N)
-    return [[rates, str(m), "theory", kept, each, rounded(k / m), kept, *linear, "–", "–", "–", "–"], row]
+    theory: list[Cell | str] = [rates, str(m), "theory", kept, each, rounded(k / m), kept, *linear, *["–"] * 4]
+    return [theory, row]
 
 
 def mean(own: list[Widths], name: str) -> Any:
@@ -283,7 +282,7 @@ def draw(rows: Rows) -> bytes:
     (which, degrees), (rates, costs) = figure.subplots(2, 2)
     place = np.arange(len(widths))
     for i, colour in enumerate((BLUE, GREEN, ORANGE, RED)):
-        heights = [float(np.mean([e.latents[i] for e in rows["unequal", m, "LeJEPA"]])) for m in widths]
+        heights = np.array([np.mean([e.latents[i] for e in rows["unequal", m, "LeJEPA"]]) for m in widths])
         which.bar(place + 0.2 * (i - 1.5), heights, 0.18, color=colour, label=f"rho {RATES['unequal'][i]:g}")
     tidy(which, title="latents held, unequal rates", xlabel="outputs m", ylabel="R2(h → z_i)")
     below = np.zeros(len(widths))
@@ -293,8 +292,7 @@ def draw(rows: Rows) -> bytes:
             place, heights, 0.6, bottom=below, color=colour, label="degree 3 and rest" if name == "more" else name
         )
         below = below + heights
-    ideal = [min(1.0, N / m) for m in widths]
-    degrees.plot(place, ideal, "_", color="black", ms=30, label="degree 1, theory")
+    degrees.plot(place, [min(1.0, N / m) for m in widths], "_", color="black", ms=30, label="degree 1, theory")
     tidy(degrees, title="Hermite energy, equal rates", xlabel="outputs m", ylabel="share of the variance of h")
     for m, colour in zip(widths, (VIOLET, RED, BLUE, GREEN, ORANGE), strict=False):
         own = rows["equal", m, "LeJEPA"]
@@ -311,7 +309,7 @@ def draw(rows: Rows) -> bytes:
         ylabel="over pairs",
     )
     for name, colour in ((WHOLE, BLUE), (SLOWEST, GREEN), (PRINCIPAL, ORANGE), (RANDOM, RED)):
-        heights = [mean(rows["equal", m, "LeJEPA"], name).value for m in widths]
+        heights = np.array([mean(rows["equal", m, "LeJEPA"], name).value for m in widths])
         costs.plot(place, heights, "o-", color=colour, ms=4, label=name)
     tidy(costs, title="control, equal rates", xlabel="outputs m", ylabel="cost over true-state LQR's")
     costs.set_yscale("log")
