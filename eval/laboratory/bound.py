@@ -159,9 +159,8 @@ def read(scale: ScaleName, results: Results) -> Finding:
     untrained = [encoder for setting, encoder in found if encoder.own is not None and not setting.training.steps]
     others = [encoder for setting, encoder in found if encoder.own is None and setting.training.steps]
     groups = {f"rho {rho:g}": own_of(grid, rho) for rho in dict.fromkeys(encoder.member.rho for encoder in grid)}
-    groups |= {"the grid": grid, "untrained": untrained}
-    if others:
-        groups["all encoders of this call"] = grid + others
+    groups |= {"the grid": grid, "untrained": untrained, "all encoders of this call": grid + others if others else []}
+    groups = {name: own for name, own in groups.items() if own}
     verdicts = {name: (verdict(at_half(own)), verdict(at_own(own))) for name, own in groups.items()}
     predictions = {name: prediction(at_half(own)) for name, own in groups.items()}
     half, own = verdicts["the grid"]

@@ -180,7 +180,7 @@ class Rating:
 def rate(groups: Sequence[Group], scores: Sequence[Floats]) -> Rating:
     """A score (N,) in each group, judged."""
     own = [(one, score) for one, score in zip(groups, scores, strict=True) if is_choice(one)]
-    regrets = np.array([regret(score, one.costs) for one, score in own])
+    regrets = [regret(score, one.costs) for one, score in own]
     pooled, costs = np.concatenate(scores), np.concatenate([one.costs for one in groups])
     lacks = np.concatenate([one.lacks for one in groups])
     return Rating(
@@ -189,12 +189,12 @@ def rate(groups: Sequence[Group], scores: Sequence[Floats]) -> Rating:
         correlate(last(pooled), costs).spearman,
         correlate(last(pooled), lacks).spearman,
         over_groups(regrets),
-        float(regrets.max(initial=np.nan)),
+        max(regrets, default=np.nan),
         regret(pooled, costs),
     )
 
 
-def over_groups(found: Sequence[float] | Floats) -> Estimate:
+def over_groups(found: Sequence[float]) -> Estimate:
     """Mean over the groups that have the number, and its interval."""
     values = np.asarray(found, dtype=np.float64)
     return estimate(values[np.isfinite(values)])

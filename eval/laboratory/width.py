@@ -34,7 +34,7 @@ N = 4  # latents
 RATES: dict[str, tuple[float, ...]] = {"equal": (0.7,) * N, "unequal": (0.8, 0.75, 0.7, 0.66)}
 """Correlations of the latents. Within the window `rho_max^2 < rho_min`, every latent comes before every harmonic."""
 OBJECTIVES: dict[str, dict[str, Any]] = {
-    "LeJEPA": {"name": "lejepa", "weight": 0.01, "slices": 16},
+    "LeJEPA": {"name": "lejepa", "weight": 0.003, "slices": 16},
     "VICReg": {"name": "vicreg", "weight": 0.5},
     "whitening": {"name": "whitening", "weight": 0.5},
 }
