@@ -51,12 +51,14 @@ class Experiment:
         claim: the theorem or claim that it tests, with its source, in one sentence.
         jobs: jobs of a scale and a seed; each gives JSON values, and takes one thread.
         read: what the results of these jobs say.
+        related: jobs of other experiments whose results are read too, where the same call has them.
     """
 
     name: str
     claim: str
     jobs: Callable[[ScaleName, int], list[Job]]
     read: Callable[[ScaleName, Results], Finding]
+    related: Callable[[ScaleName, int], list[Job]] = lambda scale, seed: []
 
 
 def lacking(r2: Estimate) -> Cell:

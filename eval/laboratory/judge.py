@@ -82,7 +82,8 @@ def control_cost(encode: Encode, n: int, *, episodes: int = 64, seed: int = 0) -
     """Cost of steering `z' = z + .2 u + noise` to goals by LQR in the latent, over the cost of true-state LQR.
 
     The latent's dynamics `h' = A h + B u + c` are fitted on 4,000 random steps; goals are encoded. Both controllers see
-    the same starts, goals and noise, and pay `|z - goal|^2 + .1 |u|^2`. Infinite where no gain is found.
+    the same starts, goals and noise, and pay `|z - goal|^2 + .1 |u|^2`. The horizon is that of the episodes: a latent
+    with modes that no action moves has no gain for an infinite one. Infinite where no gain is found.
     """
     rng = np.random.default_rng(seed)
     z, u = rng.standard_normal((4000, n)), rng.standard_normal((4000, n))
@@ -96,12 +97,13 @@ def control_cost(encode: Encode, n: int, *, episodes: int = 64, seed: int = 0) -
     def cost(A: Floats, B: Floats, see: Encode, scale: float) -> float:
         weight = QuadraticCost(np.eye(len(A)) * scale, EFFORT * np.eye(n))
         try:
-            gain = solve_lqr(LinearDynamics(A, B), weight).gain
+            gains = solve_lqr(LinearDynamics(A, B), weight, HORIZON).gains
         except WorldplanError:
             return float("inf")
+        assert gains is not None  # the horizon is finite
         z, total, there = starts, 0.0, see(goals)
         for k in range(HORIZON):
-            u = np.clip(-(see(z) - there) @ gain.T, -5.0, 5.0)
+            u = np.clip(-(see(z) - there) @ gains[k].T, -5.0, 5.0)
             total += float(np.square(z - goals).sum() + EFFORT * np.square(u).sum())
             z = z + STEP * u + noise[k]
         return total + float(np.square(z - goals).sum())

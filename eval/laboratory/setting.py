@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -70,9 +70,9 @@ class Setting:
     depth: int = 4
     judged: int = 4000
 
-    def job(self) -> Job:
-        """The job that trains and judges."""
-        return Job(train_and_judge, {"setting": asdict(self)})
+    def job(self, function: Callable[..., Any] | None = None) -> Job:
+        """The job that trains and judges: `train_and_judge`, or one whose rows hold more than a `Trained`."""
+        return Job(function or train_and_judge, {"setting": asdict(self)})
 
     def gaussian(self) -> GaussianPairs:
         """Fresh pairs for each member."""
@@ -131,7 +131,7 @@ def train_members(
         [member.objective for member in members],
         own.training,
         [member.generator(DIRECTIONS) for member in members],
-        actions,
+        actions=actions,
     )
     mixings = (find_mixing(own.mixing, own.n, [member.integer(MIXING)]) for member in members)
     return ensemble, [composed(ensemble.encoder(k), mixing) for k, mixing in enumerate(mixings)]
@@ -139,20 +139,30 @@ def train_members(
 
 def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The job: a `Trained` for each member, as JSON."""
-    own: Setting = restored(Setting, setting)
-    ensemble, encoders = train_members(own, own.gaussian())
-    found = []
-    for k, (member, encode) in enumerate(zip(own.members, encoders, strict=True)):
+    return [encoder.to_dict() for _, encoder in encoders(restored(Setting, setting))]
+
+
+def encoders(own: Setting) -> Iterator[tuple[Encode, Trained]]:
+    """Train an ensemble; each member as a map of latents, and as it was judged."""
+    ensemble, found = train_members(own, own.gaussian())
+    for k, (member, encode) in enumerate(zip(own.members, found, strict=True)):
         judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
         cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()
         loss, align, regulariser = map(float, ensemble.losses[k])
         cost = control_cost(encode, own.n, seed=member.integer(JUDGE))
-        found.append(Trained(member, loss, align, regulariser, judged, cost, cloud).to_dict())
-    return found
+        yield encode, Trained(member, loss, align, regulariser, judged, cost, cloud)
 
 
 def trained(results: Sequence[tuple[Mapping[str, Any], Any]]) -> list[tuple[Setting, Trained]]:
     """Every encoder of results of `Setting.job`."""
+    return measured(results, Trained)
+
+
+Kind = TypeVar("Kind", bound=Trained)
+
+
+def measured(results: Sequence[tuple[Mapping[str, Any], Any]], kind: type[Kind]) -> list[tuple[Setting, Kind]]:
+    """The same with what else its job measured, in the fields of a kind of `Trained`."""
     return [
-        (restored(Setting, arguments["setting"]), restored(Trained, row)) for arguments, rows in results for row in rows
+        (restored(Setting, arguments["setting"]), restored(kind, row)) for arguments, rows in results for row in rows
     ]
