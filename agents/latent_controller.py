@@ -138,6 +138,8 @@ class LatentController:
                 return actions, failed
             reason: Any = None
         except Exception as error:  # whatever happens inside, the plant gets torques
+            if (means.shape, nearest.shape) != ((len(means), self.dynamics.state_dim), (len(means), self.space.dim)):
+                raise  # of what was given, not of the planner
             actions, failed, reason = np.zeros(0), np.zeros(0, dtype=bool), error
         return self._repaired(means, nearest, np.asarray(actions), np.asarray(failed, dtype=bool), reason)
 

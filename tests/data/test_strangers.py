@@ -260,3 +260,14 @@ def test_a_size_of_frames_is_checked_before_memory_is_taken(size, tmp_path):
     with pytest.raises(InvalidInput, match=r"size|pixels a side"):
         save_episodes(tmp_path, [frames], [actions], size=size)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"test_share": x} for x in (2, -0.1, np.nan, "x", None, [0.1])] + [{"seed": -1}])
+def test_a_split_of_other_shares_is_refused(options, tmp_path):
+    frames, actions = np.zeros((3, 64, 64, 3), np.uint8), np.array([[0.0], [1.0]])
+    with pytest.raises(InvalidInput, match=next(iter(options))):
+        save_episodes(tmp_path, [frames], [actions], **options)
+    assert not list(tmp_path.iterdir())
+    assert (
+        save_episodes(tmp_path / "a", [frames], [actions], test_share=np.float32(0), seed=np.int64(1)).verify() is None
+    )
