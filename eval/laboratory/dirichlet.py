@@ -45,8 +45,8 @@ class Size:
 
 
 SIZES: dict[ScaleName, Size] = {
-    "smoke": Size(1, 8, Training(10, 32), 200, 1000),
-    "cpu": Size(3, 64, Training(5000, 256), 2000, 200_000),
+    "smoke": Size(1, 8, Training(10, 32), 400, 1000),
+    "cpu": Size(3, 64, Training(5000, 256), 10_000, 200_000),
     "full": Size(10, 256, Training(20_000, 1024), 10_000, 2_000_000),
 }
 
@@ -181,8 +181,19 @@ def measure_fixed(name: str, count: int, seed: Sequence[int], folder: Path) -> d
     return measures(FIXED[name].map, z, eta)
 
 
+def whitened(x: Tensor) -> Tensor:
+    """Rows (N, k) with mean 0 and covariance I, by the least linear change that makes them so."""
+    x = x - x.mean(dim=0)
+    values, vectors = torch.linalg.eigh(x.T @ x / len(x))
+    return x @ (vectors / values.sqrt()) @ vectors.T
+
+
 def measures(h: Map, z: Tensor, eta: Tensor) -> dict[str, Any]:
-    """`shape`, and `L / (2 n (1 - rho))` at each of `RHOS`, with the same states (N, n) and noise throughout."""
+    """`shape`, and `L / (2 n (1 - rho))` at each of `RHOS`, with the same states (N, n) and noise throughout.
+
+    Both are whitened first: linear maps then have their exact numbers, and others much less chance.
+    """
+    z, eta = whitened(torch.cat([z, eta], dim=1)).chunk(2, dim=1)
     with torch.no_grad():
         found = shape(jacobians(h, z))
         return {**found, "rates": [float(alignment_rate(h, z, eta, rho).mean()) for rho in RHOS]}
