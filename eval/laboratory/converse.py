@@ -28,7 +28,10 @@ from worldplan.provenance import Result, restored
 from worldplan.sweeps.jobs import Job
 
 GAUSS = 2.0
-OBJECTIVES: dict[str, dict[str, Any]] = {"whitening": {"name": "whitening", "weight": 0.5}, "LeJEPA": LEJEPA}
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "whitening": {"name": "whitening", "weight": 0.5},
+    "LeJEPA": {**LEJEPA, "weight": 0.03},  # at .01 laws with light tails lose a latent
+}
 NULL = "untrained"
 RHO = 0.5
 MIXING = "sine"

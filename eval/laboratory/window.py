@@ -56,7 +56,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "excitation": {"name": "excitation"},
     "untrained": WHITENING,
 }
-SWITCHED = "whitening", "VICReg", "LeJEPA"  # the arms that the theory's window is held against
+SWITCHED = [arm for arm in ARMS if arm not in ("excitation", "untrained")]
 
 
 @dataclass(frozen=True)
@@ -277,17 +277,18 @@ def _mean(values: Sequence[float]) -> Estimate:
 
 
 def _sentence(rows: Mapping[tuple[str, float], list[Found]], switches: Mapping[str, list[float | None]]) -> str:
-    theory, parts = SLOW**2, []
-    for arm in SWITCHED:
-        places = [place for place in switches.get(arm, []) if place is not None]
-        if len(places) < len(switches.get(arm, [])) or not places:
-            parts.append(f"{arm} has no single switch in {len(switches.get(arm, [])) - len(places)} seeds")
+    parts = []
+    for arm in (arm for arm in SWITCHED if arm in switches):
+        places = [place for place in switches[arm] if place is not None]
+        if places:
+            middle, count = float(np.mean(places)), f"{len(places)} of {len(switches[arm])} seeds"
+            off = f"{100 * (middle / edge(arm) - 1):+.0f}% off {edge(arm):.3f}"
+            parts.append(f"{arm} switches at rho_min {middle:.3f} ({off}, {count})")
         else:
-            off = float(np.mean(places)) / theory - 1
-            parts.append(f"{arm} switches at rho_min {np.mean(places):.3f} ({100 * off:+.1f}% of {theory:.2f})")
+            parts.append(f"{arm} has no single switch")
     below: dict[str, list[float]] = {}
     for (arm, fast), own in rows.items():
-        if fast < theory:
+        if fast < SLOW**2:
             below.setdefault(arm, []).append(_mean([_fast(e) for e in own]).value)
     least = [f"{arm} {min(below[arm]):.2f}" for arm in ARMS if arm in below]
     return f"{'; '.join(parts)}; the least R2 of z_2 outside the window is {', '.join(least)}."
