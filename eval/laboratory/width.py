@@ -34,9 +34,10 @@ N = 4  # latents
 RATES: dict[str, tuple[float, ...]] = {"equal": (0.7,) * N, "unequal": (0.8, 0.75, 0.7, 0.66)}
 """Correlations of the latents. Within the window `rho_max^2 < rho_min`, every latent comes before every harmonic."""
 OBJECTIVES: dict[str, dict[str, Any]] = {
-    "LeJEPA": {"name": "lejepa", "weight": 0.003, "slices": 16},
-    "VICReg": {"name": "vicreg", "weight": 0.5},
-    "whitening": {"name": "whitening", "weight": 0.5},
+    (LIGHT := "LeJEPA .001"): {"name": "lejepa", "weight": 0.001, "slices": 16},
+    (HEAVY := "LeJEPA .01"): {"name": "lejepa", "weight": 0.01, "slices": 16},
+    "VICReg": {"name": "vicreg", "weight": 0.3},
+    "whitening": {"name": "whitening", "weight": 0.3},
 }
 NULL = "untrained"
 SHARE = 0.01  # of the total variance, above which a direction counts
@@ -79,23 +80,27 @@ class Size:
 
 
 SIZES: dict[ScaleName, Size] = {
-    "smoke": Size((2, 6), ("LeJEPA",), 1, 8, 2, Training(10, 64), 400),
-    "cpu": Size((2, 3, 4, 6, 8), tuple(OBJECTIVES), 3, 64, 3, Training(4000, 256)),
+    "smoke": Size((2, 6), (LIGHT, HEAVY), 1, 8, 2, Training(10, 64), 400),
+    "cpu": Size((2, 3, 4, 6, 8), tuple(OBJECTIVES), 3, 64, 3, Training(3000, 256)),
     "full": Size((2, 3, 4, 6, 8), tuple(OBJECTIVES), 10, 256, 4, Training(20_000, 1024)),
 }
 
 
 def settings(scale: ScaleName, seed: int) -> list[Setting]:
-    """An ensemble of seeds and rates for each width and objective, and one without training."""
+    """An ensemble of weights, rates and seeds for each width and objective, and one without training."""
     size = SIZES[scale]
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for objective in map(OBJECTIVES.__getitem__, size.objectives):
+        kinds.setdefault(objective["name"], []).append(objective)
     found = []
     for m in size.outputs:
-        for name in size.objectives:
-            kinds = product(RATES.values(), range(size.seeds))
-            members = tuple(Member((seed, k), OBJECTIVES[name], rho) for rho, k in kinds)
+        for objectives in kinds.values():
+            each = product(objectives, RATES.values(), range(size.seeds))
+            members = tuple(Member((seed, k), objective, rho) for objective, rho, k in each)
             shape = size.width, size.depth, size.judged
             found.append(Setting("couplings", members, size.training, N, m, "mlp", *shape))
-        found.append(replace(found[-1], training=Training(0)))
+        once = found[-1].members[: len(RATES) * size.seeds]
+        found.append(replace(found[-1], members=once, training=Training(0)))
     return found
 
 
@@ -224,7 +229,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
 
 
 def lines(rates: str, m: int, objective: str, own: list[Widths]) -> list[list[Cell | str]]:
-    """The row of an objective; before that of LeJEPA, what theory says."""
+    """The row of an objective; before the first, what theory says."""
     row: list[Cell | str] = [
         rates,
         str(m),
@@ -235,7 +240,7 @@ def lines(rates: str, m: int, objective: str, own: list[Widths]) -> list[list[Ce
         *(number(mean(own, get)) for get in ("rotation", "degree 1", "degree 2", "more", "rank")),
         *(number(mean(own, name)) for name in (WHOLE, SLOWEST, PRINCIPAL, RANDOM)),
     ]
-    if objective != next(iter(OBJECTIVES)):
+    if objective != LIGHT:
         return [row]
     k = min(m, N)
     each = "  ".join(f"{float(i < k):.2f}" for i in range(N)) if rates == "unequal" else f"sum {k}"
@@ -257,61 +262,65 @@ def mean(own: list[Widths], name: str) -> Any:
     return over_seeds(own, measures.get(name, lambda e: e.costs[name]))
 
 
+def complete(rows: Rows) -> list[int]:
+    """Widths of which LeJEPA's encoders are done."""
+    needed = [(rates, objective) for rates in RATES for objective in (LIGHT, HEAVY)]
+    return [m for m in sorted({m for _, m, _ in rows}) if all((rates, m, one) in rows for rates, one in needed)]
+
+
 def sentence(rows: Rows) -> str:
     """The narrowest and the widest encoder of LeJEPA, beside what theory says."""
-    widths = sorted({m for _, m, _ in rows})
-    narrow, wide = rows["unequal", widths[0], "LeJEPA"], rows["equal", widths[-1], "LeJEPA"]
+    if not (widths := complete(rows)):
+        return "LeJEPA's encoders are not done yet."
     m, most = widths[0], widths[-1]
-    top = float(np.mean([e.latents[:m] for e in narrow]))
-    rest = float(np.mean([e.latents[m:] for e in narrow]))
-    whole, slow, first, drawn = (rounded(mean(wide, name).value) for name in (WHOLE, SLOWEST, PRINCIPAL, RANDOM))
+    narrow, light, heavy = rows["unequal", m, LIGHT], rows["equal", most, LIGHT], rows["equal", most, HEAVY]
+    top, rest = (float(np.mean([e.latents[half] for e in narrow])) for half in (slice(m), slice(m, None)))
+    whole, slow, first, drawn = (rounded(mean(heavy, name).value) for name in (WHOLE, SLOWEST, PRINCIPAL, RANDOM))
     return (
-        f"At unequal rates LeJEPA with {m} outputs for {N} latents holds the {m} slowest with R2 {top:.3f} and the "
-        f"others with {rest:.3f} (theory: 1 and 0). With {most} outputs {mean(wide, 'degree 2').value:.2f} of its "
-        f"variance are second harmonics (theory: {(most - N) / most:.2f}), its effective rank is "
-        f"{mean(wide, 'rank').value:.1f} and its R2(h → z) {np.mean([e.judged.r2.value for e in wide]):.4f}; control "
-        f"costs {whole} times true-state LQR's on the whole of it, {slow} on its {N} slowest directions, {first} on "
-        f"its principal ones and {drawn} on random ones."
+        f"At unequal rates {LIGHT} with {m} outputs for {N} latents holds the {m} slowest with R2 {top:.3f} and the "
+        f"others with {rest:.3f} (theory: 1 and 0). With {most} outputs second harmonics are "
+        f"{mean(light, 'degree 2').value:.2f} of the variance of {LIGHT} and {mean(heavy, 'degree 2').value:.2f} of "
+        f"that of {HEAVY} (theory: {(most - N) / most:.2f}), at effective ranks {mean(light, 'rank').value:.1f} and "
+        f"{mean(heavy, 'rank').value:.1f}. On the latter, control costs {whole} times true-state LQR's, after "
+        f"reduction to the {N} slowest directions {slow}, to the principal ones {first}, and to random ones {drawn}."
     )
 
 
 def draw(rows: Rows) -> bytes:
     """LeJEPA by width: which latents, which degrees, which autocorrelations, and the cost of control."""
-    widths = sorted({m for _, m, _ in rows})
+    widths = complete(rows)
     figure = Figure(figsize=(10, 7), dpi=100, layout="constrained")
     (which, degrees), (rates, costs) = figure.subplots(2, 2)
     place = np.arange(len(widths))
     for i, colour in enumerate((BLUE, GREEN, ORANGE, RED)):
-        heights = np.array([np.mean([e.latents[i] for e in rows["unequal", m, "LeJEPA"]]) for m in widths])
+        heights = np.array([np.mean([e.latents[i] for e in rows["unequal", m, LIGHT]]) for m in widths])
         which.bar(place + 0.2 * (i - 1.5), heights, 0.18, color=colour, label=f"rho {RATES['unequal'][i]:g}")
-    tidy(which, title="latents held, unequal rates", xlabel="outputs m", ylabel="R2(h → z_i)")
-    below = np.zeros(len(widths))
-    for name, colour in (("degree 1", BLUE), ("degree 2", ORANGE), ("more", "0.7")):
-        heights = np.array([mean(rows["equal", m, "LeJEPA"], name).value for m in widths])
-        degrees.bar(
-            place, heights, 0.6, bottom=below, color=colour, label="degree 3 and rest" if name == "more" else name
-        )
-        below = below + heights
+    tidy(which, title=f"latents held, unequal rates, {LIGHT}", xlabel="outputs m", ylabel="R2(h → z_i)")
+    for shift, objective in ((-0.2, LIGHT), (0.2, HEAVY)):
+        below = np.zeros(len(widths))
+        for name, colour in (("degree 1", BLUE), ("degree 2", ORANGE), ("more", "0.7")):
+            heights = np.array([mean(rows["equal", m, objective], name).value for m in widths])
+            label = "" if objective == HEAVY else "degree 3 and rest" if name == "more" else name
+            degrees.bar(place + shift, heights, 0.36, bottom=below, color=colour, label=label)
+            below = below + heights
     degrees.plot(place, [min(1.0, N / m) for m in widths], "_", color="black", ms=30, label="degree 1, theory")
-    tidy(degrees, title="Hermite energy, equal rates", xlabel="outputs m", ylabel="share of the variance of h")
+    title = "Hermite energy, equal rates; left .001, right .01"
+    tidy(degrees, title=title, xlabel="outputs m", ylabel="share of the variance of h")
     for m, colour in zip(widths, (VIOLET, RED, BLUE, GREEN, ORANGE), strict=False):
-        own = rows["equal", m, "LeJEPA"]
-        longest = max(len(e.rates) for e in own)
-        seen = np.nanmean([[*e.rates, *[np.nan] * (longest - len(e.rates))] for e in own], axis=0)
-        rates.plot(np.arange(1, longest + 1), seen, "o-", color=colour, ms=4, label=f"m = {m}")
+        for objective, style in ((LIGHT, "s:"), (HEAVY, "o-")):
+            own = [e.rates for e in rows["equal", m, objective]]
+            seen = np.mean([one[: min(map(len, own))] for one in own], axis=0)
+            label = f"m = {m}" if objective == HEAVY else ""
+            rates.plot(np.arange(1, len(seen) + 1), seen, style, color=colour, ms=4, label=label)
     rho = RATES["equal"][0]
-    for power, style in ((1, "--"), (2, ":")):
-        rates.axhline(rho**power, color="black", ls=style, lw=1, label=f"rho^{power}")
-    tidy(
-        rates,
-        title="autocorrelation of directions, equal rates",
-        xlabel="direction, slowest first",
-        ylabel="over pairs",
-    )
+    for power, style in ((1, "--"), (2, "-.")):
+        rates.axhline(rho**power, color="black", ls=style, lw=1, label="rho" if power == 1 else "rho²")
+    title = "correlation of directions over pairs, equal rates"
+    tidy(rates, title=title, xlabel="direction, slowest first (squares: .001)", ylabel="correlation")
     for name, colour in ((WHOLE, BLUE), (SLOWEST, GREEN), (PRINCIPAL, ORANGE), (RANDOM, RED)):
-        heights = np.array([mean(rows["equal", m, "LeJEPA"], name).value for m in widths])
+        heights = np.array([mean(rows["equal", m, HEAVY], name).value for m in widths])
         costs.plot(place, heights, "o-", color=colour, ms=4, label=name)
-    tidy(costs, title="control, equal rates", xlabel="outputs m", ylabel="cost over true-state LQR's")
+    tidy(costs, title=f"control, equal rates, {HEAVY}", xlabel="outputs m", ylabel="cost over true-state LQR's")
     costs.set_yscale("log")
     for axes in (which, degrees, costs):
         axes.set_xticks(place, [str(m) for m in widths])
