@@ -106,7 +106,9 @@ def train(
 
     def parameters() -> Parameters:
         pieces = flat.split([value[0].numel() for value in initial.values()], dim=1)
-        return {name: own.unflatten(1, value.shape[1:]) for (name, value), own in zip(initial.items(), pieces, strict=True)}
+        return {
+            name: own.unflatten(1, value.shape[1:]) for (name, value), own in zip(initial.items(), pieces, strict=True)
+        }
 
     kept = []
     for step in range(training.steps):
