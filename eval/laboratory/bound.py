@@ -14,7 +14,7 @@ from worldplan.arrays import Floats
 from worldplan.eval.identifiability.theorem3 import ApproximateIdentifiability, distortion
 from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName
-from worldplan.eval.laboratory.judge import RESAMPLES
+from worldplan.eval.laboratory.judge import resamples_of
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
 from worldplan.eval.laboratory.setting import JUDGE, Member, Setting, Trained, encoders, measured
 from worldplan.eval.laboratory.width import WIDTH_EXPERIMENT
@@ -94,7 +94,7 @@ def train_and_bound(setting: Mapping[str, Any], folder: Path) -> list[dict[str, 
         seed, rho = encoder.member.integer(JUDGE), float(np.max(encoder.member.rho))
         pairs = gaussian_pairs(2 * own.judged, own.n, rho, np.random.default_rng(seed))
         h = np.stack([encode(view) for view in pairs.swapaxes(0, 1)], axis=1)
-        at = distortion(h, pairs, rho=rho, resamples=RESAMPLES, seed=seed)[1]
+        at = distortion(h, pairs, rho=rho, resamples=resamples_of(own.judged), seed=seed)[1]
         found.append(Bounded(**vars(encoder), own=at).to_dict())
     return found
 

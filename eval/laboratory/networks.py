@@ -37,7 +37,8 @@ class Coupling(nn.Module):
 
     RealNVP (Dinh, Sohl-Dickstein and Bengio 2017, arXiv 1605.08803): `y_b = x_b exp(s(x_a)) + t(x_a)`, halves in turn.
     Scale and shift come from one hidden layer of tanh units; tanh bounds s. `inverse` gives layers of the form that
-    undoes such a mixing: `x_b = (y_b - t(y_a)) exp(-s(y_a))`, last layer first.
+    undoes such a mixing: `x_b = (y_b - t(y_a)) exp(-s(y_a))`, last layer first. `strength` scales the weights of s and
+    t: at 0 the network is affine.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class Coupling(nn.Module):
             for k in range(layers):
                 a, b = sizes[k % 2]
                 linear = nn.Linear(a, hidden), nn.Linear(hidden, 2 * b)
-                for layer in linear:
-                    nn.init.normal_(layer.weight, std=strength / layer.in_features**0.5)
+                for layer, scale in zip(linear, (1.0, strength), strict=True):
+                    nn.init.normal_(layer.weight, std=scale / layer.in_features**0.5)
                 parts.append(nn.Sequential(linear[0], nn.Tanh(), linear[1]))
             return nn.ModuleList(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from worldplan.eval.laboratory.ensemble import Ensemble, Training, train
-from worldplan.eval.laboratory.judge import Encode, Judged, composed, control_cost, judge_gaussian
+from worldplan.eval.laboratory.judge import LARGEST, Encode, Judged, composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, mlp
-from worldplan.eval.laboratory.worlds import GaussianPairs, Source, find_mixing
+from worldplan.eval.laboratory.worlds import GaussianPairs, RecordedPairs, Source, find_mixing
 from worldplan.provenance import Result, restored
 from worldplan.sweeps.jobs import Job
 
-PAIRS, DIRECTIONS, WEIGHTS, MIXING, JUDGE = range(5)  # what a member's seed is spread over
+PAIRS, DIRECTIONS, WEIGHTS, MIXING, JUDGE, DRAWS = range(6)  # what a member's seed is spread over
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Setting:
         width: units of a hidden layer.
         depth: hidden layers, or coupling layers.
         judged: states to judge with; as many to fit the maps with.
+        pairs: of a pool that each member draws its batches from; 0 for fresh pairs in each batch.
+        strength: of the initial weights of a coupling encoder; at 0 it is affine at first.
     """
 
     mixing: str
@@ -69,21 +72,29 @@ class Setting:
     width: int = 256
     depth: int = 4
     judged: int = 4000
+    pairs: int = 0
+    strength: float = 1.0
 
     def job(self, function: Callable[..., Any] | None = None) -> Job:
         """The job that trains and judges: `train_and_judge`, or one whose rows hold more than a `Trained`."""
         return Job(function or train_and_judge, {"setting": asdict(self)})
 
-    def gaussian(self) -> GaussianPairs:
-        """Fresh pairs for each member."""
-        rho = torch.tensor([np.broadcast_to(member.rho, self.n).tolist() for member in self.members])
-        return GaussianPairs(rho, [member.generator(PAIRS) for member in self.members])
-
     def encoder(self, seed: int) -> nn.Module:
         """A network with initial weights of a seed."""
         if self.network == "coupling":
-            return Coupling(self.n, self.depth, self.width, inverse=True, seed=seed)
+            return Coupling(self.n, self.depth, self.width, self.strength, inverse=True, seed=seed)
         return mlp(self.n, self.m or self.n, width=self.width, depth=self.depth, seed=seed)
+
+    def rates(self) -> Tensor:
+        """Correlation (M, n) of each member's coordinates."""
+        return torch.tensor([np.broadcast_to(member.rho, self.n).tolist() for member in self.members])
+
+    def source(self) -> Source:
+        """Where the members' pairs come from."""
+        fresh = GaussianPairs(self.rates(), [member.generator(PAIRS) for member in self.members])
+        if not self.pairs:
+            return fresh
+        return RecordedPairs(fresh.draw(self.pairs), [member.generator(DRAWS) for member in self.members])
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,8 @@ class Trained(Result):
         align: mean squared distance of views to their centre: `L / (4 m)`.
         regulariser: what keeps the encoder from collapsing, before its weight.
         judged: see `Judged`.
-        control: cost of LQR in the latent over true-state LQR's; None where the fitted model has no gain.
+        control: cost of LQR in the latent over true-state LQR's; NaN where the fitted model has no gain, and for more
+            than `judge.LARGEST` latents.
         cloud: embeddings of the first `SHOWN` states of `picture`, for figures; empty unless n = m = 2.
     """
 
@@ -144,12 +156,12 @@ def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, 
 
 def encoders(own: Setting) -> Iterator[tuple[Encode, Trained]]:
     """Train an ensemble; each member as a map of latents, and as it was judged."""
-    ensemble, found = train_members(own, own.gaussian())
+    ensemble, found = train_members(own, own.source())
     for k, (member, encode) in enumerate(zip(own.members, found, strict=True)):
         judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
         cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()
         loss, align, regulariser = map(float, ensemble.losses[k])
-        cost = control_cost(encode, own.n, seed=member.integer(JUDGE))
+        cost = control_cost(encode, own.n, seed=member.integer(JUDGE)) if own.n <= LARGEST else math.nan
         yield encode, Trained(member, loss, align, regulariser, judged, cost, cloud)
 
 

@@ -112,14 +112,14 @@ def train_and_judge(arm: str, setting: Mapping[str, Any], pairs: int, folder: Pa
     """The job: a `Found` for each member, as JSON. `pairs` is the size of the pool that is reweighted."""
     own: Setting = restored(Setting, setting)
     if arm == "excitation":
-        _, encoders = train_members(own, own.gaussian(), actions_of(own))
+        _, encoders = train_members(own, own.source(), actions_of(own))
     elif arm == "whitening, reweighted":
         _, encoders = train_members(own, reweighted(own, pairs))
     elif arm == f"whitening, lag {LAG}":
         later = [replace(member, rho=tuple(rho**LAG for rho in rates(member))) for member in own.members]
-        _, encoders = train_members(own, replace(own, members=tuple(later)).gaussian())
+        _, encoders = train_members(own, replace(own, members=tuple(later)).source())
     else:
-        _, encoders = train_members(own, own.gaussian())
+        _, encoders = train_members(own, own.source())
     return [
         measured(encode, rates(member)[1], own.judged, member.integer(JUDGE)).to_dict()
         for member, encode in zip(own.members, encoders, strict=True)
@@ -147,10 +147,10 @@ def measured(encode: Encode, fast: float, count: int, seed: int) -> Found:
 
 def actions_of(own: Setting) -> Callable[[Tensor], Tensor]:
     """The actions (M, B, 2) that led from the first view to the second: `(z' - rho z) / sqrt(1 - rho^2)`."""
-    rho = own.gaussian().rho
+    rho = own.rates()[:, None]
 
     def actions(z: Tensor) -> Tensor:
-        return (z[:, :, 1] - rho * z[:, :, 0]) / (1 - rho.square()).sqrt()
+        return (z[:, :, 1] - rho * z[:, :, 0]).div((1 - rho.square()).sqrt())
 
     return actions
 
@@ -160,7 +160,7 @@ def reweighted(own: Setting, pairs: int) -> RecordedPairs:
 
     The feature is that of an encoder with one output, which training on the same pairs finds first.
     """
-    _, first = train_members(replace(own, m=1), own.gaussian())
+    _, first = train_members(replace(own, m=1), own.source())
     pool = []
     for member, encode in zip(own.members, first, strict=True):
         z = GaussianPairs(torch.tensor([rates(member)]), [member.generator(PAIRS)]).draw(pairs)[0]
