@@ -30,7 +30,7 @@ from worldplan.sweeps.jobs import Job
 GAUSS = 2.0
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "whitening": {"name": "whitening", "weight": 0.5},
-    "LeJEPA": {**LEJEPA, "weight": 0.03},  # at .01 laws with light tails lose a latent
+    "LeJEPA": {**LEJEPA, "weight": 0.03},  # at .01 shapes 4 and 32 were half lost (R2 .5, one seed, 2,500 steps)
 }
 NULL = "untrained"
 RHO = 0.5
