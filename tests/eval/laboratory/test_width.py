@@ -25,7 +25,7 @@ def copies(z):
 def measure(encode, rates="equal"):
     member = Member((0, 0), OBJECTIVE, RATES[rates])
     setting = Setting("couplings", (member,), Training(0), n=N, judged=2000)
-    judged = judge_gaussian(encode, N, count=500, resamples=5)
+    judged = judge_gaussian(encode, N, count=500)
     return examined(encode, Trained(member, 0.0, 0.0, 0.0, judged, control_cost(encode, N)), setting)
 
 
