@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes.util
-import importlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from worldplan.checks import positive_int
 from worldplan.errors import RenderingUnavailable
+from worldplan.llvm import settle_triton
 from worldplan.processes import end_with_parent
 
 Start = Callable[..., Callable[[], Any]]
@@ -33,19 +33,8 @@ def select_backend() -> str:
         if chosen is None:
             raise RenderingUnavailable(f"no headless OpenGL library found; run: {APT_LINE}")
         os.environ["MUJOCO_GL"] = chosen
-    _load_triton_first()
+    settle_triton()
     return chosen
-
-
-@cache
-def _load_triton_first() -> None:
-    """Load Triton where torch has brought it, as its CUDA builds do.
-
-    Software OpenGL and Triton each bring an LLVM. A process that has drawn dies when torch then loads Triton, such as
-    for an optimiser; in this order both work.
-    """
-    with suppress(ImportError):
-        importlib.import_module("triton")
 
 
 @contextmanager
