@@ -75,7 +75,8 @@ class Table:
         """The table as Markdown, without title and notes."""
         heads = [c.head for c in self.heads()]
         lines = [heads, ["---"] * len(heads), *([str(cell) for cell in row] for row in self.rows)]
-        return "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines)
+        escaped = ([cell.replace("\n", " ").replace("|", "\\|") for cell in line] for line in lines)
+        return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
 
 
 def facts_table(title: str, facts: Iterable[tuple[str, str]], notes: Sequence[str] = ()) -> Table:

@@ -29,6 +29,10 @@ def test_markdown_holds_every_column_in_single_lines():
     ]
 
 
+def test_a_bar_in_markdown_is_no_new_column():
+    assert Table("t", ("|x|",), [["a|b"]]).markdown().splitlines() == ["| \\|x\\| |", "| --- |", "| a\\|b |"]
+
+
 def test_more_notes_leave_the_table_alone():
     more = TABLE.also("another")
     assert list(more.notes) == ["a note", "another"] and list(TABLE.notes) == ["a note"]
