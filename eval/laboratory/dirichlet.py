@@ -185,7 +185,8 @@ def whitened(x: Tensor) -> Tensor:
     """Rows (N, k) with mean 0 and covariance I, by the least linear change that makes them so."""
     x = x - x.mean(dim=0)
     values, vectors = torch.linalg.eigh(x.T @ x / len(x))
-    return x @ (vectors / values.sqrt()) @ vectors.T
+    white: Tensor = x @ (vectors / values.sqrt()) @ vectors.T
+    return white
 
 
 def measures(h: Map, z: Tensor, eta: Tensor) -> dict[str, Any]:
