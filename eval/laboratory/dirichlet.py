@@ -232,7 +232,7 @@ def learn(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         [member.objective for member in members],
         training,
         [member.generator(DIRECTIONS) for member in members],
-        watch,
+        watch=watch,
     )
     found = []
     for k, (z, eta, test) in enumerate(states):
