@@ -14,7 +14,7 @@ from worldplan.errors import InvalidInput
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.estimation import build_estimator
-from worldplan.planning.lqr import check_sizes, solve_lqr
+from worldplan.planning.lqr import check_types, solve_lqr
 from worldplan.planning.space import LatentSpace
 
 PATIENCE = 10  # frames in a row that are not believed: .2 s of the Reacher
@@ -54,7 +54,7 @@ class LatentController:
         space: LatentSpace | None = None,
         **options: Any,
     ) -> None:
-        check_sizes(dynamics, cost)
+        check_types(dynamics, cost)
         if not callable(planner):
             check_name("planner", planner, PLANNERS)
         self._low, self._high = action_limits(low, high, dynamics.action_dim)

@@ -149,10 +149,15 @@ def solve_lqr(
     return _solve_finite(dynamics, cost, positive_int("horizon", horizon), P)
 
 
-def check_sizes(dynamics: LinearDynamics, cost: QuadraticCost) -> None:
-    """Raise InvalidInput unless they are dynamics and a cost, W fits A, and R fits B."""
+def check_types(dynamics: object, cost: object) -> None:
+    """Raise InvalidInput unless they are dynamics and a cost."""
     if not isinstance(dynamics, LinearDynamics) or not isinstance(cost, QuadraticCost):
         raise InvalidInput(f"need LinearDynamics and a QuadraticCost, got {dynamics!r} and {cost!r}")
+
+
+def check_sizes(dynamics: LinearDynamics, cost: QuadraticCost) -> None:
+    """Raise InvalidInput unless they are dynamics and a cost, W fits A, and R fits B."""
+    check_types(dynamics, cost)
     sizes = (dynamics.state_dim, dynamics.action_dim)
     if (cost.state_dim, cost.action_dim) != sizes:
         raise InvalidInput(
