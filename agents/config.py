@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from worldplan.checks import check_name, checked_seed, positive_int
-from worldplan.choices import Profile, Target
+from worldplan.checks import check_fields, check_name, checked_seed, positive_int
+from worldplan.choices import Profile, Target, check_choice
 from worldplan.errors import InvalidInput
 
 
@@ -45,12 +45,16 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (self.horizon in (None, 0) or self.horizon >= 2) or not 0 < self.near <= 1:
             raise InvalidInput(f"need a horizon of 0 or >= 2 and near in (0, 1], got {self.horizon} and {self.near}")
         if self.episodes < 1 or not 5 <= self.steps <= 100:
             raise InvalidInput(f"need episodes >= 1 of 5 to 100 steps, got {self.episodes} of {self.steps}")
         if self.scale is not None and not 0 < self.scale < math.inf:
             raise InvalidInput(f"scale must be a positive angle, got {self.scale}")
+        checked_seed(self.seed)
+        check_choice("render profile", self.profile, Profile)
+        check_choice("target", self.target, Target)
         from worldplan.agents.planners import PLANNERS
 
         check_name("planner", self.planner, PLANNERS)  # before the simulator runs
@@ -103,6 +107,7 @@ class SACConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("steps", "batch", "copies", "updates", "evaluate_every", "evaluations", "tests"):
             positive_int(name, getattr(self, name))
         positive_int("episode_steps", 1 if self.episode_steps is None else self.episode_steps)

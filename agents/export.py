@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import tempfile
 import warnings
@@ -17,14 +18,16 @@ from torch import Tensor, nn
 from worldplan.agents.latent_controller import PATIENCE
 from worldplan.agents.planning_agent import PlanningAgent
 from worldplan.arrays import Floats, Frames
-from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.data.cards import ZOO, Cards
+from worldplan.data.files import atomic_write, held, inside
 from worldplan.errors import BadFile, InvalidInput, MissingExtra
-from worldplan.learning.encoder import PixelEncoder
+from worldplan.learning.encoder import PixelEncoder, check_frames
 from worldplan.learning.runtime import IR_VERSION, OPSET, Parts, onnx_graph, onnx_session, parts_of
 from worldplan.planning.estimation import UNBELIEVABLE
 
-FORMAT = 1  # version of the contract
 GOAL, STEP, CONTRACT = "goal.onnx", "step.onnx", "contract.json"
+CARDS = Cards("exported agent", ZOO / "exported", CONTRACT, "", {"format": 1}, "export the agent again")
+_FILES = "files"  # entry of a contract: graphs under other names, while they replace earlier ones
 TOLERANCE = 1e-6  # of an action, in its units, from the same latents
 LATENT_TOLERANCE = 512 * float(np.finfo(np.float32).eps)  # of its size, or 1: sums of thousands, in another order
 
@@ -132,7 +135,7 @@ def export_agent(agent: PlanningAgent, folder: Path | str, frames: Frames, *, co
 
     Args:
         agent: an agent with planner `lqr` and an encoder of worldplan.
-        folder: receives the three files; earlier ones are replaced.
+        folder: receives the three files. Earlier ones are replaced: `ExportedAgent` sees the old or the new ones.
         frames: frames (T, S, S, 3), T > 1, of an episode, on which graphs and `predict` are compared; the last is the
             goal. Some are shown out of order, as nobody would believe them.
         command: provenance, stored in the contract.
@@ -140,14 +143,20 @@ def export_agent(agent: PlanningAgent, folder: Path | str, frames: Frames, *, co
     Raises:
         InvalidInput: another planner or encoder, an agent that plans in quarter turns, or latents, or actions from the
             same latents, that differ by more than rounding.
+        BadFile: another process writes to the folder.
         MissingExtra: no exporter here.
     """
+    if not isinstance(agent, PlanningAgent):
+        raise InvalidInput(f"only agents are exported, such as `load_agent` gives, got {agent!r}")
     if agent.planner != "lqr" or agent.charts is not None or not isinstance(agent.encoder, PixelEncoder):
         raise InvalidInput(
             "only agents with the planner lqr, an encoder of worldplan and no quarter turns become graphs; load it "
             "with planner='lqr', or fit one to an encoder of trajectories"
         )
     folder, size = Path(folder), agent.encoder.size
+    frames = check_frames(frames, size)
+    if frames.ndim != 4 or len(frames) < 2:
+        raise InvalidInput(f"need two frames of an episode or more, (T, {size}, {size}, 3), got {frames.shape}")
     n, d, m = agent.encoder.latent_dim, agent.dynamics.state_dim, agent.dynamics.action_dim
     parts = parts_of(agent.encoder.network)
     outputs = torch.zeros(1, n + int(agent.controller.space.circles.sum()))
@@ -161,53 +170,98 @@ def export_agent(agent: PlanningAgent, folder: Path | str, frames: Frames, *, co
     found = _compared(agent, graphs, frames, folder)
     if not (found.latent_error <= LATENT_TOLERANCE and found.action_error <= TOLERANCE):
         raise InvalidInput(f"the graphs differ from predict by more than rounding, nothing was written: {found}")
-    for name, graph in graphs.items():
-        with atomic_write(folder / name) as stream:
-            stream.write(graph)
-    write_json(folder / CONTRACT, {**_contract(agent, command), "sha256": {k: sha256(folder / k) for k in graphs}})
+    with held(folder):
+        _write(folder, graphs, _contract(agent, command))
     return found
 
 
+def _write(folder: Path, graphs: dict[str, bytes], contract: dict[str, Any]) -> None:
+    """Write graphs and contract; earlier ones stay until the contract is another, as in `Cards.write`."""
+    contract["sha256"] = {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}
+    beside = {name: f"{contract['sha256'][name][:12]}-{name}" for name in graphs}
+    replacing = (folder / CONTRACT).exists()
+    if replacing:
+        for name, graph in graphs.items():
+            _put(folder / beside[name], graph)
+        CARDS.write_card(folder, {**contract, _FILES: beside})
+    for name, graph in graphs.items():
+        _put(folder / name, graph)
+    CARDS.write_card(folder, contract)
+    if replacing:
+        for name in beside.values():
+            (folder / name).unlink()
+
+
+def _put(path: Path, content: bytes) -> None:
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
 def read_contract(folder: Path | str) -> dict[str, Any]:
-    """The contract of an exported agent. Raises BadFile for another format, or graphs that it is not of."""
-    contract: dict[str, Any] = read_json(Path(folder) / CONTRACT)
-    if contract.get("format") != FORMAT:
-        raise BadFile(
-            Path(folder) / CONTRACT, f"has format {contract.get('format')}, known is {FORMAT}; export it again"
-        )
-    for name in (GOAL, STEP):
-        if contract.get("sha256", {}).get(name) != sha256(Path(folder) / name):
-            raise BadFile(Path(folder) / name, "is not the graph of this contract; export the agent again")
-    return contract
+    """The contract of an exported agent. Raises BadFile if it is missing, altered, or of another format."""
+    return CARDS.read(Path(folder))
 
 
 class ExportedAgent:
     """An exported agent behind ONNX Runtime: what a program in any language does with the two graphs.
 
+    Copies and pickles hold the graphs, and go on in the same episode.
+
     Args:
         folder: that `export_agent` wrote.
 
     Raises:
+        InvalidInput: `folder` is no path.
         BadFile: files that do not belong together, or a graph that cannot run or names other files.
     """
 
     def __init__(self, folder: Path | str) -> None:
+        if not isinstance(folder, str | Path):
+            raise InvalidInput(f"name the folder of an exported agent, got {folder!r}")
         self.contract = read_contract(folder)
-        self._goal, self._step = (_session(Path(folder) / name) for name in (GOAL, STEP))
+        self._graphs = {name: _graph_of(Path(folder), self.contract, name) for name in (GOAL, STEP)}
         self._state: dict[str, Any] = {}
+        self._open(Path(folder))
+
+    def _open(self, folder: Path) -> None:
+        self._goal, self._step = (_session(folder / name, graph) for name, graph in self._graphs.items())
+        self._sizes = {one.name: one.shape for one in self._step.get_inputs()}
+        for name, session in ((GOAL, self._goal), (STEP, self._step)):
+            real = session.get_inputs(), session.get_outputs()
+            if [[(one.name, one.shape) for one in side] for side in real] != _told(self.contract, name):
+                raise BadFile(folder / name, f"takes and gives other things than its contract tells; {CARDS.remedy}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"contract": self.contract, "_graphs": self._graphs, "_state": self._state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open(Path())
 
     def reset(self, goal: Frames) -> None:
-        """Begin an episode towards a goal image (S, S, 3)."""
-        n, d, m = (self.contract["sizes"][name] for name in ("latent", "state", "action"))
-        (latent,) = self._goal.run(None, {"frame": goal})
-        self._state = {"start": np.array(True), "mean": np.zeros(d), "blind": np.array(0), "goal": latent.reshape(n)}
-        self._state["action"] = np.zeros(m, np.float32)
+        """Begin an episode towards a goal image (S, S, 3). Raises InvalidInput for another dtype or size."""
+        (latent,) = self._goal.run(None, {"frame": self._checked(goal)})
+        self._state = {"start": np.array(True), "blind": np.array(0), "goal": latent}
+        self._state["mean"] = np.zeros(self._sizes["mean"])
+        self._state["action"] = np.zeros(self._sizes["action"], np.float32)
 
     def act(self, frame: Frames) -> Floats:
-        """Action (m,) for the next frame (S, S, 3) of the episode."""
-        action, mean, blind = self._step.run(None, {"frame": frame, **self._state})
-        self._state |= {"start": np.array(False), "mean": mean, "blind": blind, "action": action}
-        return np.asarray(action)
+        """Action (m,) for the next frame (S, S, 3) of the episode.
+
+        Raises InvalidInput for another dtype or size, or before the first `reset`.
+        """
+        if not self._state:
+            raise InvalidInput("no goal yet: call `reset` with a goal image first")
+        action, mean, blind = self._step.run(None, {"frame": self._checked(frame), **self._state})
+        self._state = {**self._state, "start": np.array(False), "mean": mean, "blind": blind, "action": action}
+        return np.array(action)
+
+    def _checked(self, frame: Any) -> Frames:
+        size = self._sizes["frame"][0]
+        array = check_frames(frame, size)
+        if array.ndim != 3:
+            raise InvalidInput(f"an exported agent takes one frame ({size}, {size}, 3) at a time, got {array.shape}")
+        return array
 
 
 def _compared(agent: PlanningAgent, graphs: dict[str, bytes], frames: Frames, folder: Path) -> Exported:
@@ -257,7 +311,6 @@ def _contract(agent: PlanningAgent, command: str) -> dict[str, Any]:
     }
     start = {"name": "start", "type": "bool", "shape": [], "means": "whether the frame begins an episode"}
     return {
-        "format": FORMAT,
         "command": command,
         "encoder": encoder.name,
         "world": None if world is None else world.to_dict(),
@@ -357,9 +410,30 @@ def _graph(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outp
         return path.read_bytes()
 
 
-def _session(path: Path) -> Any:
+def _graph_of(folder: Path, contract: dict[str, Any], name: str) -> bytes:
+    """The bytes of a graph. Raises BadFile if it is missing, or not the contract's."""
+    files, sums = contract.get(_FILES), contract.get("sha256")
+    path = inside(folder, files.get(name) if isinstance(files, dict) else name)
+    if not path.is_file():
+        raise BadFile(path, f"no such file; {CARDS.remedy}")
+    graph = path.read_bytes()
+    if not isinstance(sums, dict) or sums.get(name) != hashlib.sha256(graph).hexdigest():
+        raise BadFile(path, f"is not the graph of this contract; {CARDS.remedy}")
+    return graph
+
+
+def _told(contract: dict[str, Any], name: str) -> Any:
+    """Names and shapes of inputs and outputs of a graph by its contract; None if that does not tell."""
+    try:
+        sides = contract["graphs"][name]
+        return [[(one["name"], one["shape"]) for one in sides[side]] for side in ("inputs", "outputs")]
+    except (KeyError, TypeError):
+        return None
+
+
+def _session(path: Path, graph: bytes) -> Any:
     """A stored graph in ONNX Runtime."""
     try:
-        return onnx_session(path.read_bytes())
+        return onnx_session(graph)
     except Exception as error:  # those of ONNX Runtime have no root of their own
-        raise BadFile(path, f"is no graph that runs here ({error}); export the agent again") from error
+        raise BadFile(path, f"is no graph that runs here ({error}); {CARDS.remedy}") from error

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldplan.agents.planners import PLANNERS, SOLVER_ERRORS, ClippedLQR, Planner, Setting, warn_of_fallback
+from worldplan.agents.planners import PLANNERS, ClippedLQR, Planner, Setting, warn_of_fallback
 from worldplan.arrays import FEW, Floats, action_limits, some
 from worldplan.checks import check_name
 from worldplan.errors import InvalidInput
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.estimation import build_estimator
-from worldplan.planning.lqr import solve_lqr
+from worldplan.planning.lqr import check_sizes, solve_lqr
 from worldplan.planning.space import LatentSpace
 
 PATIENCE = 10  # frames in a row that are not believed: .2 s of the Reacher
@@ -54,7 +54,8 @@ class LatentController:
         space: LatentSpace | None = None,
         **options: Any,
     ) -> None:
-        if isinstance(planner, str):
+        check_sizes(dynamics, cost)
+        if not callable(planner):
             check_name("planner", planner, PLANNERS)
         self._low, self._high = action_limits(low, high, dynamics.action_dim)
         if not (self._low < self._high).all():
@@ -73,6 +74,8 @@ class LatentController:
             self._policy, self._backup = make(setting, **options), ClippedLQR(setting)
         except TypeError as error:
             raise InvalidInput(f"planner {planner!r}: {error}") from error
+        if not callable(self._policy):
+            raise InvalidInput(f"planner {planner!r} gives no policy, but {self._policy!r}")
 
     @property
     def limits(self) -> tuple[Floats, Floats]:
@@ -134,7 +137,9 @@ class LatentController:
             if self._sane(actions, len(means)) and self._sane_flags(failed, len(means)):
                 return actions, failed
             reason: Any = None
-        except SOLVER_ERRORS as error:
+        except Exception as error:  # whatever happens inside, the plant gets torques
+            if (means.shape, nearest.shape) != ((len(means), self.dynamics.state_dim), (len(means), self.space.dim)):
+                raise  # of what was given, not of the planner
             actions, failed, reason = np.zeros(0), np.zeros(0, dtype=bool), error
         return self._repaired(means, nearest, np.asarray(actions), np.asarray(failed, dtype=bool), reason)
 

@@ -12,7 +12,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from worldplan.agents.planning_agent import PlanningAgent, load_agent
-from worldplan.arrays import Floats
+from worldplan.arrays import Floats, finite_array
+from worldplan.checks import episode_seed, positive_number
 from worldplan.data.world_card import REACHER
 from worldplan.errors import InvalidInput
 from worldplan.learning.encoder import check_frames, encode
@@ -59,7 +60,12 @@ class LatentTracker:
 
     def follow(self, actions: Any, frames: Any, fresh: NDArray[np.bool_] | None = None) -> Floats:
         """Estimates (N, d) after the actions (N, m) and frames (N, S, S, 3) of a step; `fresh` rows begin with it."""
-        applied = np.asarray(actions, dtype=np.float64).reshape(len(self._mean), -1).clip(*self.agent.controller.limits)
+        applied, shape = finite_array("actions", actions), (len(self._mean), self.agent.dynamics.action_dim)
+        if not len(self._mean):
+            raise InvalidInput("no episode yet: call `reset` first")
+        if applied.shape != shape:
+            raise InvalidInput(f"need actions {shape}, got {applied.shape}")
+        applied = applied.clip(*self.agent.controller.limits)
         begins = np.zeros(len(applied), dtype=bool) if fresh is None else fresh
         self._mean, self._ignored, self._blind = self.agent.controller.follow(
             self._mean, applied, self.latents(frames), begins, self._ignored, self._blind
@@ -81,7 +87,7 @@ class LatentTracker:
 
     def distance(self, achieved: Any, desired: Any) -> Floats:
         """Distances (...) between goal vectors (..., `goal_width`), in units of the latent."""
-        a, b = (np.asarray(x, dtype=np.float64) for x in (achieved, desired))
+        a, b = (finite_array("goals", x) for x in (achieved, desired))
         if a.shape != b.shape or not a.ndim or a.shape[-1] != self.goal_width:
             raise InvalidInput(f"goals are latents (..., {self.goal_width}), got {a.shape} and {b.shape}")
         k, around = self.goal_width - self._n, np.flatnonzero(self.space.circles)
@@ -114,8 +120,10 @@ def _tracker(env: Any, agent: PlanningAgent | str | Path, tolerance: float | Non
     m = tracker.agent.dynamics.action_dim
     if acts.shape != (m,):
         raise InvalidInput(f"the agent's model has {m} actions, the environment takes {acts}")
-    if tolerance is not None and not (goal and 0.0 < tolerance < np.inf):
-        raise InvalidInput(f"a tolerance is a number above 0, for environments with goals; got {tolerance}")
+    if tolerance is not None:
+        tracker.tolerance = positive_number("tolerance", tolerance)
+    if tolerance is not None and not goal:
+        raise InvalidInput(f"a tolerance is for environments with goals, and this one shows {seen}")
     return tracker, goal
 
 
@@ -146,15 +154,15 @@ class LatentObservation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode, at rest."""
-        seen, info = self.env.reset(seed=seed, options=options)
+        seen, info = self.env.reset(seed=episode_seed(seed), options=options)
         if self._goal:
-            self._desired = self._tracker.goals(self._tracker.latents(seen["desired_goal"][None]))[0]
-        return self._shown(self._tracker.start(self._frame(seen)[None])), info
+            self._desired = self._tracker.goals(self._tracker.latents(np.asarray(seen["desired_goal"])[None]))[0]
+        return self._shown(self._tracker.start(np.asarray(self._frame(seen))[None])), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Act, and filter what is seen then."""
         seen, reward, terminated, truncated, info = self.env.step(action)
-        shown = self._shown(self._tracker.follow(np.asarray(action)[None], self._frame(seen)[None]))
+        shown = self._shown(self._tracker.follow(np.asarray(action)[None], np.asarray(self._frame(seen))[None]))
         if self._tracker.tolerance is not None:
             reward = self.compute_reward(shown["achieved_goal"], shown["desired_goal"], info)
         return shown, float(reward), terminated, truncated, info

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from worldplan.arrays import Floats
 from worldplan.checks import checked_seed
-from worldplan.errors import PlannerFellBack, SolverFailed, WorldplanError
+from worldplan.errors import PlannerFellBack, SolverFailed
 from worldplan.planning.constraints import Constraints
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
@@ -22,7 +22,6 @@ from worldplan.planning.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve
 from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
 from worldplan.planning.space import LatentSpace
 
-SOLVER_ERRORS = (WorldplanError, ArithmeticError, RuntimeError, ValueError, MemoryError)  # LinAlgError is a ValueError
 """What a solver may raise on a problem that it cannot solve. After any of these, clipped LQR acts."""
 
 Policy = Callable[[Floats, Floats], tuple[Floats, NDArray[np.bool_]]]
@@ -83,7 +82,7 @@ class Receding:
                     turns = self.wrapping.wrap(state[: len(goal)]) - state[: len(goal)]
                     state, goal = state + np.pad(turns, (0, len(state) - len(goal))), goal + turns
                 actions[i] = self.solve(self.solver, state, goal).actions[0]
-            except SOLVER_ERRORS as error:
+            except Exception as error:  # whatever happens inside, the plant gets torques
                 warn_of_fallback(error)
                 failed[i] = True
         return actions, failed

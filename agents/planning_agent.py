@@ -30,6 +30,7 @@ from worldplan.learning.encoder import (
     check_frames,
     encode,
     known_encoders,
+    latent_dim_of,
     load_encoder,
     space_of,
 )
@@ -114,28 +115,29 @@ class PlanningAgent:
         charts: QuarterTurns | None = None,
         **options: Any,
     ) -> None:
+        n = latent_dim_of(encoder)
         self.encoder, self.dynamics, self.cost, self.planner = encoder, dynamics, cost, planner
         self.charts, self._size = charts, getattr(encoder, "size", FRAME_SIZE)
-        if charts is not None and len(charts.shift) != encoder.latent_dim:
-            raise InvalidInput(
-                f"the charts are of latents of {len(charts.shift)}, the encoder gives {encoder.latent_dim}"
-            )
+        if not (charts is None or isinstance(charts, QuarterTurns)):
+            raise InvalidInput(f"charts are QuarterTurns or None, got {charts!r}")
+        if charts is not None and len(charts.shift) != n:
+            raise InvalidInput(f"the charts are of latents of {len(charts.shift)}, the encoder gives {n}")
         if charts is not None and options.get("constraints") is not None:
             raise InvalidInput(
                 "constraints speak of the latents of upright frames, and this agent plans in quarter turns of them: "
                 "build it with charts=None"
             )
-        limits = {"action_low": np.asarray(action_low).tolist(), "action_high": np.asarray(action_high).tolist()}
         self.controller = LatentController(
             dynamics,
             cost,
-            encoder.latent_dim,
+            n,
             planner,
             low=action_low,
             high=action_high,
             space=space_of(encoder),
             **options,
         )
+        limits = {"action_low": np.asarray(action_low).tolist(), "action_high": np.asarray(action_high).tolist()}
         self.options = {**limits, **options}  # after the controller, which says which options cannot be pickled
 
     @property

@@ -7,6 +7,7 @@ SB3's own files hold pickles, which run code when they are read. A run here keep
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,7 +110,9 @@ def load_sb3_zip(path: Path | str, *, trust: bool = False) -> ActorPolicy:
     """
     if trust is not True:
         raise InvalidInput(f"{path}: SB3's zips hold pickles, which can run any code; pass trust=True if you made it")
-    if not Path(path).is_file():
+    if not isinstance(path, str | Path):
+        raise InvalidInput(f"name a zip that SAC.save wrote, got {path!r}")
+    if not os.path.isfile(path):  # unlike `Path.is_file`, also for names that are too long
         raise BadFile(path, "no such file")
     from stable_baselines3 import SAC
     from stable_baselines3.common.torch_layers import FlattenExtractor

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array
-from worldplan.checks import check_name, positive_int
+from worldplan.checks import check_name, episode_seed, positive_int, reset_options
 from worldplan.envs.rendering import LARGEST, PROFILES, SIZE, TARGET_SIZE, load_physics, sample_targets, shared_renderer
 from worldplan.errors import InvalidInput
 
@@ -160,10 +160,8 @@ class ReacherGoal(ReacherBase):
             InvalidInput: angles that are not two finite numbers, or a wrist beyond its limit.
             UnknownName: an option of another name.
         """
-        super().reset(seed=seed)
-        options = options or {}
-        for name in options:
-            check_name("reset option", name, ("qpos", "goal_qpos"))
+        options = reset_options(options, ("qpos", "goal_qpos"))
+        super().reset(seed=episode_seed(seed))
         # Always drawn, so that options do not change what a seed gives elsewhere.
         drawn = {"qpos": sample_qpos(self.np_random), "goal_qpos": sample_qpos(self.np_random)}
         self._target = sample_targets(1, self.np_random, self.target)[0]
@@ -195,11 +193,14 @@ class ReacherGoal(ReacherBase):
         reward of a step is given back for its own `info` and goal alone, and with a warning other goals get this one.
 
         Raises:
-            InvalidInput: no uint8 frames (64, 64, 3) or (N, 64, 64, 3), or two different shapes.
+            InvalidInput: no uint8 frames (64, 64, 3) or (N, 64, 64, 3), two shapes, or another number of infos.
         """
         match = self._matches(achieved_goal, desired_goal)
-        goals = np.asarray(desired_goal).reshape(match.size, -1)
-        infos = np.broadcast_to(np.asarray(info, dtype=object), match.shape).ravel()
+        goals = np.asarray(desired_goal).reshape(match.size, self._goal_image.size)
+        try:
+            infos = np.broadcast_to(np.asarray(info, dtype=object), match.shape).ravel()
+        except ValueError as error:
+            raise InvalidInput(f"need one info for each of {match.size} goals, or one for all: {error}") from error
         rewards = match.astype(np.float64).ravel() - 1.0
         if self.reward != "match":
             for row, (told, goal) in enumerate(zip(infos, goals, strict=True)):

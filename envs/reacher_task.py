@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array
-from worldplan.checks import check_name
+from worldplan.checks import check_name, episode_seed
 from worldplan.envs.reacher import LINK, WRIST_LIMIT, ReacherBase, checked_qpos, checked_torque, sample_qpos
 from worldplan.envs.rendering import SIZE, TARGET_RADIUS, TARGET_SIZE, sample_targets
 from worldplan.errors import InvalidInput
@@ -79,7 +79,7 @@ class ReacherTask(ReacherBase):
             InvalidInput: a pose or a target out of the arm's range, or not finite.
             UnknownName: an option of another name.
         """
-        super().reset(seed=seed)
+        super().reset(seed=episode_seed(seed))
         options = options or {}
         for name in options:
             check_name("reset option", name, ("qpos", "target"))

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, Frames, finite_array
-from worldplan.checks import check_name, positive_int
+from worldplan.checks import check_name, episode_seed, positive_int, reset_options
 from worldplan.envs.reacher import (
     CONTROL_WEIGHT,
     EPISODE_STEPS,
@@ -91,16 +91,17 @@ class ReacherGoalVector(VectorEnv):
             InvalidInput: another number of seeds, a mask of another shape, or poses that the arm cannot take.
             UnknownName: an option of another name.
         """
-        options = dict(options or {})
-        for name in options:
-            check_name("reset option", name, ("qpos", "goal_qpos", "reset_mask"))
+        self._check_open()
+        options = reset_options(options, ("qpos", "goal_qpos", "reset_mask"))
         rows = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
         if rows.shape != (self.num_envs,) or rows.dtype != np.bool_ or not rows.any():
             raise InvalidInput(f"reset_mask marks one row or more of {self.num_envs} by True, got {rows}")
-        if seed is None or isinstance(seed, int | np.integer):
-            seeds: list[int | None] = [None if seed is None else int(seed) + k for k in range(self.num_envs)]
+        given: Any = seed
+        if np.shape(given) == ():
+            first = episode_seed(given)
+            seeds = [None if first is None else first + k for k in range(self.num_envs)]
         else:
-            seeds = list(seed)
+            seeds = [episode_seed(one) for one in given]
         if len(seeds) != self.num_envs:
             raise InvalidInput(f"need one seed for each of {self.num_envs} environments, got {len(seeds)}")
         self._begin(rows, seeds, options)
@@ -108,6 +109,7 @@ class ReacherGoalVector(VectorEnv):
 
     def step(self, actions: Any) -> tuple[dict[str, Frames], Floats, _Rows, _Rows, dict[str, Any]]:
         """Apply torques (N, 2), clipped to [-1, 1], for 20 ms. Raises InvalidInput unless they are finite."""
+        self._check_open()
         torques = finite_array("actions", actions)
         if torques.shape != (self.num_envs, 2):
             raise InvalidInput(f"actions are torques ({self.num_envs}, 2), got shape {torques.shape}")
@@ -130,6 +132,10 @@ class ReacherGoalVector(VectorEnv):
     def render(self) -> tuple[Frames, ...] | None:
         """The current frames, if `render_mode` is `rgb_array`."""
         return tuple(self._frames.copy()) if self.render_mode == "rgb_array" else None
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise InvalidInput("this environment is closed; make another")
 
     def close_extras(self, **_: Any) -> None:
         """End the threads and processes that move and draw."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ctypes.util
-import importlib
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from worldplan.checks import positive_int
 from worldplan.errors import RenderingUnavailable
+from worldplan.llvm import settle_triton
+from worldplan.processes import end_with_parent
 
 Start = Callable[..., Callable[[], Any]]
 
@@ -33,19 +33,8 @@ def select_backend() -> str:
         if chosen is None:
             raise RenderingUnavailable(f"no headless OpenGL library found; run: {APT_LINE}")
         os.environ["MUJOCO_GL"] = chosen
-    _load_triton_first()
+    settle_triton()
     return chosen
-
-
-@cache
-def _load_triton_first() -> None:
-    """Load Triton where torch has brought it, as its CUDA builds do.
-
-    Software OpenGL and Triton each bring an LLVM. A process that has drawn dies when torch then loads Triton, such as
-    for an optimiser; in this order both work.
-    """
-    with suppress(ImportError):
-        importlib.import_module("triton")
 
 
 @contextmanager
@@ -76,18 +65,6 @@ def worker_pool(processes: int, *, torch: bool = True) -> Iterator[Start]:
         return
     with spawned_pool(processes, _begin if torch else end_with_parent) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result
-
-
-def end_with_parent() -> None:
-    """End this worker when its parent dies: a killed parent cannot stop it, and it would wait forever."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _begin() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,13 +31,14 @@ HOLDS = {
 
 def run(text: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """What the blocks of a page define, and for each one followed by a block of text: what it prints, and the text."""
-    names: dict[str, Any] = {"__name__": "page"}
-    printed = []
-    for code, said in BLOCK.findall(text):
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            exec(compile(code, "page", "exec"), names)
-        printed += [(out.getvalue(), said)] if said else []
-    return names, printed
+    page, printed = types.ModuleType("page"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "page", page)  # as a script is, where jobs look for their function
+        for code, said in BLOCK.findall(text):
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(code, "page", "exec"), vars(page))
+            printed += [(out.getvalue(), said)] if said else []
+    return vars(page), printed
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 
 ROUNDING = 1e-9  # relative size up to which a difference between matrix entries counts as rounding
+MOST = 2**25  # numbers of an array that an option asks for: planners make some ten of the kind, of 256 MiB each
 FEW = 32  # numbers of a control step: below, a loop in Python is faster than calls of NumPy
 
 
@@ -25,18 +26,24 @@ def finite_array(name: str, value: ArrayLike) -> Floats:
     if array.dtype.kind not in "fiu":
         raise InvalidInput(f"{name} must hold real numbers, got dtype {array.dtype}")
     array = array.astype(np.float64, copy=False)  # `np.array` has copied
-    if not _all_finite(array):
+    if not all_finite(array):
         raise InvalidInput(f"{name} has entries that are not finite")
     return array
 
 
-def _all_finite(array: Floats) -> bool:
+def all_finite(array: Floats) -> bool:
     """Whether every entry is finite.
 
     In the few numbers of a control step, a loop in Python takes a fifth of the time of two calls of NumPy.
     """
     few = array.size <= FEW
     return all(map(math.isfinite, array.ravel().tolist())) if few else bool(np.isfinite(array).all())
+
+
+def check_memory(what: str, shape: tuple[int, ...]) -> None:
+    """Raise InvalidInput, before any memory is taken, for an array of more than `MOST` numbers."""
+    if math.prod(shape) > MOST:
+        raise InvalidInput(f"{what} asks for arrays of {math.prod(shape) / 2**27:.2g} GiB; take less")
 
 
 def some(flags: NDArray[np.bool_]) -> bool:
@@ -71,7 +78,7 @@ def action_limits(low: ArrayLike, high: ArrayLike, m: int) -> tuple[Floats, Floa
     for name, value in (("action_low", low), ("action_high", high)):
         try:
             limit = np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), (m,)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInput(f"{name} must be a number or ({m},): {error}") from error
         if np.isnan(limit).any():
             raise InvalidInput(f"{name} is NaN")

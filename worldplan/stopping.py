@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 STATUS = 75  # exit status of a command that the same command with --resume goes on with: EX_TEMPFAIL of sysexits.h
@@ -23,14 +23,21 @@ def ending_on_sigterm() -> Iterator[None]:
     The command line works in it. A script of yours may, around `pretrain` and others that can be resumed. Python lets
     only the main thread answer signals: in other threads nothing changes.
     """
-    if not _in_main_thread():
+    with answered_as_before():
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, _stop)
         yield
-        return
-    before = signal.signal(signal.SIGTERM, _stop)
+
+
+@contextmanager
+def answered_as_before() -> Iterator[None]:
+    """Context manager after which SIGTERM is answered as before it, whoever took the signal meanwhile."""
+    before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextmanager
@@ -43,17 +50,16 @@ def postponed() -> Iterator[Callable[[], bool]]:
     if not _in_main_thread() or signal.getsignal(signal.SIGTERM) is not _stop:
         yield lambda: False
         return
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    try:
+    with answered_as_before():
+        signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
         yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGTERM, _stop)
 
 
 def _stop(number: int, frame: Any) -> None:
     signal.signal(number, signal.SIG_IGN)  # a second one would cut the clean-up short
     for worker in multiprocessing.active_children():
-        worker.kill()  # they write nothing, and a pool would wait for what they are at
+        with suppress(AttributeError):  # joblib's workers have no such method; it ends them and their children itself
+            worker.kill()  # they write nothing, and a pool would wait for what they are at
     raise Stopped
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from worldplan.arrays import Floats, Frames, finite_array
-from worldplan.checks import check_name
+from worldplan.checks import check_name, checked_seed, episode_seed
 from worldplan.envs.drawing import DrawingThread, drawing_thread, no_garbage_collection, plain_quality, unavailable
 from worldplan.envs.workers import select_backend
 from worldplan.errors import InvalidInput, RenderingUnavailable
@@ -67,7 +67,7 @@ class ControlEnv(gym.Env[Frames, Floats]):
             InvalidInput: a state of another width, or not finite.
             UnknownName: an option of another name.
         """
-        super().reset(seed=seed)
+        super().reset(seed=episode_seed(seed))
         if seed is not None:
             self._env.task.random.seed(int(self.np_random.integers(2**32)))
         self._env.reset()
@@ -183,5 +183,5 @@ class Launched(gym.Wrapper[Frames, Floats, Frames, Floats]):
         if options:
             return self.env.reset(seed=seed, options=options)
         if seed is not None:
-            self._rng = np.random.default_rng(seed)
+            self._rng = np.random.default_rng(checked_seed(seed))
         return self.env.reset(seed=seed, options=self._draw(self._rng))

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from worldplan.arrays import Frames
+from worldplan.checks import episode_seed
 from worldplan.data.pictures import square_frames
 from worldplan.errors import InvalidInput
 
@@ -60,7 +61,7 @@ class FrameEnv(gym.Wrapper[Frames, NDArray[Any], Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frames, dict[str, Any]]:
         """Start an episode."""
-        seen, info = self.env.reset(seed=seed, options=options)
+        seen, info = self.env.reset(seed=episode_seed(seed), options=options)
         return self._frame(seen), self._info(seen, info)
 
     def step(self, action: NDArray[Any]) -> tuple[Frames, float, bool, bool, dict[str, Any]]:

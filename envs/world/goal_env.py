@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, Frames
-from worldplan.checks import check_name, positive_int
+from worldplan.checks import episode_seed, positive_int, reset_options
 from worldplan.envs.exploration import random_actions
 from worldplan.envs.world.world import World
 from worldplan.errors import InvalidInput
@@ -59,10 +59,8 @@ class GoalEnv(gym.Env[dict[str, Frames], NDArray[Any]]):
             UnknownName: an option of another name.
             InvalidInput: a goal frame of another size, or reset options for a world that takes none.
         """
-        super().reset(seed=seed)
-        options = dict(options or {})
-        for name in options:
-            check_name("reset option", name, ("start", "goal"))
+        options = reset_options(options, ("start", "goal"))
+        super().reset(seed=episode_seed(seed))
         begin = int(self.np_random.integers(2**31))
         start, goal = (self.world.sample(self.np_random) if self.world.sample else None for _ in range(2))
         start, goal = options.get("start", start), options.get("goal", goal)
@@ -77,6 +75,8 @@ class GoalEnv(gym.Env[dict[str, Frames], NDArray[Any]]):
                     if over or cut:
                         break
             self.goal, self._goal_state = frame.copy(), {name: info[name].copy() for name in self.world.card.states}
+        if not (start is None or isinstance(start, Mapping)):
+            raise InvalidInput(f"a start is a dictionary of reset options of {self.world.card.name}, got {start!r}")
         self._lost = False
         frame, info = self._env.reset(seed=begin, options=None if start is None else dict(start))
         return self._observation(frame), self._judged(info)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worldplan.checks import checked_seed, positive_int
+from worldplan.checks import check_fields, checked_seed, positive_int
 from worldplan.choices import Distribution, Profile, Target, check_choice
 from worldplan.errors import InvalidInput
 
@@ -42,6 +42,7 @@ class CompareConfig:
     processes: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("episodes", "fit_episodes", "frame_pairs", "resamples", "processes"):
             positive_int(name, getattr(self, name))
         if self.frame_pairs < FEWEST_PAIRS:

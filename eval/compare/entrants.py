@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -31,7 +33,7 @@ from worldplan.learning.encoder import (
 from worldplan.learning.network import ConvEncoder
 from worldplan.named import check_module
 from worldplan.provenance import pinned
-from worldplan.sweeps.jobs import digest
+from worldplan.sweeps.jobs import checksum
 
 BATCH_TOLERANCE = 1e-3  # of the latents' spread: rounding of float32 stays far below, BatchNorm in training far above
 _ANGLES = 2 * np.dtype(np.float64).itemsize  # bytes
@@ -94,13 +96,14 @@ def _entrant(spec: str | Path | Encoder, seed: int) -> Entrant:
             raise InvalidInput(f"an encoder is a name, a folder, {CODE}, or such an object; got {spec!r}")
         return Entrant(str(getattr(spec, "name", type(spec).__name__)), "object", lambda: spec)
     text = str(spec)
-    if text in known_encoders():
+    plain = isinstance(spec, str)  # a `Path` is a folder, also one that is called like something that ships
+    if plain and text in known_encoders():
         return Entrant(text, "zoo", partial(load_encoder, text))
     made: dict[str, Callable[[], Encoder]] = {"oracle": AngleReader, "untrained": partial(untrained_encoder, seed)}
-    if text in made:
+    if plain and text in made:
         return Entrant(text, text, made[text])
-    if Path(text).is_dir():
-        return Entrant(text, "folder", partial(load_encoder, text), text)
+    if os.path.isdir(text):  # unlike `Path.is_dir`, also for names that are too long
+        return Entrant(text, "folder", partial(load_encoder, Path(text)), text)
     if is_address(spec):
         CARDS.find(text)  # other processes then find this very commit in the cache
         return Entrant(text, "hub", partial(load_encoder, pinned(text)), pinned(text))
@@ -112,14 +115,18 @@ def _entrant(spec: str | Path | Encoder, seed: int) -> Entrant:
 
 
 def source(entrant: Entrant) -> str:
-    """What lies behind an entrant: checksum of its folder or its module's file, or the commit; empty for what ships."""
-    if entrant.kind == "folder":
-        return digest(Path(entrant.spec))
+    """What lies behind an entrant: checksum of its folder or its module's files, or the commit; empty for our code."""
+    if entrant.kind in ("zoo", "folder"):
+        return checksum(CARDS.find(entrant.name if entrant.kind == "zoo" else Path(entrant.spec)))
     if entrant.kind == "hub":
         return entrant.spec
     if entrant.kind == "module":
         found = importlib.util.find_spec(entrant.spec.partition(":")[0].partition(".")[0])
-        return digest(Path(found.origin)) if found is not None and found.origin else ""
+        folders = list(found.submodule_search_locations or ()) if found is not None else []
+        files = [path for folder in folders for path in sorted(Path(folder).rglob("*.py"))]
+        if found is not None and found.origin and not folders:
+            files = [Path(found.origin)]
+        return hashlib.sha256("".join(map(checksum, files)).encode()).hexdigest()
     return ""
 
 

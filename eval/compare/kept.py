@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
-from worldplan.errors import JobFailed
+from worldplan.errors import BadFile, JobFailed
 from worldplan.eval.compare.entrants import Entrant, source
 from worldplan.progress import Progress, silent
 from worldplan.provenance import plain, restored
@@ -44,6 +44,10 @@ def try_all(
         processes: as for `run_jobs`.
         shard: as for `run_jobs`.
         progress: wraps the iterator of encoders as they end.
+
+    Raises:
+        BadFile: a kept result that is no row.
+        Others are those of `run_jobs`.
     """
     tried = {c.name: attempt(c, trial=trial(c), **context) for c in entrants if c.kind == "object"}
     jobs = [
@@ -57,7 +61,11 @@ def try_all(
     for outcome in ended:
         entrant = outcome.job.context["call"][1]
         if outcome.result is not None:
-            tried[entrant.name] = restored(kind, outcome.result)
+            try:
+                tried[entrant.name] = restored(kind, outcome.result)
+            except (TypeError, ValueError, AttributeError) as error:
+                reason = f"the kept result of {entrant.name} ({outcome.job.key}) is no row ({error}); remove it"
+                raise BadFile(Path(kept), reason) from error
             continue
         row, *more = get_args(kind)
         status, reason = ("failed", outcome.reason) if outcome.reason else ("waiting", "another shard tries it")

@@ -49,7 +49,8 @@ class EppsPulley(torch.autograd.Function):
         powers, gap = ctx.saved_tensors
         low, high = _split(powers)
         factor = ((gap * gradients[0].unsqueeze(-1)) @ _SLOPE).unflatten(-1, (high.shape[-2], low.shape[-2]))
-        return (factor @ low).mul_(high).sum(dim=-2)
+        gradient: Tensor = (factor @ low).mul_(high).sum(dim=-2)
+        return gradient
 
 
 def _times(a: Tensor, b: Tensor, c: Tensor, d: Tensor, real: Tensor, imaginary: Tensor) -> None:

@@ -16,6 +16,7 @@ from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.laboratory.characteristic import EppsPulley
 from worldplan.eval.laboratory.networks import Forward, Parameters, stacked
 from worldplan.eval.laboratory.worlds import Mixing, Source
+from worldplan.learning.excitation import Excitation
 from worldplan.learning.gaussianity import TESTS, epps_pulley, unit_directions
 from worldplan.learning.objectives import InfoNCE, LeJEPA, alignment, objective_from_dict
 
@@ -80,6 +81,8 @@ def train(
     objectives: Sequence[Mapping[str, Any]],
     training: Training,
     generators: Sequence[torch.Generator],
+    watch: Callable[[int, Parameters], None] | None = None,
+    actions: Callable[[Tensor], Tensor] | None = None,
 ) -> Ensemble:
     """Train M encoders at once, each on its own pairs and by its own weight.
 
@@ -93,6 +96,9 @@ def train(
         objectives: name and options of each member's objective; only `weight` and `sigma` may differ.
         training: steps, batch, learning rate.
         generators: of M members, for the directions of SIGReg.
+        watch: is shown the number of steps done, and the parameters, before each step.
+        actions: what moved latents (M, B, 2, n) from the first view to the second, (M, B, p), for the objective
+            `excitation`.
 
     Raises:
         InvalidInput: objectives that differ in more than weight or width.
@@ -112,10 +118,12 @@ def train(
 
     kept = []
     for step in range(training.steps):
+        if watch is not None:
+            watch(step, {name: value.detach() for name, value in parameters().items()})
         for group in optimiser.param_groups:
             group["lr"] = training.rate_at(step)
-        x = mixing(source.draw(training.batch))
-        terms = loss(forward(parameters(), x), generators)
+        z = source.draw(training.batch)
+        terms = loss(forward(parameters(), mixing(z)), generators, None if actions is None else actions(z))
         optimiser.zero_grad()
         terms[:, 0].sum().backward()
         clip([flat])
@@ -146,18 +154,22 @@ class _Loss:
         if len(kinds) != 1:
             raise InvalidInput("the objectives of an ensemble may differ in weight and sigma only")
         self.name, first = made[0].name, made[0]
-        # InfoNCE has no weight: all of it is regulariser.
+        # InfoNCE and excitation have no weight: all of them is regulariser.
         self.weight = torch.tensor([getattr(objective, "weight", 1.0) for objective in made])
         self.width = torch.tensor([getattr(objective, "sigma", 1.0) for objective in made])
         self.slices, self.test = getattr(first, "slices", 1), TESTS[getattr(first, "test", "epps-pulley")]
         self.aligned: Callable[[Tensor], Tensor] = torch.vmap(alignment)
         if self.name not in (LeJEPA.name, InfoNCE.name):
-            alone = objective_from_dict({**objectives[0], "weight": 1.0})
-            self.other: Callable[[Tensor], Tensor] = torch.vmap(lambda h: alone(h)["loss"])
+            alone = first if self.name == Excitation.name else objective_from_dict({**objectives[0], "weight": 1.0})
+            self.other: Callable[..., Tensor] = torch.vmap(lambda h, *more: alone(h, None, *more)["loss"].to(h.dtype))
 
-    def __call__(self, embeddings: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def __call__(
+        self, embeddings: Tensor, generators: Sequence[torch.Generator], actions: Tensor | None = None
+    ) -> Tensor:
         align = self.aligned(embeddings)
-        if self.name == LeJEPA.name:
+        if actions is not None:
+            regulariser = self.other(embeddings, actions)
+        elif self.name == LeJEPA.name:
             regulariser = self._sigreg(embeddings, generators)
         elif self.name == InfoNCE.name:
             regulariser = infonce(embeddings, self.width)
@@ -170,7 +182,7 @@ class _Loss:
         directions = torch.stack([unit_directions(n, self.slices, generator, dtype) for generator in generators])
         projections = directions.mT @ embeddings.flatten(1, 2).mT  # (M, S, 2 B)
         if self.test is epps_pulley:
-            statistics: Tensor = EppsPulley.apply(projections)  # type: ignore[no-untyped-call]
+            statistics: Tensor = EppsPulley.apply(projections)
         else:
             statistics = torch.vmap(self.test)(projections.mT)
         return statistics.mean(dim=1)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from worldplan.eval.laboratory.setting import Trained
 from worldplan.eval.show.table import NONE, Cell, Table
 from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.sweeps.jobs import Job
 
 ScaleName = Literal["smoke", "cpu", "full"]
 SCALES: tuple[ScaleName, ...] = ("smoke", "cpu", "full")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,7 @@ class Finding:
         figure: PNG.
         facts: the same as JSON values, for programs.
         differences: of protocol, from the published experiment; a sentence each.
+        more: further tables.
     """
 
     sentence: str
@@ -35,6 +36,7 @@ class Finding:
     figure: bytes
     facts: dict[str, Any] = field(default_factory=dict)
     differences: tuple[str, ...] = ()
+    more: tuple[Table, ...] = ()
 
 
 Results = Sequence[tuple[Mapping[str, Any], Any]]  # arguments of each job that is done, and its result
@@ -49,12 +51,14 @@ class Experiment:
         claim: the theorem or claim that it tests, with its source, in one sentence.
         jobs: jobs of a scale and a seed; each gives JSON values, and takes one thread.
         read: what the results of these jobs say.
+        related: jobs of other experiments whose results are read too, where the same call has them.
     """
 
     name: str
     claim: str
     jobs: Callable[[ScaleName, int], list[Job]]
     read: Callable[[ScaleName, Results], Finding]
+    related: Callable[[ScaleName, int], list[Job]] = lambda scale, seed: []
 
 
 def lacking(r2: Estimate) -> Cell:
@@ -65,10 +69,10 @@ def lacking(r2: Estimate) -> Cell:
     return Cell(f"{value:.1e}", f"{low:.1e}, {high:.1e}" if math.isfinite(low) else "", repr(value))
 
 
-def over_seeds(encoders: Sequence[Trained], measure: Callable[[Trained], float | None]) -> Estimate:
-    """Mean of a measure over encoders that differ by seed only, and its 95% interval.
+def over_seeds(items: Sequence[Item], measure: Callable[[Item], float | None]) -> Estimate:
+    """Mean of a measure over encoders, or anything else, that differ by seed only, and its 95% interval.
 
     NaN where one of them has no such number; one seed has no interval.
     """
-    values = np.array([np.nan if (value := measure(encoder)) is None else value for encoder in encoders], np.float64)
+    values = np.array([np.nan if (value := measure(item)) is None else value for item in items], np.float64)
     return estimate(values) if len(values) > 1 else Estimate(float(values.mean()), np.nan, np.nan)

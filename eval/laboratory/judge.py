@@ -21,7 +21,7 @@ from worldplan.planning.lqr import solve_lqr
 from worldplan.provenance import Result
 
 RHO = 0.5  # of the evaluator's own pairs: there the bound is tightest
-RESAMPLES = 200
+RESAMPLES = 200  # for 4,000 states; fewer for fewer, as at scale smoke
 LARGEST = 64  # latents up to which more than R2 is judged: Theorem 3's resamples cost n^2 a state, a gain n^3
 Encode = Callable[[Floats], Floats]  # latents (N, n) -> embeddings (N, m)
 
@@ -54,6 +54,11 @@ def composed(encoder: Callable[[Tensor], Tensor], mixing: Mixing) -> Encode:
     return encode
 
 
+def resamples_of(count: int) -> int:
+    """Bootstrap resamples for so many states."""
+    return max(2, min(RESAMPLES, count // 20))
+
+
 def judge(encode: Encode, train: Floats, test: Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> Judged:
     """Fit linear maps on states (N, n) and judge them on others (K, n); the encoder's own law may be any."""
     h, told = encode(train), encode(test)
@@ -65,9 +70,10 @@ def judge(encode: Encode, train: Floats, test: Floats, *, seed: int = 0, resampl
     return Judged(forward, r2(told, fit_affine(train, h)(test), **how).total)
 
 
-def judge_gaussian(encode: Encode, n: int, *, count: int = 4000, seed: int = 0, resamples: int = RESAMPLES) -> Judged:
+def judge_gaussian(encode: Encode, n: int, *, count: int = 4000, seed: int = 0) -> Judged:
     """Judge an encoder on states of `N(0, I)`, with Theorem 3 on the evaluator's own pairs."""
     pairs = gaussian_pairs(2 * count, n, RHO, np.random.default_rng(seed))
+    resamples = resamples_of(count)
     found = judge(encode, pairs[:count, 0], pairs[count:, 0], seed=seed, resamples=resamples)
     if n > LARGEST:
         return found
@@ -86,7 +92,8 @@ def control_cost(encode: Encode, n: int, *, episodes: int = 64, seed: int = 0) -
     """Cost of steering `z' = z + .2 u + noise` to goals by LQR in the latent, over the cost of true-state LQR.
 
     The latent's dynamics `h' = A h + B u + c` are fitted on 4,000 random steps; goals are encoded. Both controllers see
-    the same starts, goals and noise, and pay `|z - goal|^2 + .1 |u|^2`. Infinite where no gain is found.
+    the same starts, goals and noise, and pay `|z - goal|^2 + .1 |u|^2`. The horizon is that of the episodes: a latent
+    with modes that no action moves has no gain for an infinite one. Infinite where no gain is found.
     """
     rng = np.random.default_rng(seed)
     z, u = rng.standard_normal((4000, n)), rng.standard_normal((4000, n))
@@ -100,12 +107,13 @@ def control_cost(encode: Encode, n: int, *, episodes: int = 64, seed: int = 0) -
     def cost(A: Floats, B: Floats, see: Encode, scale: float) -> float:
         weight = QuadraticCost(np.eye(len(A)) * scale, EFFORT * np.eye(n))
         try:
-            gain = solve_lqr(LinearDynamics(A, B), weight).gain
+            gains = solve_lqr(LinearDynamics(A, B), weight, HORIZON).gains
         except WorldplanError:
             return float("inf")
+        assert gains is not None  # the horizon is finite
         z, total, there = starts, 0.0, see(goals)
         for k in range(HORIZON):
-            u = np.clip(-(see(z) - there) @ gain.T, -5.0, 5.0)
+            u = np.clip(-(see(z) - there) @ gains[k].T, -5.0, 5.0)
             total += float(np.square(z - goals).sum() + EFFORT * np.square(u).sum())
             z = z + STEP * u + noise[k]
         return total + float(np.square(z - goals).sum())

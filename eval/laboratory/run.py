@@ -60,17 +60,21 @@ def run_laboratory(
     by_key = {outcome.job.key: outcome for outcome in outcomes}
     findings = {}
     for experiment in experiments:
-        own = [by_key[job.key] for job in jobs[experiment.name]]
-        finding = experiment.read(scale, _results(experiment, own))
+        own = _results(experiment, [by_key[job.key] for job in jobs[experiment.name]])
+        related = _done([by_key[job.key] for job in experiment.related(scale, seed) if job.key in by_key])
+        finding = experiment.read(scale, [*own, *related])
         facts = {**provenance(command, seed), "scale": scale, "finding": finding.sentence, **plain(finding.facts, 6)}
         write_finding(experiment, finding, facts, folder)
         findings[experiment.name] = finding
     return findings
 
 
+def _done(outcomes: Sequence[Outcome]) -> list[tuple[dict[str, Any], Any]]:
+    return [(dict(outcome.job.arguments), outcome.result) for outcome in outcomes if outcome.done]
+
+
 def _results(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[tuple[dict[str, Any], Any]]:
-    done = [(dict(outcome.job.arguments), outcome.result) for outcome in outcomes if outcome.done]
-    if not done:
+    if not (done := _done(outcomes)):
         reason = next((outcome.reason for outcome in outcomes if outcome.reason), "they are another shard's")
         raise InvalidInput(f"{experiment.name} has no result: {reason}")
     return done
@@ -91,6 +95,8 @@ def lines(experiment: Experiment, finding: Finding) -> list[str]:
     out = [f"## {experiment.name}", "", experiment.claim, "", f"**{finding.sentence}**", ""]
     out += [f"![{finding.table.title}]({experiment.name}.png)", "", finding.table.markdown(), ""]
     out += [note for text in finding.table.notes for note in (text, "")]
+    for table in finding.more:
+        out += [f"### {table.title}", "", table.markdown(), "", *(line for text in table.notes for line in (text, ""))]
     if finding.differences:
         out += ["Differences of protocol:", "", *(f"- {text}" for text in finding.differences), ""]
     return out

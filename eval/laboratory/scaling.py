@@ -15,7 +15,7 @@ from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, lacking, over_seeds
 from worldplan.eval.laboratory.setting import Member, Setting, Trained, trained
 from worldplan.eval.show.style import BLUE, GREEN, ORANGE, RED, VIOLET, png, tidy
-from worldplan.eval.show.table import NONE, Cell, Column, Table, number
+from worldplan.eval.show.table import Cell, Column, Table, number
 from worldplan.eval.statistics.estimate import Estimate
 from worldplan.sweeps.jobs import Job
 
@@ -191,7 +191,8 @@ def read(scale: ScaleName, results: Results) -> Finding:
         [
             "Means over seeds with their 95% intervals. N: latents. Matched: inverse coupling layers, of the form that "
             "undoes the mixing; untrained they are affine, so that their R2 is that of the observation itself. "
-            "Generic: a multilayer perceptron. Pairs: of a pool that batches are drawn from, or fresh ones in each batch.",
+            "Generic: a multilayer perceptron. Pairs: of a pool that batches are drawn from, or fresh ones in each "
+            "batch.",
         ],
     )
     plots = panels(size, rows)
@@ -201,9 +202,10 @@ def read(scale: ScaleName, results: Results) -> Finding:
         draw(plots),
         {"rows": [{**vars(row), "r2": row.r2, "published": row.published} for row in rows]},
         (
-            "Published: hidden units, depth and strength of the mixing, rho, weights and kernel width are not given; ours "
-            f"are 32, 4, 1, rho {RHO}, and those of the code.",
-            "Published: 10,000 steps of warm-up and 10,000 of cosine decay; ours are those of the table, fewer at scale cpu.",
+            "Published: hidden units, depth and strength of the mixing, rho, weights and kernel width are not given; "
+            f"ours are 32, 4, 1, rho {RHO}, and those of the code.",
+            "Published: 10,000 steps of warm-up and 10,000 of cosine decay; ours are those of the table, fewer at "
+            "scale cpu.",
             "Ours begin with an affine encoder.",
         ),
     )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from worldplan.eval.laboratory.ensemble import Training, train
-from worldplan.eval.laboratory.judge import LARGEST, Judged, composed, control_cost, judge_gaussian
+from worldplan.eval.laboratory.ensemble import Ensemble, Training, train
+from worldplan.eval.laboratory.judge import LARGEST, Encode, Judged, composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, mlp
 from worldplan.eval.laboratory.worlds import GaussianPairs, RecordedPairs, Source, find_mixing
 from worldplan.provenance import Result, restored
@@ -75,9 +75,9 @@ class Setting:
     pairs: int = 0
     strength: float = 1.0
 
-    def job(self) -> Job:
-        """The job that trains and judges."""
-        return Job(train_and_judge, {"setting": asdict(self)})
+    def job(self, function: Callable[..., Any] | None = None) -> Job:
+        """The job that trains and judges: `train_and_judge`, or one whose rows hold more than a `Trained`."""
+        return Job(function or train_and_judge, {"setting": asdict(self)})
 
     def encoder(self, seed: int) -> nn.Module:
         """A network with initial weights of a seed."""
@@ -85,10 +85,13 @@ class Setting:
             return Coupling(self.n, self.depth, self.width, self.strength, inverse=True, seed=seed)
         return mlp(self.n, self.m or self.n, width=self.width, depth=self.depth, seed=seed)
 
+    def rates(self) -> Tensor:
+        """Correlation (M, n) of each member's coordinates."""
+        return torch.tensor([np.broadcast_to(member.rho, self.n).tolist() for member in self.members])
+
     def source(self) -> Source:
         """Where the members' pairs come from."""
-        rho = torch.tensor([np.broadcast_to(member.rho, self.n).tolist() for member in self.members])
-        fresh = GaussianPairs(rho, [member.generator(PAIRS) for member in self.members])
+        fresh = GaussianPairs(self.rates(), [member.generator(PAIRS) for member in self.members])
         if not self.pairs:
             return fresh
         return RecordedPairs(fresh.draw(self.pairs), [member.generator(DRAWS) for member in self.members])
@@ -125,32 +128,53 @@ def picture() -> Any:
     return np.random.default_rng(0).standard_normal((SHOWN, 2))
 
 
-def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """The job: a `Trained` for each member, as JSON."""
-    own: Setting = restored(Setting, setting)
+def train_members(
+    own: Setting, source: Source, actions: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Ensemble, list[Encode]]:
+    """Train the members on pairs of a source; each encoder, after its mixing, is a function of the latents.
+
+    `actions` are as for `train`.
+    """
     members = own.members
-    mixing = find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members])
     ensemble = train(
         [own.encoder(member.integer(WEIGHTS)) for member in members],
-        own.source(),
-        mixing,
+        source,
+        find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members]),
         [member.objective for member in members],
         own.training,
         [member.generator(DIRECTIONS) for member in members],
+        actions=actions,
     )
-    found = []
-    for k, member in enumerate(members):
-        encode = composed(ensemble.encoder(k), find_mixing(own.mixing, own.n, [member.integer(MIXING)]))
+    mixings = (find_mixing(own.mixing, own.n, [member.integer(MIXING)]) for member in members)
+    return ensemble, [composed(ensemble.encoder(k), mixing) for k, mixing in enumerate(mixings)]
+
+
+def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The job: a `Trained` for each member, as JSON."""
+    return [encoder.to_dict() for _, encoder in encoders(restored(Setting, setting))]
+
+
+def encoders(own: Setting) -> Iterator[tuple[Encode, Trained]]:
+    """Train an ensemble; each member as a map of latents, and as it was judged."""
+    ensemble, found = train_members(own, own.source())
+    for k, (member, encode) in enumerate(zip(own.members, found, strict=True)):
         judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
         cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()
         loss, align, regulariser = map(float, ensemble.losses[k])
         cost = control_cost(encode, own.n, seed=member.integer(JUDGE)) if own.n <= LARGEST else math.nan
-        found.append(Trained(member, loss, align, regulariser, judged, cost, cloud).to_dict())
-    return found
+        yield encode, Trained(member, loss, align, regulariser, judged, cost, cloud)
 
 
 def trained(results: Sequence[tuple[Mapping[str, Any], Any]]) -> list[tuple[Setting, Trained]]:
     """Every encoder of results of `Setting.job`."""
+    return measured(results, Trained)
+
+
+Kind = TypeVar("Kind", bound=Trained)
+
+
+def measured(results: Sequence[tuple[Mapping[str, Any], Any]], kind: type[Kind]) -> list[tuple[Setting, Kind]]:
+    """The same with what else its job measured, in the fields of a kind of `Trained`."""
     return [
-        (restored(Setting, arguments["setting"]), restored(Trained, row)) for arguments, rows in results for row in rows
+        (restored(Setting, arguments["setting"]), restored(kind, row)) for arguments, rows in results for row in rows
     ]

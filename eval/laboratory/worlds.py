@@ -69,10 +69,11 @@ class RecordedPairs:
         return torch.stack([pairs[index] for pairs, index in zip(self.pool, chosen, strict=True)])
 
 
-def gaussian_pairs(count: int, n: int, rho: float, rng: np.random.Generator) -> Floats:
-    """Pairs (count, 2, n) of `N(0, I)` correlated by rho, float64."""
+def gaussian_pairs(count: int, n: int, rho: float | Sequence[float], rng: np.random.Generator) -> Floats:
+    """Pairs (count, 2, n) of `N(0, I)` correlated by rho, one number or one for each coordinate; float64."""
     z, eta = rng.standard_normal((2, count, n))
-    return np.stack([z, rho * z + np.sqrt(1 - rho**2) * eta], axis=1)
+    rates = np.asarray(rho, dtype=np.float64)
+    return np.stack([z, rates * z + np.sqrt(1 - rates**2) * eta], axis=1)
 
 
 # --- mixings --------------------------------------------------------------------------------------------------------

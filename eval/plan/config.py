@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from worldplan.choices import Distribution, Profile, Success, Target
+from worldplan.checks import check_fields, checked_seed, positive_int
+from worldplan.choices import Distribution, Profile, Success, Target, check_choice
 from worldplan.errors import InvalidInput
 
 Angles = Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="SHOULDER WRIST")]
@@ -42,6 +43,12 @@ class PlanConfig:
     success: Success = "tip"
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        positive_int("episodes", self.episodes), checked_seed(self.seed)
+        check_choice("distribution of poses", self.distribution, Distribution)
+        check_choice("render profile", self.profile, Profile)
+        check_choice("target", self.target, Target)
+        check_choice("success criterion", self.success, Success)
         if self.goal_image is not None and self.goal_qpos is not None:
             raise InvalidInput("a goal is an image or a pair of angles; give one of the two")
 

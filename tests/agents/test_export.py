@@ -1,7 +1,11 @@
 """Agents as ONNX graphs: in closed loop, on frames nobody believes, and with files that do not belong together."""
 
+import copy
 import json
+import os
+import pickle
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,13 +14,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from forged import forge
 
 import worldplan as wp
 from worldplan.__main__ import main
 from worldplan.agents import export
 from worldplan.agents.export import CONTRACT, GOAL, STEP, ExportedAgent, export_agent, read_contract
 from worldplan.agents.planning_agent import PlanningAgent, load_agent
-from worldplan.data.files import sha256
+from worldplan.data.files import read_json, sha256, write_json
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.errors import BadFile, InvalidInput, MissingExtra
@@ -105,14 +110,112 @@ def test_the_contract_names_what_the_graphs_take(folder):
 def test_files_that_do_not_belong_together_are_refused(folder, tmp_path):
     for name in (GOAL, STEP, CONTRACT):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    contract = json.loads((tmp_path / CONTRACT).read_text())
-    (tmp_path / CONTRACT).write_text(json.dumps({**contract, "format": 9}))
-    with pytest.raises(BadFile, match="has format 9"):
+    contract = read_json(tmp_path / CONTRACT)
+    forge(tmp_path / CONTRACT, format=9)
+    with pytest.raises(BadFile, match="is of format 9"):
         ExportedAgent(tmp_path)
-    (tmp_path / CONTRACT).write_text(json.dumps(contract))
+    for name in contract.keys() - {"card_sha256"}:
+        write_json(tmp_path / CONTRACT, {**contract, name: "other"})
+        with pytest.raises(BadFile):
+            ExportedAgent(tmp_path)
+    write_json(tmp_path / CONTRACT, contract)
+    assert ExportedAgent(tmp_path)
     (tmp_path / STEP).write_bytes((folder / GOAL).read_bytes())
     with pytest.raises(BadFile, match="is not the graph of this contract"):
         ExportedAgent(tmp_path)
+
+
+@pytest.mark.parametrize("graphs", [..., None, 5, {}, {GOAL: {}}, {GOAL: {"inputs": [1], "outputs": []}}])
+def test_a_contract_that_tells_other_things_than_the_graphs_is_refused(graphs, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "a")
+    forge(tmp_path / "a" / CONTRACT, graphs=graphs)
+    with pytest.raises(BadFile, match="other things than its contract"):
+        ExportedAgent(tmp_path / "a")
+
+
+@pytest.mark.parametrize("files", [5, {}, {GOAL: f"../{GOAL}", STEP: STEP}, {GOAL: 5, STEP: STEP}])
+def test_no_graph_lies_outside_of_the_folder(files, folder, tmp_path):
+    for place in ("a", "b"):
+        shutil.copytree(folder, tmp_path / place)
+    shutil.copy(folder / GOAL, tmp_path / GOAL)
+    if isinstance(files, dict):
+        forge(tmp_path / "a" / CONTRACT, files=files)
+        with pytest.raises(BadFile, match="plain name"):
+            ExportedAgent(tmp_path / "a")
+    (tmp_path / "b" / GOAL).unlink()
+    with pytest.raises(BadFile, match="no such file"):
+        ExportedAgent(tmp_path / "b")
+    (tmp_path / "b" / GOAL).symlink_to(tmp_path / GOAL)
+    with pytest.raises(BadFile, match="link out of its folder"):
+        ExportedAgent(tmp_path / "b")
+
+
+def test_frames_are_checked_and_a_goal_comes_first(folder, frames):
+    exported = ExportedAgent(folder)
+    with pytest.raises(InvalidInput, match="reset"):
+        exported.act(frames[0])
+    exported.reset(frames[-1])
+    for wrong in (frames[0] / 255.0, frames[0][:32], np.moveaxis(frames[0], -1, 0), frames[:1], frames[:0], None, "x"):
+        for call in (exported.reset, exported.act):
+            with pytest.raises(InvalidInput):
+                call(wrong)
+    assert np.isfinite(exported.act(np.asfortranarray(frames[0])[::1])).all()
+    for wrong in (None, 5, b"runs"):
+        with pytest.raises(InvalidInput):
+            ExportedAgent(wrong)
+
+
+def test_exported_agents_travel_amid_an_episode(folder, frames):
+    exported = ExportedAgent(folder)
+    exported.reset(frames[-1])
+    exported.act(frames[0])
+    others = [pickle.loads(pickle.dumps(exported)), copy.deepcopy(exported), copy.copy(exported)]
+    wanted = exported.act(frames[1])
+    for other in others:
+        np.testing.assert_array_equal(other.act(frames[1]), wanted)
+
+
+def test_an_export_that_is_killed_leaves_the_old_or_the_new_one(folder, frames, tmp_path, monkeypatch):
+    graphs = {name: (folder / name).read_bytes() for name in (GOAL, STEP)}
+    contract = {k: v for k, v in read_contract(folder).items() if k != "format"}
+    new = {name: graph + b"\x72\x00" for name, graph in graphs.items()}  # an empty entry that means nothing
+    replace, unlink = os.replace, Path.unlink
+    for last in range(20):
+        place, left = tmp_path / str(last), [last]
+        shutil.copytree(folder, place)
+
+        def counted(act, *arguments, left=left):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return act(*arguments)
+
+        monkeypatch.setattr(os, "replace", lambda *x: counted(replace, *x))
+        monkeypatch.setattr(
+            Path, "unlink", lambda path, missing_ok=False: counted(unlink, path) if not missing_ok else None
+        )
+        try:
+            export._write(place, dict(new), dict(contract))
+        except KeyboardInterrupt:
+            done = False
+        else:
+            done = True
+        monkeypatch.undo()
+        seen = ExportedAgent(place)._graphs
+        assert seen in (graphs, new)
+        if done:
+            assert seen == new and sorted(path.name for path in place.iterdir()) == sorted((GOAL, STEP, CONTRACT))
+            break
+    assert last >= 6  # two graphs, contract, two graphs, contract, two removals
+
+
+def test_what_is_no_agent_or_no_episode_is_not_exported(agent, frames, tmp_path):
+    for wrong in (None, "reacher", agent.encoder):
+        with pytest.raises(InvalidInput, match="only agents"):
+            export_agent(wrong, tmp_path, frames)
+    for wrong in (frames[0], frames[:1], frames / 255.0, frames[:, :32], None):
+        with pytest.raises(InvalidInput):
+            export_agent(agent, tmp_path, wrong)
 
 
 def test_agents_that_are_no_graph_are_refused(agent, frames, tmp_path):
@@ -132,9 +235,8 @@ def test_a_graph_that_names_other_files_is_refused(folder, tmp_path, monkeypatch
     version = onnx.helper.make_opsetid("", export.OPSET)
     model = onnx.helper.make_model(graph, opset_imports=[version], ir_version=9).SerializeToString()
     (tmp_path / GOAL).write_bytes(model)
-    contract = json.loads((tmp_path / CONTRACT).read_text())
-    contract["sha256"][GOAL] = sha256(tmp_path / GOAL)
-    (tmp_path / CONTRACT).write_text(json.dumps(contract))
+    sums = read_json(tmp_path / CONTRACT)["sha256"]
+    forge(tmp_path / CONTRACT, sha256={**sums, GOAL: sha256(tmp_path / GOAL)})
     np.array([3.0, 4.0], np.float32).tofile(tmp_path / "private.bin")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadFile, match="no graph that runs here"):

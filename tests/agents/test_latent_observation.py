@@ -13,6 +13,7 @@ from stable_baselines3.common import env_checker as sb3_checker
 import worldplan as wp
 from worldplan.agents.latent_observation import LatentObservation, LatentTracker, VectorLatentObservation
 from worldplan.agents.planning_agent import load_agent
+from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rendering import render_frames
 from worldplan.errors import InvalidInput
 from worldplan.planning.space import LatentSpace
@@ -167,10 +168,32 @@ def test_what_does_not_fit_is_refused(agent):
         LatentObservation(gym.make("Pendulum-v1"), agent)
     with pytest.raises(InvalidInput, match="has 1 actions"):
         LatentObservation(gym.make(GOAL, pixels=False), "cartpole")
-    with pytest.raises(InvalidInput, match="a tolerance is a number"):
+    with pytest.raises(InvalidInput, match="a tolerance is for environments with goals"):
         LatentObservation(gym.make(PIXELS), agent, tolerance=0.1)
-    with pytest.raises(InvalidInput, match="a tolerance is a number"):
+    with pytest.raises(InvalidInput, match="tolerance must be a finite number > 0"):
         LatentObservation(gym.make(GOAL, pixels=False), agent, tolerance=-1.0)
     env = LatentObservation(gym.make(GOAL, pixels=False), agent)
     with pytest.raises(InvalidInput, match="give LatentObservation a tolerance"):
         env.compute_reward(np.zeros(3), np.zeros(3), {})
+
+
+@pytest.mark.parametrize("tolerance", [0, -1, np.nan, np.inf, "x", [0.1], np.array([0.1]), True, 1j])
+def test_a_tolerance_is_a_number_above_0(tolerance):
+    with pytest.raises(InvalidInput, match="tolerance must be"):
+        LatentObservation(ReacherGoal(), tolerance=tolerance)
+
+
+def test_a_step_before_the_first_reset_and_actions_of_other_shapes():
+    env = LatentObservation(ReacherGoal(pixels=False), tolerance=np.array(0.1))
+    env.env.reset(seed=0)
+    with pytest.raises(InvalidInput, match="reset"):
+        env.step(np.zeros(2))
+    env.reset(seed=np.int64(0))
+    for wrong in ([np.nan, 0.0], [0.0], [[0.0, 0.0]], "xy", None):
+        with pytest.raises(InvalidInput):
+            env.step(wrong)
+    seen, *_ = env.step(np.zeros(2))
+    assert np.isfinite(seen["observation"]).all()
+    for wrong in ("a", [[1], [1, 2]], [np.nan, 0.0], np.zeros(9)):
+        with pytest.raises(InvalidInput):
+            env.compute_reward(wrong, wrong, {})

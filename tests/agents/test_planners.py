@@ -8,10 +8,11 @@ import torch
 from arms import ReadAngles, observe
 from hypothesis import given, settings, strategies as st
 
+from worldplan.agents.latent_controller import LatentController
 from worldplan.agents.planners import PLANNERS
 from worldplan.agents.planning_agent import PlanningAgent, load_agent
-from worldplan.errors import InvalidInput, SolverFailed
-from worldplan.learning.encoder import PixelEncoder
+from worldplan.errors import InvalidInput, PlannerFellBack, SolverFailed, UnknownName
+from worldplan.learning.encoder import PixelEncoder, load_encoder
 from worldplan.learning.network import ConvEncoder
 from worldplan.planning.cost import QuadraticCost
 from worldplan.planning.dynamics import LinearDynamics
@@ -25,6 +26,7 @@ from turned import rotate_dynamics, rotate_goal, rotate_state
 checked = settings(derandomize=True, deadline=None, max_examples=8)
 seeds = st.integers(0, 2**32 - 1)
 COST = QuadraticCost.goal_reaching(2, velocity_weight=0.1)
+DYNAMICS = LinearDynamics(np.kron([[1.0, 1.0], [0.0, 0.9]], np.eye(2)), np.kron([[0.0], [0.1]], np.eye(2)))
 START, GOAL = np.array([0.8, -0.5, 0.1, 0.0]), np.array([-0.2, 0.3])
 
 
@@ -257,3 +259,38 @@ def test_agents_of_every_planner_are_saved_and_loaded(planner, tmp_path):
     np.testing.assert_array_equal(play(loaded, [0, 1]), play(agent, [0, 1]))
     for other in PLANNERS:
         assert load_agent(tmp_path, planner=other).planner == other
+
+
+@pytest.mark.parametrize("error", [KeyError, StopIteration, AssertionError, TypeError, RecursionError, MemoryError])
+def test_whatever_a_planner_of_the_users_raises_clipped_lqr_acts(error):
+    def raising(setting):
+        def policy(states, goals):
+            raise error("x")
+
+        return policy
+
+    controller = LatentController(DYNAMICS, COST, 2, raising)
+    with pytest.warns(PlannerFellBack, match=error.__name__):
+        actions, failed = controller.act(np.zeros((1, 4)), np.ones((1, 2)))
+    assert failed.all() and np.isfinite(actions).all()
+
+
+@pytest.mark.parametrize("planner", [lambda setting: None, lambda setting: 5])
+def test_a_planner_that_gives_no_policy_is_refused(planner):
+    with pytest.raises(InvalidInput, match="gives no policy"):
+        LatentController(DYNAMICS, COST, 2, planner)
+
+
+def test_parts_of_wrong_types_are_refused_by_name():
+    for dynamics, cost in ((None, COST), (DYNAMICS, None), (COST, DYNAMICS)):
+        with pytest.raises(InvalidInput, match="need LinearDynamics"):
+            LatentController(dynamics, cost, 2)
+    for planner in (None, 5, ["lqr"]):
+        with pytest.raises(UnknownName):
+            LatentController(DYNAMICS, COST, 2, planner)
+    for encoder in (None, "reacher", lambda frames: frames):
+        with pytest.raises(InvalidInput, match="an encoder is"):
+            PlanningAgent(encoder, DYNAMICS, COST)
+    for options in ({"charts": 5}, {"action_low": [[1], [1, 2]]}, {"action_low": -(10**400)}):
+        with pytest.raises(InvalidInput):
+            PlanningAgent(load_encoder("reacher"), DYNAMICS, COST, **options)

@@ -656,3 +656,9 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     with held(tmp_path / "run"), pytest.raises(BadFile, match="is being written by process"):
         train_sac(Point, tmp_path / "run", CONFIG)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("path", "error"), [(None, InvalidInput), (b"a.zip", InvalidInput), ("x" * 5000, BadFile)])
+def test_what_is_no_path_of_a_zip_is_refused(path, error):
+    with pytest.raises(error):
+        load_sb3_zip(path, trust=True)

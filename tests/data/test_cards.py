@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worldplan.agents import actor, planning_agent
+from worldplan.agents import actor, load_agent, load_policy, planning_agent
 from worldplan.data.cards import Cards
 from worldplan.data.files import read_json, write_json
-from worldplan.errors import BadFile, UnknownName
+from worldplan.errors import BadFile, InvalidInput, UnknownName
 from worldplan.learning import encoder
+from worldplan.learning.encoder import find_encoder, load_encoder
 
 KINDS = {"encoder": encoder.CARDS, "policy": actor.CARDS, "agent": planning_agent.CARDS}
 
@@ -147,3 +148,17 @@ def test_a_death_while_one_replaces_another_leaves_either(cards, monkeypatch):
     card = cards.read(folder)
     cards.write(folder, b"third", card)  # with the facts of one that was read
     assert cards.read_weights(folder, cards.read(folder)) == b"third"
+
+
+@pytest.mark.parametrize("name", [None, 5, b"reacher", ["reacher"], True])
+@pytest.mark.parametrize("load", [load_agent, load_encoder, load_policy, find_encoder])
+def test_what_is_no_name_and_no_path_is_refused(load, name):
+    with pytest.raises(InvalidInput, match="path of its folder"):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a:" + "b" * 5000, "a\0b"])
+@pytest.mark.parametrize("load", [load_agent, load_encoder, load_policy, find_encoder])
+def test_names_that_no_file_has_are_refused(load, name):
+    with pytest.raises((InvalidInput, UnknownName)):
+        load(name)

@@ -1,9 +1,11 @@
 """Files are whole or absent, and say what is wrong with them; errors cross process borders with their evidence."""
 
 import copy
+import fcntl
 import hashlib
 import json
 import pickle
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from worldplan import errors
-from worldplan.data.files import atomic_write, read_json, sha256, write_json
+from worldplan.data.files import atomic_write, held, read_json, sha256, write_json
 from worldplan.errors import BadFile, WorldplanError
 
 JSON = st.recursive(
@@ -140,3 +142,36 @@ def test_unknown_name_lists_the_known_ones_sorted():
     assert str(error) == "unknown planet 'Pluto'; known: Mars, Venus"
     assert json.dumps(error.known) == '["Mars", "Venus"]'
     assert isinstance(error, LookupError)
+
+
+def test_a_writer_that_comes_too_late_leaves_the_folder_to_the_first(tmp_path, monkeypatch):
+    """Both see no folder; the one that does not get the lock must not remove what it did not make."""
+    folder, make, first = tmp_path / "run", Path.mkdir, ExitStack()
+
+    def overtaken(path, *arguments, **options):
+        monkeypatch.undo()
+        first.enter_context(held(folder))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", overtaken)
+    with first:
+        with pytest.raises(BadFile, match="is being written"), held(folder):
+            pass
+        assert folder.is_dir()
+    assert not folder.exists()  # the first one wrote nothing
+
+
+def test_a_lock_is_of_the_folder_that_is_there(tmp_path, monkeypatch):
+    """The last holder removes its empty folder after the next one has opened it."""
+    folder, lock = tmp_path / "run", fcntl.flock
+
+    def removed(handle, how):
+        monkeypatch.undo()
+        folder.rmdir()
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed)
+    with held(folder):
+        assert folder.is_dir()
+        with pytest.raises(BadFile, match="is being written"), held(folder):
+            pass

@@ -12,7 +12,9 @@ from forged import forge
 from worldplan.agents.planning_agent import PlanningAgent, load_agent
 from worldplan.data.episodes import EpisodeDataset
 from worldplan.data.files import inside, read_json, sha256, write_json
+from worldplan.data.own import save_episodes
 from worldplan.data.pairs import PairDataset
+from worldplan.data.pictures import square_frames
 from worldplan.data.recipes import EpisodeConfig
 from worldplan.data.shards import MANIFEST, UNFINISHED, digest, open_array
 from worldplan.envs.datasets import hdf5
@@ -23,7 +25,7 @@ from worldplan.envs.datasets.pairs import collect_pairs
 from worldplan.envs.reacher import ReacherGoal
 from worldplan.envs.rollout import rollout
 from worldplan.envs.worlds import OUWorld
-from worldplan.errors import BadFile, UnknownName
+from worldplan.errors import BadFile, InvalidInput, UnknownName
 from worldplan.learning.encoder import load_encoder
 
 OUTSIDE = [
@@ -248,3 +250,24 @@ def test_an_hdf5_file_that_kills_its_reader_is_a_typed_error(tmp_path, monkeypat
     monkeypatch.setattr(hdf5, "__file__", str(deadly))
     with pytest.raises(BadFile, match=r"dies of it \(signal 11\)"):
         hdf5.check_harmless(tmp_path / "x.hdf5")
+
+
+@pytest.mark.parametrize("size", [0, -3, 1.5, "64", None, 5000, 10**7])
+def test_a_size_of_frames_is_checked_before_memory_is_taken(size, tmp_path):
+    frames, actions = np.zeros((3, 8, 8, 3), np.uint8), np.array([[0.0], [1.0]])
+    with pytest.raises(InvalidInput, match=r"size|pixels a side"):
+        square_frames(frames, size)
+    with pytest.raises(InvalidInput, match=r"size|pixels a side"):
+        save_episodes(tmp_path, [frames], [actions], size=size)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"test_share": x} for x in (2, -0.1, np.nan, "x", None, [0.1])] + [{"seed": -1}])
+def test_a_split_of_other_shares_is_refused(options, tmp_path):
+    frames, actions = np.zeros((3, 64, 64, 3), np.uint8), np.array([[0.0], [1.0]])
+    with pytest.raises(InvalidInput, match=next(iter(options))):
+        save_episodes(tmp_path, [frames], [actions], **options)
+    assert not list(tmp_path.iterdir())
+    assert (
+        save_episodes(tmp_path / "a", [frames], [actions], test_share=np.float32(0), seed=np.int64(1)).verify() is None
+    )

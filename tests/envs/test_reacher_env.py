@@ -426,3 +426,24 @@ def test_gymnasium_records_films(tmp_path):
         env.close()
     assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
     assert next(tmp_path.iterdir()).stat().st_size > 1000
+
+
+def test_seeds_and_options_of_other_types():
+    env = ReacherGoal(pixels=False)
+    _, one = env.reset(seed=3)
+    for seed in (np.int64(3), np.array(3)):
+        np.testing.assert_array_equal(env.reset(seed=seed)[1]["qpos"], one["qpos"])
+    for seed in (-1, 1.5, "3", [3]):
+        with pytest.raises(InvalidInput, match="seed"):
+            env.reset(seed=seed)
+    with pytest.raises(InvalidInput, match="dictionary"):
+        env.reset(options=5)
+
+
+def test_rewards_of_goals_and_infos_that_do_not_match():
+    env = ReacherGoal(pixels=False, reward="match")
+    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    for goals, infos in ((frames[0], [{}, {}]), (frames, [{}, {}])):
+        with pytest.raises(InvalidInput, match="one info"):
+            env.compute_reward(goals, goals, infos)
+    assert env.compute_reward(frames[:0], frames[:0], {}).shape == (0,)

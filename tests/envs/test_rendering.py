@@ -2,7 +2,6 @@
 
 import ctypes.util
 import os
-import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -173,20 +172,6 @@ def test_a_stock_environment_may_be_collected_while_we_draw():
     assert run(COLLECTED_MEANWHILE, "guarded").stdout == "same\n"
     unguarded = run(COLLECTED_MEANWHILE, "unguarded")  # negative control: an old frame, or a crash
     assert unguarded.returncode != 0 or unguarded.stdout == "other\n"
-
-
-def test_renderer_processes_end_when_their_parent_is_killed():
-    code = """
-import os, signal
-import numpy as np
-from worldplan.envs.rendering import frame_stream
-if __name__ == "__main__":
-    with frame_stream(2) as draw:
-        next(draw([(np.zeros((2, 2)), None, "fast")]))
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-    # The call returns only when all who hold its output's pipe have ended: the workers too.
-    assert run(code).returncode == -signal.SIGKILL
 
 
 def test_stock_frames_stay_as_they_are_while_ours_are_drawn():
@@ -457,17 +442,36 @@ def test_a_fork_of_a_process_that_has_drawn_is_told_so(tmp_path):
     assert "told: this process was forked from one that had drawn" in done.stdout, done.stderr
 
 
+TRITON = "from pathlib import Path\nmaps = Path('/proc/self/maps').read_text()\nassert 'libLLVM' not in maps\n"
+
+
+def with_triton(tmp_path, *lines):
+    """What a process prints that has a Triton which, as the real one, ends it after Mesa's LLVM."""
+    (tmp_path / "triton.py").write_text(TRITON)
+    lines = ("import sys, numpy as np", f"sys.path.insert(0, {str(tmp_path)!r})", *lines)
+    return subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+
+
 def test_triton_is_loaded_before_opengl(tmp_path):
     """Where torch has brought it. The other way round the process dies, of Mesa's LLVM and Triton's own."""
-    (tmp_path / "triton.py").write_text("from pathlib import Path\nmaps = Path('/proc/self/maps').read_text()\n")
-    lines = (
-        "import sys, numpy as np",
-        f"sys.path.insert(0, {str(tmp_path)!r})",
+    done = with_triton(
+        tmp_path,
         "from worldplan.envs.rendering import render_frames",
         "render_frames(np.zeros((1, 2)), np.zeros((1, 3)), 'fast')",
         "import triton",
         "for maps in (triton.maps, open('/proc/self/maps').read()):",
         "    print('libEGL' in maps or 'OSMesa' in maps)",
     )
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\nTrue\n"
+    assert done.stdout == "False\nTrue\n", done.stderr
+
+
+@pytest.mark.parametrize("ours", ["", "import worldplan.learning"])
+def test_triton_is_kept_out_after_opengl(tmp_path, ours):
+    """Where the user's own imports drew first; without worldplan the process ends."""
+    draw = f"import os; os.environ['MUJOCO_GL'] = {rendering.select_backend()!r}", "import dm_control.suite"
+    draw += ("dm_control.suite.load('reacher', 'easy').physics.render(64, 64)",)
+    load = ("try:", "    import triton", "except ImportError:", "    print('kept out')")
+    done = with_triton(tmp_path, *draw, ours, *load)
+    if not ours and done.returncode == 0:
+        pytest.skip("this OpenGL brings no LLVM")
+    assert (done.stdout == "kept out\n") == bool(ours), done.stderr

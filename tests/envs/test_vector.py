@@ -142,3 +142,26 @@ def test_impossible_calls_are_refused():
     env.step(np.zeros((2, 2)))
     with pytest.raises(InvalidInput, match="some episodes are over"):
         env.step(np.zeros((2, 2)))
+
+
+def test_seeds_of_numpy_and_of_other_types():
+    env = ReacherGoalVector(3, pixels=False)
+    _, one = env.reset(seed=[1, 2, 3])
+    for seed in (np.int64(1), np.array(1), np.array([1, 2, 3]), (1, 2, 3)):
+        np.testing.assert_array_equal(env.reset(seed=seed)[1]["qpos"], one["qpos"])
+    for seed in (-1, 1.5, "x", [1, 2, -1], [1, 2, "x"], [1, 2], [1.5] * 3):
+        with pytest.raises(InvalidInput, match="seed"):
+            env.reset(seed=seed)
+    with pytest.raises(InvalidInput, match="dictionary"):
+        env.reset(options=5)
+    env.close()
+    env.close()
+
+
+def test_a_closed_environment_says_so():
+    env = ReacherGoalVector(2, pixels=False)
+    env.reset(seed=0)
+    env.close()
+    for call in (env.reset, lambda: env.step(np.zeros((2, 2)))):
+        with pytest.raises(InvalidInput, match="closed"):
+            call()

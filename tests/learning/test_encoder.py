@@ -10,13 +10,21 @@ import pytest
 import torch
 from forged import forge
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import worldplan
 from worldplan.data.files import sha256
 from worldplan.envs.rendering import render_frames, sample_targets
-from worldplan.errors import BadFile, InvalidInput, UnknownName
+from worldplan.errors import BadFile, InvalidInput, RuntimeFellBack, UnknownName
 from worldplan.learning import encoder as module
-from worldplan.learning.encoder import PixelEncoder, check_frames, known_encoders, load_encoder, save_encoder
+from worldplan.learning.encoder import (
+    PixelEncoder,
+    check_frames,
+    known_encoders,
+    load_encoder,
+    save_encoder,
+    torch_encoder,
+)
 from worldplan.learning.network import ConvEncoder, to_input
 
 
@@ -316,3 +324,33 @@ def test_a_network_without_units_is_refused():
     for sizes in ({"latent_dim": 0}, {"width": 0}, {"hidden": -1}):
         with pytest.raises(InvalidInput, match="at least 1"):
             ConvEncoder(**sizes)
+
+
+@pytest.mark.parametrize(("name", "value"), [("", float("nan")), ("", 1e38), ("running_var", -1.0)])
+def test_latents_that_are_not_finite_do_not_leave(name, value, tmp_path):
+    network = ConvEncoder()
+    with torch.no_grad():
+        for key, weight in network.state_dict().items():
+            if name in key and weight.is_floating_point():
+                weight.fill_(value)
+    frame = np.full((64, 64, 3), 200, np.uint8)
+    with pytest.warns(RuntimeFellBack):
+        encoder = PixelEncoder(network, {})
+    with pytest.raises(InvalidInput, match="not finite"):
+        encoder(frame)
+
+
+@pytest.mark.parametrize("options", [{"device": "meta"}, {"device": 5}, {"device": "x"}, {"space": "line"}])
+def test_a_module_on_no_device_or_in_no_space_is_refused(options):
+    with pytest.raises(InvalidInput):
+        torch_encoder(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64**2, 2)), **options)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyError, StopIteration])
+def test_a_module_that_raises_is_refused(error):
+    class Raising(nn.Module):
+        def forward(self, frames):
+            raise error("x")
+
+    with pytest.raises(InvalidInput, match="takes no frames"):
+        torch_encoder(Raising())

@@ -492,7 +492,7 @@ def test_embeddings_without_pairs_are_refused(objective, shape):
     ids=str,
 )
 def test_impossible_settings_are_refused(kind, wrong):
-    with pytest.raises(InvalidInput, match=f"need.*{next(iter(wrong))}"):
+    with pytest.raises(InvalidInput, match=next(iter(wrong))):
         kind(**wrong)
     with pytest.raises(InvalidInput):
         objective_from_dict({"name": kind.name, **wrong})

@@ -624,3 +624,16 @@ def test_limits_may_be_infinite():
     assert plan.certified and np.abs(plan.actions).max() > 1
     half = solve_mpc(problem_of(slow, action_low=[-np.inf, 0], action_high=np.inf), START, GOAL)
     assert half.certified and (half.actions[:, 1] >= 0).all() and (half.actions[:, 0] < 0).any()
+
+
+def test_values_of_structured_variables_are_arrays():
+    def constraints(x, u):
+        slack = cp.Variable((2, 2), diag=True, name="slack")
+        return [x[1:, 0] <= 0.5 + slack[0, 0], slack[0, 0] >= 0, slack[1, 1] == 1], slack[0, 0]
+
+    dynamics = LinearDynamics(A=[[1, 1], [0, 1]], B=[[0.5], [1]])
+    plan = solve_mpc(
+        MPCProblem(dynamics, QuadraticCost.goal_reaching(1), horizon=4, constraints=constraints), [0, 0], [1]
+    )
+    assert plan.certified
+    np.testing.assert_allclose(np.diag(plan.variables["slack"])[1], 1.0, atol=1e-6)

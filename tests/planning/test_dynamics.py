@@ -321,9 +321,7 @@ def test_episodes_that_identify_nothing_are_refused(change, message):
         fit_dynamics(*spoiled(change))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"order": 3}, "order must be 1 or 2"), ({"iterations": -1}, "at least 0")]
-)
+@pytest.mark.parametrize(("options", "message"), [({"order": 3}, "order must be 1 or 2"), ({"iterations": -1}, ">= 0")])
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InvalidInput, match=message):
         fit_dynamics(*simulate(mechanics(), [20] * 6, seed=0), **options)
@@ -359,3 +357,15 @@ def test_dynamics_keep_their_own_read_only_arrays():
     assert dynamics.step([[1.0, 2.0]], [[3.0]]).tolist() == [[2.0, 8.0]]
     with pytest.raises(ValueError, match="read-only"):
         dynamics.A[0, 0] = 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"order": 2.0}, {"order": "2"}, {"iterations": 1.5}, {"horizon": 2.5}, {"horizon": "x"}, {"space": "line"}],
+)
+def test_options_of_wrong_types_are_refused(options):
+    rng = np.random.default_rng(0)
+    latents, actions = [rng.normal(size=(21, 1)) for _ in range(6)], [rng.normal(size=(20, 1)) for _ in range(6)]
+    fit_dynamics(latents, actions, order=np.int64(2), iterations=np.int8(2))
+    with pytest.raises(InvalidInput, match=next(iter(options))):
+        fit_dynamics(latents, actions, **options)

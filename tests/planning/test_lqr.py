@@ -567,3 +567,11 @@ def test_bad_problems_are_refused(arguments):
 def test_bad_states_goals_and_steps_are_refused(state, goal, step):
     with pytest.raises(InvalidInput):
         solve_lqr(reacher_like(), QuadraticCost.goal_reaching(2), horizon=5).action(state, goal, step)
+
+
+def test_a_step_that_is_no_number_of_a_step_is_refused():
+    lqr = solve_lqr(LinearDynamics([[1.0]], [[1.0]]), QuadraticCost([[1.0]], [[1.0]]), horizon=3)
+    assert lqr.action([1.0], [0.0], np.int64(2)).shape == (1,)
+    for step in (-1, 3, 1.5, True, None, "0"):
+        with pytest.raises(InvalidInput, match="step must"):
+            lqr.action([1.0], [0.0], step)

@@ -1,8 +1,10 @@
 import copy
 import dataclasses
 import gc
+import math
 import pickle
 import threading
+import tracemalloc
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,7 @@ from worldplan.planning.dynamics import LinearDynamics
 from worldplan.planning.lqr import solve_lqr
 from worldplan.planning.mpc import MPCProblem, build_mpc, solve_mpc
 from worldplan.planning.rotation import change_basis, random_rotation
+from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
 
 from turned import rotate_dynamics, rotate_state
 
@@ -608,3 +611,44 @@ def test_problems_cannot_be_changed_under_their_solver():
     for array in (problem.action_low, problem.action_high, problem.terminal):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
+
+
+HOSTILE_TOLERANCES = (0, -1, math.nan, math.inf, "x", None, True, [1e-6], np.array([1e-6, 1.0]))
+
+
+@pytest.mark.parametrize("solve", [solve_mpc, solve_cem, solve_mppi])
+def test_what_is_no_problem_or_no_tolerance_is_refused(solve):
+    problem = MPCProblem(LinearDynamics([[1.0]], [[1.0]]), QuadraticCost([[1.0]], [[1.0]]), horizon=3)
+    for wrong in (None, problem.dynamics, "x"):
+        with pytest.raises(InvalidInput, match="MPCProblem"):
+            solve(wrong, [0.0], [1.0])
+    for tolerance in HOSTILE_TOLERANCES:
+        with pytest.raises(InvalidInput, match="tolerance"):
+            solve(problem, [0.0], [1.0], tolerance=tolerance)
+    assert solve(problem, [0.0], [1.0], tolerance=np.float32(0.5))
+    with pytest.raises(InvalidInput, match="LinearDynamics"):
+        MPCProblem(problem.cost, problem.dynamics)
+
+
+def test_a_horizon_that_no_memory_holds_is_refused_before_it_is_taken():
+    dynamics, cost = LinearDynamics([[1.0]], [[1.0]]), QuadraticCost([[1.0]], [[1.0]])
+    tracemalloc.start()
+    for horizon in (10_000, 10**6, 10**12):
+        with pytest.raises(InvalidInput, match="GiB"):
+            build_mpc(MPCProblem(dynamics, cost, horizon=horizon))
+    with pytest.raises(InvalidInput, match="GiB"):
+        solve_lqr(dynamics, cost, horizon=10**12)
+    small = MPCProblem(dynamics, cost, horizon=3)
+    for config, solve in ((CEMConfig(samples=10**12), solve_cem), (MPPIConfig(samples=10**9), solve_mppi)):
+        with pytest.raises(InvalidInput, match="GiB"):
+            solve(small, [0.0], [1.0], config=config)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+def test_one_planner_takes_no_others_options():
+    small = MPCProblem(LinearDynamics([[1.0]], [[1.0]]), QuadraticCost([[1.0]], [[1.0]]), horizon=3)
+    for solve, config in ((solve_cem, MPPIConfig()), (solve_mppi, CEMConfig()), (solve_cem, "x")):
+        with pytest.raises(InvalidInput, match="config is a"):
+            solve(small, [0.0], [1.0], config=config)

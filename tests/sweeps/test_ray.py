@@ -1,8 +1,11 @@
 """Jobs on a real Ray cluster of two nodes on the loopback, one of which is killed on the way."""
 
 import os
+import re
+import signal
 import socket
 import sys
+import threading
 import time
 
 import numpy as np
@@ -12,7 +15,8 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from worldplan.errors import ClusterUnavailable
-from worldplan.sweeps.jobs import Job
+from worldplan.stopping import Stopped, ending_on_sigterm
+from worldplan.sweeps.jobs import Job, ResultFolder
 from worldplan.sweeps.run import run_jobs
 
 JOBS = 40
@@ -70,7 +74,34 @@ def fails(seed, folder):
 def test_errors_come_back(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster[0].address)
     outcomes = run_jobs([Job(fails, {"seed": 7}), Job(slow_draw, {"seed": 1})], tmp_path, on="ray")
-    assert [outcome.reason for outcome in outcomes] == ["ValueError: no 7", ""]
+    assert re.fullmatch(r"ValueError: no 7 \(.*test_ray\.py:\d+ in fails\)", outcomes[0].reason)
+    assert outcomes[1].done
+
+
+def hangs(folder):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.touch()
+    time.sleep(1000)
+
+
+def test_sigterm_is_ours_and_what_was_done_is_kept(cluster, tmp_path, monkeypatch):
+    """Ray takes the signal when it connects, and makes another exception of what is raised while it waits."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster[0].address)
+    done, hanging = Job(slow_draw, {"seed": 1}), Job(hangs, {})
+    begun, before = ResultFolder(tmp_path).work(hanging), signal.getsignal(signal.SIGTERM)
+
+    def terminate():
+        while not begun.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped), ending_on_sigterm():
+        threading.Thread(target=terminate, daemon=True).start()
+        run_jobs([done, hanging], tmp_path, on="ray")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert ResultFolder(tmp_path).missing([done, hanging]) == [hanging]
+    assert run_jobs([done], tmp_path, on="ray")[0].done  # the folder is free, and so is the signal
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_by_address(cluster, tmp_path):

@@ -48,6 +48,8 @@ class Lab(Verb, SweepOptions):
             return 0
         for name, finding in findings.items():
             written = ", ".join(str(self.out / f"{name}.{kind}") for kind in ("json", "md", "png"))
+            for table in finding.more:
+                self.show({}, table)
             self.show({}, finding.table.also(finding.sentence, f"Written: {written}"))
         return 0
 

@@ -31,7 +31,7 @@ class Sweep(Verb, SweepOptions):
 
     Args:
         lines: quoted command lines without `worldplan` and --out; {a,b} tries each, {0..4} every whole number.
-        columns: columns of sweep.csv to print, such as encoder.validation; by default no more than the first few.
+        columns: columns of sweep.csv to print, such as encoder.validation; by default a few in which jobs differ.
         processes: jobs at the same time on this machine; a cluster takes one a core.
         out: folder of the sweep; results/ holds what is done, work/ what the commands wrote and printed.
     """
@@ -68,19 +68,21 @@ class Sweep(Verb, SweepOptions):
         from worldplan.eval.show.table import NONE, Table, number
 
         measured = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ABOUT]
-        numbers = [name for name in measured if isinstance(rows[0].get(name), int | float)]
-        telling = [name for name in numbers if len({row.get(name) for row in rows}) > 1]
-        chosen = list(self.columns) or telling[:SHOWN]
+        numbers = [name for name in measured if any(isinstance(row.get(name), int | float) for row in rows)]
+        telling = [name for name in numbers if len({row[name] for row in rows if name in row}) > 1]
+        chosen = list(self.columns) or (telling or numbers)[:SHOWN]
         for name in chosen:
             check_name("column", name, measured)
         cells = [
-            [row["words"], row["reason"] or row["state"]]
+            [row["words"], row["state"]]
             + [number(v) if isinstance(v := row.get(name), float) else str(NONE if v is None else v) for name in chosen]
             for row in rows
         ]
         counts = Counter(row["state"] for row in rows)
         title = f"{len(rows)} jobs: {', '.join(f'{count} {state}' for state, count in counts.items())}"
-        return Table(title, ("command", "state", *(name.replace(".", ".\n") for name in chosen)), cells)
+        # Below the table: a sentence in a column would take the room of the numbers.
+        failed = [f"{row['words']} failed: {row['reason']}" for row in rows if row["state"] == "failed"]
+        return Table(title, ("command", "state", *(name.replace(".", ".\n") for name in chosen)), cells, failed)
 
     def advice(self, command: str) -> str:
         """What is done is kept."""

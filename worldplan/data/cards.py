@@ -15,7 +15,7 @@ from typing import Any
 from worldplan.data.files import atomic_write, inside, read_json, sha256, to_json, write_json
 from worldplan.data.hub import Source, fetch, is_address
 from worldplan.data.shards import digest
-from worldplan.errors import BadFile, HubError, UnknownName
+from worldplan.errors import BadFile, HubError, InvalidInput, UnknownName
 
 _OWN, _FILE = "card_sha256", "file"  # entries of a card: its own SHA-256, and weights under another name
 _JSON, _WEIGHTS = 2**24, 2**32  # bytes of a file that is copied, at most
@@ -56,9 +56,12 @@ class Cards:
         A `Path` is always a folder, also one that is called like something that ships.
 
         Raises:
+            InvalidInput: it is neither text nor a path.
             UnknownName: it is none of these.
             BadFile, HubError, InvalidInput, MissingExtra: those of `worldplan.data.hub.fetch`.
         """
+        if not isinstance(name, str | Path):
+            raise InvalidInput(f"name the {self.what}, or give the path of its folder; got {name!r}")
         if is_address(name):
             return fetch(str(name), self.card, self.copy)
         folder = self.shelf / name if isinstance(name, str) and name in self.known() else Path(name)

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -59,22 +59,47 @@ def held(folder: Path | str) -> Iterator[Path]:
     systems without such locks get none. Raises BadFile if another writer has it, in this process or in another.
     """
     folder = Path(folder)
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle, made = _locked(folder)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadFile(folder, f"is being written by {_holder(handle)}; wait for that, or choose another") from error
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL):
-                raise
         yield folder
     finally:
         if made and not any(folder.iterdir()):
             folder.rmdir()  # nothing was written
         os.close(handle)
+
+
+def _locked(folder: Path) -> tuple[int, bool]:
+    """A folder, open and locked, and whether this call made it.
+
+    One that its last holder removes meanwhile is made anew: a lock of what is gone keeps nobody out.
+    """
+    while True:
+        made = _made(folder)
+        with suppress(FileNotFoundError), ExitStack() as stack:
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                reason = f"is being written by {_holder(handle)}; wait for that, or choose another"
+                raise BadFile(folder, reason) from error
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL):
+                    raise
+            if os.path.samestat(os.fstat(handle), os.stat(folder)):
+                stack.pop_all()
+                return handle, made
+
+
+def _made(folder: Path) -> bool:
+    """Make a folder; whether it was not there."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False
+    return True
 
 
 def _holder(handle: int) -> str:

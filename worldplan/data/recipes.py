@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from worldplan.checks import positive_int
+from worldplan.checks import check_fields, positive_int
 from worldplan.choices import Task, check_choice
 from worldplan.errors import InvalidInput
 
@@ -25,6 +25,7 @@ class Nuisances:
     hidden: float = 0.15
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not all(0.0 <= p <= 1.0 for p in (self.stock, self.small, self.hidden)):
             raise InvalidInput(f"nuisance probabilities must lie in [0, 1], got {self}")
 
@@ -46,6 +47,7 @@ class EpisodeOptions:
     test_share: float = 0.2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         positive_int("episodes", self.episodes), positive_int("steps", self.steps)
         check_choice("task", self.task, Task)
         if not 0.0 <= self.test_share < 1.0:
@@ -92,6 +94,7 @@ class Exploration:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         positive_int("hold", self.hold)
         if not 0.0 <= self.memory < 1.0:
             raise InvalidInput(f"memory must lie in [0, 1), got {self.memory}")
@@ -135,6 +138,7 @@ class WorldOptions:
     views: int = 2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0.0 < self.rho < 1.0:
             raise InvalidInput(f"rho must lie in (0, 1), got {self.rho}")
         if len(self.scale) != 2 or not all(math.isfinite(s) and s > 0 for s in self.scale):

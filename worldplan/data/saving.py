@@ -69,7 +69,10 @@ def save_episodes(
     for k, frames in enumerate(data.frames if drawn else ()):
         if frames.dtype != np.uint8 or frames.shape[1:] != world.frame:
             raise InvalidInput(f"frames of episode {k} are {frames.dtype} {frames.shape[1:]}, not uint8 {world.frame}")
-    run = {"seed": seed, "policy": None, "test_share": test_share, "imported": source}
+    share = finite_array("test_share", test_share)
+    if share.shape != () or not 0.0 <= share <= 1.0:
+        raise InvalidInput(f"test_share must be a number in [0, 1], got {test_share!r}")
+    run = {"seed": checked_seed(seed), "policy": None, "test_share": test_share, "imported": source}
     rng, head = np.random.default_rng(seed), {"world": world.to_dict()} if drawn else {}
     groups = [list(g) for _, g in itertools.groupby(range(len(data)), key=lambda k: len(data.actions[k]))]
     with ShardWriter(folder, {"save": run, **head}, FORMAT) as writer:

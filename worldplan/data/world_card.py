@@ -11,6 +11,13 @@ from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
 
 FRAME_SIZE = 64  # pixels a side, unless told otherwise
+LARGEST_FRAME = 4096  # pixels a side: a slip of the keyboard must not take the memory
+
+
+def check_frame_size(size: object) -> None:
+    """Raise InvalidInput for a size that is no number of pixels, or more than `LARGEST_FRAME`."""
+    if positive_int("the size of frames", size) > LARGEST_FRAME:
+        raise InvalidInput(f"frames have {LARGEST_FRAME} pixels a side at most, got {size}")
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class WorldCard:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise InvalidInput(f"a world needs a name, got {self.name!r}")
-        positive_int("the size of a world's frames", self.size)
+        check_frame_size(self.size)
         for name, width in {**self.states, **self.fixed}.items():
             positive_int(f"the width of {name}", width)
             if not name.isidentifier() or name in ("frames", "actions", "rewards", "expected"):

@@ -1,1 +1,5 @@
 """Encoders: network, objectives, training loop, and files."""
+
+from worldplan.llvm import settle_triton
+
+settle_triton()  # before torch

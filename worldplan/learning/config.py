@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from worldplan.checks import checked_seed
+from worldplan.checks import check_fields, checked_seed
 from worldplan.errors import InvalidInput
 
 
@@ -54,6 +54,7 @@ class TrainingOptions:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
+        check_fields(self)
         sizes = ("latent_dim", "width", "hidden", "batch", "validation", "checkpoint_every")
         for name in (*sizes, "epochs", "lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from worldplan.arrays import Floats, Frames, finite_array
+from worldplan.arrays import Floats, Frames, all_finite, finite_array
 from worldplan.data.cards import ZOO, Cards
 from worldplan.data.hub import is_address
 from worldplan.data.world_card import FRAME_SIZE, world_of
@@ -119,12 +120,14 @@ class PixelEncoder:
     def __call__(self, frames: Frames) -> Floats:
         """Latents (T, n) or (n,) of uint8 frames, (T, S, S, 3) or one (S, S, 3); channels last, T > 0.
 
-        Raises InvalidInput for another dtype, layout or size, or an empty batch.
+        Raises InvalidInput for another dtype, layout or size, an empty batch, or weights whose latents are not finite.
         """
         frames = check_frames(frames, self.size)
         single = frames.ndim == 3
         frames = frames[None] if single else frames
         latents = self._torch(frames) if self._onnx is None else self._onnx(frames)
+        if not all_finite(latents):
+            raise InvalidInput(f"{self.name!r} gives latents that are not finite: its weights are; train it again")
         return latents[0] if single else latents
 
     def _torch(self, frames: Frames) -> Floats:
@@ -194,15 +197,21 @@ def encode(encoder: Encoder, frames: Frames, *, twice: bool = False) -> Floats:
     Raises:
         InvalidInput: no encoder, latents that are not (T, latent_dim) or not finite, or a second answer that differs.
     """
-    n = getattr(encoder, "latent_dim", None)
-    if not callable(encoder) or isinstance(n, bool) or not isinstance(n, _INTEGER) or n < 1:
-        raise InvalidInput(f"an encoder is a callable with an integer latent_dim >= 1, got {encoder!r}")
+    n = latent_dim_of(encoder)
     latents = finite_array("the encoder's output", encoder(frames))
     if latents.shape != (len(frames), n):
         raise InvalidInput(f"the encoder must give latents ({len(frames)}, {n}), got {latents.shape}")
     if twice and not np.array_equal(latents, encoder(frames)):
         raise InvalidInput("the encoder is not deterministic: two calls on the same frames differ; put it in eval mode")
     return latents
+
+
+def latent_dim_of(encoder: Any) -> int:
+    """N of an encoder. Raises InvalidInput if it is none."""
+    n = getattr(encoder, "latent_dim", None)
+    if not callable(encoder) or isinstance(n, bool) or not isinstance(n, _INTEGER) or n < 1:
+        raise InvalidInput(f"an encoder is a callable with an integer latent_dim >= 1, got {encoder!r}")
+    return int(n)
 
 
 def space_of(encoder: Any) -> LatentSpace:
@@ -293,10 +302,14 @@ def torch_encoder(
     """
     source = module if isinstance(module, str) else ""
     found: Any = module_at(source) if isinstance(module, str) else module
-    kinds = None if space is None else space.kinds
+    if not (space is None or isinstance(space, LatentSpace)):
+        raise InvalidInput(f"space is a LatentSpace, such as LatentSpace('line', 'line'), got {space!r}")
+    network = ready_network(found, size, mean, std, None if space is None else space.kinds, source)
     try:
-        network = ready_network(found, size, mean, std, kinds, source).to(device)
-    except (RuntimeError, AssertionError) as error:  # torch: an unknown device, or one that is not there
+        network = network.to(device)
+        if network.mean.is_meta:
+            raise InvalidInput("a network on the device 'meta' has no weights")
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch: an unknown device, or one that is not there
         raise InvalidInput(f"device {device!r} cannot be used ({error})") from error
     return PixelEncoder(network, {"made": source or "of a module"}, name)
 
@@ -312,7 +325,7 @@ def find_encoder(name: str | Path) -> Encoder:
         UnknownName, BadFile, HubError: those of `load_encoder`.
     """
     spec = str(name)
-    if ":" not in spec or Path(name).is_dir() or is_address(name):
+    if not isinstance(name, str) or ":" not in spec or os.path.isdir(spec) or is_address(name):
         return load_encoder(name)
     found: Any = named_object(spec, CODE)
     if isinstance(found, type):

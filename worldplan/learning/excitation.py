@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from worldplan.checks import check_fields
 from worldplan.choices import check_choice
 from worldplan.data.symmetries import check_symmetries
 from worldplan.errors import InvalidInput
@@ -89,6 +90,7 @@ class Excitation:
     remedy: ClassVar[str] = "the window, the batch"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "space", tuple(self.space))
         object.__setattr__(self, "symmetries", check_symmetries(self.symmetries))
         if self.space:

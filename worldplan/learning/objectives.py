@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldplan.checks import check_name
+from worldplan.checks import check_fields, check_name
 from worldplan.errors import InvalidInput
 from worldplan.learning.distributed import average, gathered, shards, total
 from worldplan.learning.excitation import Excitation
@@ -63,6 +63,7 @@ class LeJEPA:
     remedy: ClassVar[str] = "the SIGReg weight"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not _share(self.weight) or self.slices < 1:
             raise InvalidInput(f"need weight in [0, 1] and slices >= 1, got {self}")
         check_name("test of Gaussianity", self.test, TESTS)
@@ -110,6 +111,7 @@ class Whitening:
     remedy: ClassVar[str] = "the weight of whitening"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not _share(self.weight):
             raise InvalidInput(f"need weight in [0, 1], got {self}")
 
@@ -146,6 +148,7 @@ class VICReg:
     remedy: ClassVar[str] = "the weight of variance and covariance"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not _share(self.weight) or not 0.0 <= self.covariance < math.inf:
             raise InvalidInput(f"need weight in [0, 1] and a finite covariance >= 0, got {self}")
 
@@ -183,6 +186,7 @@ class InfoNCE:
     remedy: ClassVar[str] = "sigma, the batch"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0.0 < self.sigma < math.inf:
             raise InvalidInput(f"need a finite sigma above 0, got {self}")
 

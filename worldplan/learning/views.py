@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worldplan.checks import check_fields
 from worldplan.errors import InvalidInput
 from worldplan.learning.distributed import part, shards
 
@@ -48,6 +49,7 @@ class Views:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.global_views < 1 or self.local_views < 0 or self.global_views + self.local_views < 2:
             raise InvalidInput(
                 f"views are at least 1 global one and 2 in all, got {self.global_views, self.local_views}"

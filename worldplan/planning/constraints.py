@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, issparse
 
 from worldplan.arrays import Floats
 from worldplan.errors import InvalidInput, SolverFailed
@@ -232,7 +232,7 @@ class ConstrainedProgram:
         if by == "OSQP":
             self._osqp = workspace
         named = self._inverted(self._T @ w + y_0, np.zeros(len(self._rows))).primal_vars if self._variables else {}
-        variables = {name: np.array(named[id]) for id, name in self._variables.items()}
+        variables = {name: _dense(named[id]) for id, name in self._variables.items()}
         return Found(form, w, z, q, free, constant, variables)
 
     def judge(self, found: Found, actions: Floats, states: Floats, slope: Floats) -> Judgement:
@@ -305,6 +305,12 @@ def _told(constraints: Constraints, x: Any, u: Any, goal: Any) -> tuple[list[Any
                 "of parameters and roots of matrices a parameter of their own (https://www.cvxpy.org, DPP)"
             )
     return listed, None if cost is None else cost.expr
+
+
+def _dense(value: Any) -> Floats:
+    """A variable's value; CVXPY keeps diagonal ones sparse."""
+    dense: Floats = np.array(value.todense() if issparse(value) else value)  # type: ignore[attr-defined]
+    return dense
 
 
 def _text(part: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array, semidefinite
+from worldplan.checks import natural_int
 from worldplan.errors import InvalidInput
 from worldplan.planning.output_error import refine
 from worldplan.planning.space import LatentSpace
@@ -114,13 +115,14 @@ def fit_dynamics(
     Raises:
         InvalidInput: wrong shapes, short or few episodes, non-finite values, or too little variation.
     """
-    if iterations < 0:
-        raise InvalidInput(f"iterations must be at least 0, got {iterations}")
-    if horizon < 0 or horizon == 1:
+    iterations, horizon = natural_int("iterations", iterations), natural_int("horizon", horizon)
+    if horizon == 1:
         raise InvalidInput(f"horizon must be 0 or at least 2 steps, got {horizon}")
     episodes = _checked(latents, actions, order)
     n, m = episodes[0][0].shape[1], episodes[0][1].shape[1]
     space = LatentSpace.lines(n) if space is None else space
+    if not isinstance(space, LatentSpace):
+        raise InvalidInput(f"space is a LatentSpace or None, got {space!r}")
     episodes = [(space.unwrap(h), u) for h, u in episodes]
     model = _Model(n, m, order, space.circles)
     theta, noise, error = _instrumental(episodes, model)
@@ -181,7 +183,7 @@ class _Model:
 
 
 def _checked(latents: Sequence[Floats], actions: Sequence[Floats], order: int) -> list[tuple[Floats, Floats]]:
-    if order not in (1, 2):
+    if natural_int("order", order) not in (1, 2):
         raise InvalidInput(f"order must be 1 or 2, got {order}")
     if not len(latents) or len(latents) != len(actions):
         raise InvalidInput(f"need equally many episodes of latents and actions, got {len(latents)} and {len(actions)}")

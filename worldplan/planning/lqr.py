@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, solve_discrete_are
 
-from worldplan.arrays import Floats, finite_vectors, semidefinite
-from worldplan.checks import positive_int
+from worldplan.arrays import Floats, check_memory, finite_vectors, semidefinite
+from worldplan.checks import natural_int, positive_int
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.planning.bounds import (
     Arithmetic,
@@ -101,7 +101,7 @@ class LQRSolution:
         error = finite_vectors("state", state, self.dynamics.state_dim) - self.cost.goal_state(goal)
         gain = self.gain
         if self.gains is not None:
-            if not 0 <= step < len(self.gains):
+            if natural_int("step", step) >= len(self.gains):
                 raise InvalidInput(f"step must lie in [0, {len(self.gains)}), got {step}")
             gain = self.gains[step]
         return np.asarray(-error @ gain.T)
@@ -150,7 +150,9 @@ def solve_lqr(
 
 
 def check_sizes(dynamics: LinearDynamics, cost: QuadraticCost) -> None:
-    """Raise InvalidInput unless W fits A and R fits B."""
+    """Raise InvalidInput unless they are dynamics and a cost, W fits A, and R fits B."""
+    if not isinstance(dynamics, LinearDynamics) or not isinstance(cost, QuadraticCost):
+        raise InvalidInput(f"need LinearDynamics and a QuadraticCost, got {dynamics!r} and {cost!r}")
     sizes = (dynamics.state_dim, dynamics.action_dim)
     if (cost.state_dim, cost.action_dim) != sizes:
         raise InvalidInput(
@@ -373,6 +375,7 @@ def _relative_errors(value: Floats, below: Floats, above: Floats) -> tuple[float
 
 
 def _solve_finite(dynamics: LinearDynamics, cost: QuadraticCost, horizon: int, terminal: Floats) -> LQRSolution:
+    check_memory("the horizon", (horizon + 1, *terminal.shape))
     values = np.empty((horizon + 1, *terminal.shape))
     gains = np.empty((horizon, dynamics.action_dim, dynamics.state_dim))
     values[horizon] = terminal

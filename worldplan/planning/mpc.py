@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import LinAlgError
 
-from worldplan.arrays import ROUNDING, Floats, action_limits, finite_array, semidefinite
-from worldplan.checks import positive_int
+from worldplan.arrays import ROUNDING, Floats, action_limits, check_memory, finite_array, semidefinite
+from worldplan.checks import positive_int, positive_number
 from worldplan.errors import InvalidInput, SolverFailed
 from worldplan.planning.bounds import Precise, many_digits, precise
 from worldplan.planning.boxqp import BoxQP
@@ -496,12 +496,13 @@ def build_mpc(problem: MPCProblem) -> MPCSolver:
     Raises:
         NotStabilizable: `terminal="lqr"` and the system cannot be stabilised.
         SolverFailed: `terminal="lqr"` and the LQR failed, or the condensed problem overflows or is singular.
-        InvalidInput: the constraints are not convex, not DPP, or no constraints.
+        InvalidInput: the constraints are not convex, not DPP, or no constraints; or the horizon takes too much memory.
     """
     import cvxpy  # noqa: F401 - not in the control step that first needs it
 
     A, B, N = problem.dynamics.A, problem.dynamics.B, problem.horizon
     d, m = B.shape
+    check_memory(f"a horizon of {N} steps", (N, d, N, m))
     if isinstance(problem.terminal, str):
         lqr = problem.terminal == "lqr"
         P_f = solve_lqr(problem.dynamics, problem.cost).value_matrix if lqr else problem.cost.W
@@ -550,6 +551,13 @@ def _condensed(A: Floats, B: Floats, W: Floats, R: Floats, P_f: Floats, N: int) 
     return _Condensed((H + H.T) / 2, left @ error, left @ drift, actions, error, drift)
 
 
+def built(problem: Any) -> MPCSolver:
+    """The solver of a problem, or the solver itself. Raises InvalidInput for another type, and as `build_mpc`."""
+    if not isinstance(problem, MPCProblem | MPCSolver):
+        raise InvalidInput(f"need an MPCProblem, or what build_mpc built, got {problem!r}")
+    return problem.solver if isinstance(problem, MPCProblem) else problem
+
+
 def solve_mpc(
     problem: MPCProblem | MPCSolver,
     state: ArrayLike,
@@ -583,9 +591,7 @@ def solve_mpc(
         >>> plan.certified
         True
     """
-    if not tolerance > 0:
-        raise InvalidInput(f"tolerance must be > 0, got {tolerance}")
-    solver = problem.solver if isinstance(problem, MPCProblem) else problem
+    tolerance, solver = positive_number("tolerance", tolerance), built(problem)
     q = solver.linear_term(state, goal)
     if solver.problem.constraints is not None:
         return _solve_constrained(solver, q, state, goal, warm_start, tolerance)

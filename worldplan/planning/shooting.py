@@ -16,14 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldplan.arrays import Floats, finite_array
-from worldplan.checks import positive_int
+from worldplan.arrays import Floats, check_memory, finite_array
+from worldplan.checks import positive_int, positive_number
 from worldplan.errors import InvalidInput, SolverFailed
-from worldplan.planning.mpc import TOLERANCE, MPCProblem, MPCSolver, Plan
+from worldplan.planning.mpc import TOLERANCE, MPCProblem, MPCSolver, Plan, built
 
 SAMPLED = "sampled"  # status of a plan that no solver calls optimal
 
@@ -161,7 +162,7 @@ def solve_cem(
         >>> plan.status, plan.certified
         ('sampled', False)
     """
-    return _search(problem, state, goal, config or CEMConfig(), rng, guess, tolerance)
+    return _search(problem, state, goal, _rule(config, CEMConfig), rng, guess, tolerance)
 
 
 def solve_mppi(
@@ -175,7 +176,13 @@ def solve_mppi(
     tolerance: float = TOLERANCE,
 ) -> Plan:
     """Plan by model predictive path integral control; arguments, plan and errors are those of `solve_cem`."""
-    return _search(problem, state, goal, config or MPPIConfig(), rng, guess, tolerance)
+    return _search(problem, state, goal, _rule(config, MPPIConfig), rng, guess, tolerance)
+
+
+def _rule(config: Any, kind: type[ShootingConfig]) -> ShootingConfig:
+    if not (config is None or isinstance(config, kind)):
+        raise InvalidInput(f"config is a {kind.__name__}, got {config!r}")
+    return kind() if config is None else config
 
 
 def _search(
@@ -187,12 +194,11 @@ def _search(
     guess: ArrayLike | None,
     tolerance: float,
 ) -> Plan:
-    if not tolerance > 0:
-        raise InvalidInput(f"tolerance must be > 0, got {tolerance}")
-    solver = problem.solver if isinstance(problem, MPCProblem) else problem
+    tolerance, solver = positive_number("tolerance", tolerance), built(problem)
     if solver.problem.constraints is not None:
         raise InvalidInput("only solve_mpc knows constraints; sampling planners take problems without")
     N, m = solver.problem.horizon, solver.problem.dynamics.action_dim
+    check_memory(f"{rule.samples} samples", (rule.samples, N, m))
     q = solver.linear_term(state, goal)
     low, high = (np.tile(limit, N) for limit in solver.problem.limits)
     best = np.clip(np.zeros(N * m), low, high)

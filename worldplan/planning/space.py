@@ -13,6 +13,7 @@ from worldplan.errors import InvalidInput
 
 KINDS = ("circle", "line")
 TURN = 2 * np.pi
+MOST_LINES = 1_000_000
 
 
 class LatentSpace:
@@ -45,8 +46,10 @@ class LatentSpace:
 
     @classmethod
     def lines(cls, count: int) -> LatentSpace:
-        """The space R^count. Raises InvalidInput if `count` is no positive integer."""
-        return cls(*["line"] * positive_int("the number of lines", count))
+        """The space R^count. Raises InvalidInput if `count` is no positive integer, or larger than any latent is."""
+        if positive_int("the number of lines", count) > MOST_LINES:
+            raise InvalidInput(f"a latent has {MOST_LINES} coordinates at most, got {count}")
+        return cls(*["line"] * count)
 
     @property
     def dim(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import shutil
@@ -15,12 +16,13 @@ from typing import Any
 
 from worldplan.data.files import held
 from worldplan.errors import InvalidInput, JobFailed
-from worldplan.sweeps.jobs import Job, digest
+from worldplan.sweeps.jobs import Job, checksum
 from worldplan.sweeps.table import flat
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 WRONG_INPUT = 2  # exit status
 LONGEST = 60  # characters of a word that goes into the table
+MOST = 100_000  # command lines that a line stands for
 LARGEST = 4_000_000  # bytes of a JSON file whose numbers go into the table
 
 
@@ -30,7 +32,7 @@ def expand(line: str) -> list[list[str]]:
     `{a,b}` stands for each of its parts, `{0..4}` for each whole number; several give all combinations.
 
     Raises:
-        InvalidInput: quotes or braces that do not close, or braces with nothing to choose from.
+        InvalidInput: quotes or braces that do not close, braces with nothing to choose from, or too many command lines.
     """
     try:
         words = shlex.split(line)
@@ -39,19 +41,19 @@ def expand(line: str) -> list[list[str]]:
     chosen = [_choices(part) for word in words for part in _BRACES.findall(word)]
     if any(set("{}") & set(_BRACES.sub("", word)) for word in words):
         raise InvalidInput(f"{line!r}: braces open and close once, such as --seed {{0,1,2}} or --seed {{0..4}}")
+    if (count := math.prod(map(len, chosen))) > MOST:
+        raise InvalidInput(f"{line!r} stands for {count:.3g} command lines; a sweep takes {MOST} at most")
     found = []
     for values in product(*chosen):
         left = iter(values)
-        found.append([_BRACES.sub(lambda _, left=left: next(left), word) for word in words])  # type: ignore[misc]
+        found.append([_BRACES.sub(lambda _, left=left: str(next(left)), word) for word in words])  # type: ignore[misc]
     return found
 
 
-def _choices(inside: str) -> list[str]:
-    if span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", inside):
-        first, last = int(span[1]), int(span[2])
-        values = [str(k) for k in range(first, last + 1)]
-    else:
-        values = inside.split(",")
+def _choices(inside: str) -> Sequence[Any]:
+    values: Sequence[Any] = inside.split(",")
+    if span := re.fullmatch(r"(-?\d{1,9})\.\.(-?\d{1,9})", inside):
+        values = range(int(span[1]), int(span[2]) + 1)
     if len(values) < 2:
         raise InvalidInput(f"{{{inside}}} leaves no choice; write {{a,b}}, or {{0..4}}")
     return values
@@ -75,7 +77,7 @@ def command_job(words: Sequence[str], verb: type[Any], more: Sequence[str] = ())
     for taken in ("--out", "--resume"):
         if any(word == taken or word.startswith(f"{taken}=") for word in words):
             raise InvalidInput(f"leave {taken} out: a sweep gives every command a folder, and goes on with it itself")
-    inputs = {word: checksum for word in words if (checksum := digest(Path(word)))}
+    inputs = {word: found for word in words if (found := checksum(Path(word)))}
     file = "result.json" if verb.writes_file else ""
     how = {"cwd": Path.cwd(), "more": list(more), "resumable": hasattr(verb, "resume"), "file": file}
     return Job(run_command, {"words": list(words), "inputs": inputs}, how)

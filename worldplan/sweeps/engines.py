@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from worldplan.checks import positive_int
-from worldplan.errors import ClusterUnavailable, InvalidInput, JobFailed, MissingExtra, WorldplanError
+from worldplan.errors import ClusterUnavailable, InvalidInput, JobFailed, MissingExtra
+from worldplan.failure import failure
+from worldplan.processes import end_with_parent
+from worldplan.stopping import answered_as_before, postponed
 from worldplan.sweeps.jobs import Job
 from worldplan.version import __version__
 
@@ -30,7 +32,7 @@ def find_engine(on: str, processes: int) -> Engine:
     positive_int("processes", processes)
     if on == "processes":
         return partial(_processes, processes)
-    if on == "ray" or on.startswith("ray://"):
+    if on == "ray" or str(on).startswith("ray://"):
         return partial(_ray, on)
     raise InvalidInput(f"jobs run on processes, ray or ray://HOST:PORT, got {on!r}")
 
@@ -59,20 +61,8 @@ def _in_a_worker(parent: int, path: list[str], *arguments: Any) -> tuple[str, An
     """`_attempt`, in a process that finds the modules of the one that asked, and ends with it."""
     if os.getpid() != parent:
         sys.path[:] = path  # a worker may be left from an earlier call
-        _end_with(parent)
+        end_with_parent()
     return _attempt(*arguments)
-
-
-@cache
-def _end_with(parent: int) -> None:
-    """End this process when its parent does: a killed parent cannot stop it, and the next call works in its folders."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ray(address: str, jobs: Sequence[Job], folders: Mapping[str, Path]) -> Iterator[Ended]:
@@ -88,13 +78,16 @@ def _ray(address: str, jobs: Sequence[Job], folders: Mapping[str, Path]) -> Iter
         attempt = ray.remote(num_cpus=1, max_retries=RETRIES)(_attempt)
         running = {attempt.remote(job.function, _options(job, folders), job.key, __version__): job for job in jobs}
         while running:
-            (ended,), _ = ray.wait(list(running), num_returns=1)
-            job = running.pop(ended)
-            try:
-                _, result, reason = ray.get(ended)
-            except Exception as error:
-                result, reason = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            yield job, result, reason
+            with postponed() as asked:  # Ray makes a plain KeyboardInterrupt of what a signal raises within its calls
+                ended, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
+            if asked():
+                signal.raise_signal(signal.SIGTERM)
+            for one in ended:
+                try:
+                    _, result, reason = ray.get(one)
+                except Exception as error:
+                    result, reason = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                yield running.pop(one), result, reason
     finally:
         if ours:
             ray.shutdown()
@@ -107,7 +100,8 @@ def _connect(ray: Any, address: str) -> None:
     try:
         if port.isdigit():  # knock first: Ray itself waits for many minutes
             socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
-        ray.init("auto" if address == "ray" else address, log_to_driver=False, logging_level="ERROR")
+        with answered_as_before():  # Ray takes SIGTERM
+            ray.init("auto" if address == "ray" else address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises many types for a cluster that is not there
         raise ClusterUnavailable(
             f"no Ray cluster at {place or address} ({' '.join(str(error).split())[:200]}); start one with `ray start "
@@ -134,6 +128,6 @@ def _attempt(function: Callable[..., Any], options: dict[str, Any], key: str, ve
     except JobFailed as error:
         return key, error.result, str(error)
     except (Exception, SystemExit) as error:  # a job's error costs only its own result
-        return key, None, str(error) if isinstance(error, WorldplanError) else f"{type(error).__name__}: {error}"
+        return key, None, failure(error)
     finally:
         torch.set_num_threads(before)

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from worldplan.data.files import inside, read_json, sha256, to_json, write_json
+from worldplan.data.shards import digest
 from worldplan.errors import BadFile, InvalidInput
 from worldplan.version import __version__
+
+_SUM = "sha256"  # of the other entries of a result's file
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +27,13 @@ class Job:
     what it left, and may go on.
 
     Args:
-        function: importable where the job runs, or picklable by Ray and joblib.
+        function: one that a module holds under its name, and that can be imported where the job runs.
         arguments: JSON values; with the function's name and worldplan's version they are the job's address.
         context: arguments that do not change the result, such as where files lie.
 
     Raises:
-        InvalidInput: arguments that JSON does not hold.
+        InvalidInput: another function, whose name does not tell what it computes, arguments that JSON does not hold, or
+            one name for two of them.
     """
 
     function: Callable[..., Any]
@@ -44,19 +48,35 @@ class Job:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the address is made of, as JSON holds it."""
-        module = self.function.__module__
-        if module == "__main__":  # a script's name, whoever runs it
-            module = Path(getattr(sys.modules["__main__"], "__file__", None) or module).stem
-        name = f"{module}:{self.function.__qualname__}"
+        name = _name(self.function)
         try:
+            names = [*self.arguments.keys(), *self.context.keys(), "folder"]
             arguments = json.loads(to_json(self.arguments, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"the arguments of {name} are no JSON values ({error})") from error
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise InvalidInput(f"the arguments of {name} are no JSON values by name ({error})") from error
+        if len(set(names)) < len(names) or not all(isinstance(one, str) for one in names):
+            raise InvalidInput(f"{name}: arguments and context have names of their own, other than folder, got {names}")
         return {"function": name, "arguments": arguments, "worldplan": __version__}
 
 
+def _name(function: Any) -> str:
+    """`module:function`. Raises InvalidInput for closures, methods and others: several may have one name."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    found: Any = sys.modules.get(module) if isinstance(module, str) else None
+    for part in str(name).split("."):
+        found = getattr(found, part, None)
+    if found is None or found is not function:
+        raise InvalidInput(f"a job's function is one that a module holds under its name, got {function!r}")
+    if module == "__main__":  # a script's name, whoever runs it
+        module = Path(getattr(sys.modules["__main__"], "__file__", None) or module).stem
+    return f"{module}:{name}"
+
+
 class ResultFolder:
-    """`results/KEY.json` of each job that is done, written whole or not at all; `work/KEY` is a job's own folder."""
+    """`results/KEY.json` of each job that is done, written whole or not at all; `work/KEY` is a job's own folder.
+
+    A result has a SHA-256 over it and the job's address.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder).absolute()
@@ -73,17 +93,20 @@ class ResultFolder:
         """Keep a result. Raises InvalidInput if JSON does not hold it."""
         try:
             kept = json.loads(to_json(result))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"the result of {job.identity['function']} is no JSON value ({error})") from error
-        write_json(self._path(job), {**job.identity, "result": kept})
+        entries = {**job.identity, "result": kept}
+        write_json(self._path(job), {**entries, _SUM: digest(entries)})
 
     def read(self, job: Job) -> Any:
         """The result of a job.
 
         Raises:
-            BadFile: there is none, or its file holds another job's.
+            BadFile: there is none, or its file was altered, or holds another job's.
         """
         kept = read_json(self._path(job))
+        if kept.pop(_SUM, None) != digest(kept):
+            raise BadFile(self._path(job), "was altered since it was written; remove it, and run the sweep again")
         if {name: kept.get(name) for name in job.identity} != job.identity or "result" not in kept:
             raise BadFile(self._path(job), "holds the result of another job; remove it, and run the sweep again")
         return kept["result"]
@@ -92,7 +115,7 @@ class ResultFolder:
         return inside(self.folder / "results", f"{job.key}.json")
 
 
-def digest(path: Path) -> str:
+def checksum(path: Path) -> str:
     """Checksum of a file, or of the JSON files of a folder, which hold those of the others; empty for neither."""
     try:
         if path.is_file():

@@ -22,7 +22,7 @@ class Outcome:
     Attributes:
         job: the job.
         result: its JSON value; of a job that failed what it handed on (`JobFailed.result`), or None.
-        reason: why it failed, in a sentence; empty otherwise.
+        reason: why it failed, in a line, with the file and line of your code if it arose there; empty otherwise.
         done: whether there is a result; neither done nor failed is a job of another shard that has not ended yet.
     """
 
@@ -62,7 +62,10 @@ def run_jobs(
         MissingExtra: Ray is not installed.
     """
     jobs, place = list(jobs), ResultFolder(folder)
-    k, n = shard
+    try:
+        k, n = shard
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"a shard is a pair (K, N), got {shard!r}") from error
     if not 1 <= positive_int("a shard", k) <= positive_int("the number of shards", n):
         raise InvalidInput(f"a shard is K of N with K from 1 to N, got {k} of {n}")
     engine = find_engine(on, processes)

@@ -43,4 +43,4 @@ def write_csv(rows: Sequence[dict[str, Any]], path: Path | str) -> None:
     writer.writeheader()
     writer.writerows(rows)
     with atomic_write(path) as stream:
-        stream.write(text.getvalue().encode())
+        stream.write(text.getvalue().encode(errors="backslashreplace"))  # names of files need not be UTF-8

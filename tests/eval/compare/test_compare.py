@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +20,8 @@ from worldplan.agents.config import FitConfig
 from worldplan.agents.fitting import fit_agent
 from worldplan.commands.compare import Compare
 from worldplan.commands.fit import torque_data
+from worldplan.data.files import read_json, write_json
+from worldplan.data.shards import digest
 from worldplan.envs.fingerprint import render_fingerprint
 from worldplan.envs.parallel import rollout_goals, target_spheres
 from worldplan.envs.reacher import ReacherGoal, angle_error
@@ -25,10 +29,10 @@ from worldplan.envs.rendering import render_frames
 from worldplan.envs.rollout import rollout
 from worldplan.envs.tasks import Tasks, sample_tasks
 from worldplan.envs.workers import worker_pool
-from worldplan.errors import InvalidInput, UnknownName
+from worldplan.errors import BadFile, InvalidInput, UnknownName
 from worldplan.eval.compare import run as compare
 from worldplan.eval.compare.config import CompareConfig
-from worldplan.eval.compare.entrants import AngleReader, Entrant, angle_frames, find_entrants, untrained_encoder
+from worldplan.eval.compare.entrants import AngleReader, Entrant, angle_frames, find_entrants, source, untrained_encoder
 from worldplan.eval.compare.result import ComparisonRow
 from worldplan.eval.compare.run import compare_encoders
 from worldplan.eval.compare.table import COLUMNS, markdown, significance, table
@@ -40,7 +44,7 @@ from worldplan.eval.statistics.correlation import correlate
 from worldplan.eval.statistics.estimate import Estimate
 from worldplan.eval.statistics.paired_test import paired_test
 from worldplan.eval.theorem4.pixels import MappedEncoder
-from worldplan.learning.encoder import load_encoder, save_encoder
+from worldplan.learning.encoder import CARDS as ENCODERS, load_encoder, save_encoder
 from worldplan.learning.network import ConvEncoder
 from worldplan.planning.rotation import random_rotation
 from worldplan.provenance import plain
@@ -707,3 +711,46 @@ def test_a_failed_row_is_tried_again_once_it_is_mended(tmp_path, monkeypatch, tr
     monkeypatch.delitem(sys.modules, "mended_encoder")
     (row,) = compare_encoders(["mended_encoder:make"], SMALL, folder=tmp_path / "rows").rows
     assert row.ok and len(tried) == 3
+
+
+def test_a_changed_file_of_a_package_is_another_encoder(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "changed_package"
+    package.mkdir()
+    for name in ("__init__.py", "nets.py"):
+        (package / name).write_text("")
+    (entrant,) = find_entrants(["changed_package.nets:make"])
+    before = source(entrant)
+    assert before == source(entrant)
+    (package / "nets.py").write_text("make = None\n")
+    assert source(entrant) != before
+    assert "changed_package" not in sys.modules  # nothing ran
+
+
+def test_what_ships_is_known_by_its_files(tmp_path):
+    (shipped,) = find_entrants(["reacher"])
+    assert source(shipped)
+    shutil.copytree(ENCODERS.find("reacher"), tmp_path / "copy")
+    (copied,) = find_entrants([tmp_path / "copy"])
+    assert source(copied) == source(shipped)
+
+
+def test_a_path_is_a_folder_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("reacher", "oracle"):
+        shutil.copytree(ENCODERS.find("reacher"), name)
+        (entrant,), (shipped,) = find_entrants([Path(name)]), find_entrants([name])
+        assert entrant.kind == "folder" != shipped.kind
+    with pytest.raises(UnknownName):
+        find_entrants(["x" * 5000])
+
+
+def test_a_kept_row_of_a_stranger_is_refused(tmp_path, tried):
+    compare_encoders(["oracle"], SMALL, folder=tmp_path)
+    (path,) = (tmp_path / "results").iterdir()
+    kept = read_json(path)
+    for result in (5, "x", [], [5], [{}, 1], {"a": 1}):
+        entries = {name: value for name, value in kept.items() if name != "sha256"} | {"result": result}
+        write_json(path, {**entries, "sha256": digest(entries)})
+        with pytest.raises(BadFile, match="remove it"):
+            compare_encoders(["oracle"], SMALL, folder=tmp_path)

@@ -1,0 +1,89 @@
+"""The X, and the tests of Gaussianity side by side: what is known of them exactly, and what they must miss."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from worldplan.eval.laboratory.sigreg import ALTERNATIVES, CHANCE, COUNT, compare, crossed, in_plane, tie, unfold
+from worldplan.learning.gaussianity import TESTS, epps_pulley
+
+ADAM = {"by": "epps-pulley", "folder": None}
+
+
+def gaussian(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("count", [5, 100])
+def test_chance_is_the_mean_of_gaussian_samples(count):
+    """The trapezoid rule is accurate to some thousandths."""
+    found = epps_pulley(gaussian(count, 20_000)).mean()
+    assert float(found) == pytest.approx(CHANCE, rel=0.02)
+    assert float(epps_pulley(1.3 * gaussian(100, 2000)).mean()) > 1.5 * CHANCE
+
+
+def test_the_x_hides_from_its_axes():
+    x = crossed(50_000, 3, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(x.T.cov(), torch.eye(3), rtol=0, atol=0.02)
+    assert float(epps_pulley(x[:, :2]).max()) < 6
+    assert float(epps_pulley((x[:, :1] + x[:, 1:2]) / math.sqrt(2))) > 1000
+    assert float(tie(x)) == pytest.approx(1)
+    assert abs(float(tie(gaussian(50_000, 2)))) < 0.02
+    assert float(in_plane(x[:COUNT])) > 1.5 * CHANCE
+
+
+def test_resampled_directions_unfold_it_and_one_fixed_direction_does_not():
+    own = unfold(2, 16, False, steps=300, seeds=[[0, 0]], **ADAM)[0]
+    assert own["before"]["tie"] == pytest.approx(1, abs=1e-6) and abs(own["after"]["tie"]) < 0.3
+    assert own["before"]["plane"] > 1.5 and own["after"]["plane"] < 0.5
+    assert own["tie"][0] == 1 and len(own["tie"]) == len(own["steps"]) == 11
+    fixed = unfold(16, 1, True, steps=100, seeds=[[0, 0]], **ADAM)[0]
+    assert fixed["after"]["tie"] > 0.8
+
+
+def test_samples_of_several_seeds_do_not_interact():
+    together, alone = (unfold(4, 4, False, steps=20, seeds=seeds, **ADAM) for seeds in ([[0, 0], [0, 1]], [[0, 1]]))
+    np.testing.assert_allclose(together[1]["cloud"], alone[0]["cloud"], atol=2e-3)
+    assert np.abs(np.subtract(together[0]["cloud"], together[1]["cloud"])).max() > 0.5
+
+
+@pytest.fixture(scope="module")
+def compared():
+    return {test: compare(test, 4000, 1000, [1, 8], [0, 0], None) for test in TESTS}
+
+
+def test_size_and_critical_values(compared):
+    """Limits for many samples: Stephens 1974, with known mean and variance; chi-squared for moments."""
+    for test, limit in {"cramer-von-mises": 0.461, "watson": 0.187, "anderson-darling": 2.492}.items():
+        assert compared[test]["critical"] == pytest.approx(limit, rel=0.08)
+    assert all(0.03 < row["size"] < 0.075 for row in compared.values())
+    assert all(row["cost"] > 0 for row in compared.values())
+
+
+def test_what_moments_are_blind_to(compared):
+    name = "five moments equal"
+    assert compared["moments"]["power"][name] < 0.12
+    assert compared["watson"]["power"][name] > 0.9
+    assert compared["moments"]["power"]["scaled by 1.25"] > 0.5
+
+
+def test_gradients(compared):
+    """Epps-Pulley's lies below 4 * integral |t| exp(-t^2 / 2) over [-3, 3], wherever the samples are."""
+    for test, row in compared.items():
+        found = row["gradient"]
+        largest = found["typical"] * max(found["largest"], found["large"], *found["outlier"])
+        assert (largest < 8) is (test in ("epps-pulley", "cramer-von-mises", "watson", "anderson-darling")), test
+    assert compared["moments"]["gradient"]["outlier"][1] > 1e6 > compared["jarque-bera"]["gradient"]["outlier"][1]
+
+
+def test_alternatives():
+    rng = np.random.default_rng(0)
+    drawn = {name: law(rng, (100_000, 4)) for name, law in ALTERNATIVES.items()}
+    for name, values in drawn.items():
+        standard = abs(values.mean()) < 0.02 and abs(values.var() - 1) < 0.02
+        assert standard == (name not in ("shifted by .3", "scaled by 1.25")), name
+    moments = [float((drawn["five moments equal"] ** k).mean()) for k in range(1, 7)]
+    np.testing.assert_allclose(moments[:5], [0, 1, 0, 3, 0], atol=0.06)
+    assert moments[5] < 14  # a Gaussian has 15
