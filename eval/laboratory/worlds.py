@@ -134,6 +134,10 @@ PLANE: dict[str, Mixing] = {"spiral": Spiral(), "sine": SineShear(), "parabola":
 """Fixed mixings of two latents, by name."""
 
 
+STRENGTH: dict[str, float] = {"couplings": 1.0, "mild couplings": 0.5}
+"""Strengths of random RealNVP mixings, by name."""
+
+
 def find_mixing(name: str, n: int, seeds: Sequence[int]) -> Mixing:
-    """The mixing of a name for members of these seeds: one of `PLANE`, or `couplings`."""
-    return PLANE[name] if name in PLANE else couplings(n, seeds)
+    """The mixing of a name for members of these seeds: one of `PLANE`, or `couplings` of a strength in `STRENGTH`."""
+    return PLANE[name] if name in PLANE else couplings(n, seeds, strength=STRENGTH[name])
