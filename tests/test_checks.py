@@ -78,10 +78,10 @@ def test_numpys_numbers_become_pythons():
         ("count", False, "an integer or None"),
         ("flag", 1, "True or False"),
         ("word", 1, "text"),
-        ("pair", (1.0,), "a tuple of a finite number, a finite number"),
-        ("pair", "ab", "a tuple"),
-        ("sizes", 3, "a tuple of an integer"),
-        ("sizes", (1, None), "a tuple of an integer"),
+        ("pair", (1.0,), "2 finite numbers"),
+        ("pair", "ab", "2 finite numbers"),
+        ("sizes", 3, "a tuple of integers"),
+        ("sizes", (1, None), "a tuple of integers"),
     ],
 )
 def test_other_types_are_refused_by_name(name, value, wanted):

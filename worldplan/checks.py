@@ -117,11 +117,17 @@ def _plain(kind: Any, value: Any) -> Any:
 
 _KINDS = {int: Integral, float: Real, bool: bool, str: str, NoneType: NoneType}
 _WORDS = {int: "an integer", float: "a finite number", bool: "True or False", str: "text", NoneType: "None"}
+_MANY = {int: "integers", float: "finite numbers", bool: "truth values", str: "texts"}
 
 
 def _words(kind: Any) -> str:
     """An annotation in words."""
     if kind in _WORDS:
         return _WORDS[kind]
-    parts = [_words(one) for one in get_args(kind) if one is not ...]
-    return f"a tuple of {', '.join(parts)}" if get_origin(kind) is tuple else " or ".join(parts) or str(kind)
+    arguments = get_args(kind)
+    parts = [_words(one) for one in arguments if one is not ...]
+    if get_origin(kind) is not tuple:
+        return " or ".join(parts) or str(kind)
+    if len(set(parts)) > 1 or arguments[0] not in _MANY:
+        return f"a tuple of {', '.join(parts)}"
+    return f"a tuple of {_MANY[arguments[0]]}" if ... in arguments else f"{len(parts)} {_MANY[arguments[0]]}"

@@ -123,7 +123,7 @@ def test_nothing_depends_on_the_place_on_a_circle():
         (20, 10, 12, "no episode has the 12 steps"),
         (2, 10, 2, "too few to fit"),
         (20, 10, 1, "0 or at least 2"),
-        (20, 10, -3, "0 or at least 2"),
+        (20, 10, -3, "an integer >= 0"),
     ],
 )
 def test_too_little_is_refused(count, steps, horizon, words):
