@@ -2,9 +2,9 @@
 
     python benchmarks/laboratory.py [--rounds 7]
 
-Batches of 256 pairs, spiral, LeJEPA with 16 slices, four hidden layers. In turn: a plain loop over one network with the
-package's objective, AdamW and clipping; and, beside it, the laboratory's own loop with one member. Rounds take all three
-ways in turn, so that a drift of the machine's speed affects all alike. Writes benchmarks/results/laboratory.json.
+Batches of 256 pairs, spiral, LeJEPA with 16 slices, four hidden layers. In turn: a plain loop over one network with
+the package's objective, AdamW and clipping; and, beside it, the laboratory's own loop with one member. Rounds take all
+three ways in turn, so that a drift of the machine's speed affects all alike. Writes benchmarks/results/laboratory.json.
 """
 
 from __future__ import annotations
