@@ -29,10 +29,12 @@ class Training:
 
     Args:
         steps: batches.
-        batch: pairs of a batch.
+        batch: pairs of a batch, the first one.
         rate: largest learning rate.
         warmup: share of the steps over which the rate grows.
         decay: weight decay.
+        growth: last batch over the first; batches grow by the same share each step. Noise of the gradient falls, and
+            SIGReg, which counts samples, comes to outweigh alignment at the same weight.
     """
 
     steps: int = 4000
@@ -40,6 +42,11 @@ class Training:
     rate: float = 3e-3
     warmup: float = 0.1
     decay: float = 1e-4
+    growth: float = 1.0
+
+    def batch_at(self, step: int) -> int:
+        """Pairs of a step's batch, from 0."""
+        return round(self.batch * math.pow(self.growth, step / max(1, self.steps - 1)))
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step, from 0."""
@@ -122,7 +129,7 @@ def train(
             watch(step, {name: value.detach() for name, value in parameters().items()})
         for group in optimiser.param_groups:
             group["lr"] = training.rate_at(step)
-        z = source.draw(training.batch)
+        z = source.draw(training.batch_at(step))
         terms = loss(forward(parameters(), mixing(z)), generators, None if actions is None else actions(z))
         optimiser.zero_grad()
         terms[:, 0].sum().backward()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from worldplan.eval.laboratory.ensemble import Ensemble, Training, train
 from worldplan.eval.laboratory.judge import LARGEST, Encode, Judged, composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, mlp
-from worldplan.eval.laboratory.worlds import GaussianPairs, RecordedPairs, Source, find_mixing
+from worldplan.eval.laboratory.worlds import HIDDEN, LAYERS, STRENGTH, GaussianPairs, RecordedPairs, Source, find_mixing
 from worldplan.provenance import Result, restored
 from worldplan.sweeps.jobs import Job
 
@@ -55,7 +55,8 @@ class Setting:
         training: how they are trained.
         n: latents.
         m: outputs of the encoder; None for n.
-        network: "mlp", or "coupling" for one that can undo a RealNVP mixing exactly.
+        network: "mlp"; "coupling" for one that can undo a RealNVP mixing exactly; "inverse" for one that begins as the
+            inverse of the member's own.
         width: units of a hidden layer.
         depth: hidden layers, or coupling layers.
         judged: states to judge with; as many to fit the maps with.
@@ -80,7 +81,9 @@ class Setting:
         return Job(function or train_and_judge, {"setting": asdict(self)})
 
     def encoder(self, seed: int) -> nn.Module:
-        """A network with initial weights of a seed."""
+        """A network with initial weights of a seed; that of the mixing, for an inverse."""
+        if self.network == "inverse":
+            return Coupling(self.n, LAYERS, HIDDEN, STRENGTH[self.mixing], inverse=True, seed=seed)
         if self.network == "coupling":
             return Coupling(self.n, self.depth, self.width, self.strength, inverse=True, seed=seed)
         return mlp(self.n, self.m or self.n, width=self.width, depth=self.depth, seed=seed)
@@ -137,7 +140,7 @@ def train_members(
     """
     members = own.members
     ensemble = train(
-        [own.encoder(member.integer(WEIGHTS)) for member in members],
+        [own.encoder(member.integer(MIXING if own.network == "inverse" else WEIGHTS)) for member in members],
         source,
         find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members]),
         [member.objective for member in members],

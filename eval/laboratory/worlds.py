@@ -118,9 +118,14 @@ class ParabolicShear:
         return torch.stack([z[..., 0], z[..., 1] + self.bend * (z[..., 0].square() - 1)], dim=-1)
 
 
-def couplings(n: int, seeds: Sequence[int], layers: int = 4, hidden: int = 32, strength: float = 1.0) -> Mixing:
+LAYERS, HIDDEN = 4, 32  # of random RealNVP mixings
+STRENGTH: dict[str, float] = {"couplings": 1.0, "mild couplings": 0.5}
+"""Strengths of random RealNVP mixings, by name."""
+
+
+def couplings(n: int, seeds: Sequence[int], strength: float = 1.0) -> Mixing:
     """A random RealNVP mixing for each member (Dinh, Sohl-Dickstein and Bengio 2017, arXiv 1605.08803), frozen."""
-    forward, parameters = stacked([Coupling(n, layers, hidden, strength, seed=seed) for seed in seeds])
+    forward, parameters = stacked([Coupling(n, LAYERS, HIDDEN, strength, seed=seed) for seed in seeds])
     frozen = {name: value.detach() for name, value in parameters.items()}
 
     def mix(z: Tensor) -> Tensor:
@@ -132,10 +137,6 @@ def couplings(n: int, seeds: Sequence[int], layers: int = 4, hidden: int = 32, s
 
 PLANE: dict[str, Mixing] = {"spiral": Spiral(), "sine": SineShear(), "parabola": ParabolicShear()}
 """Fixed mixings of two latents, by name."""
-
-
-STRENGTH: dict[str, float] = {"couplings": 1.0, "mild couplings": 0.5}
-"""Strengths of random RealNVP mixings, by name."""
 
 
 def find_mixing(name: str, n: int, seeds: Sequence[int]) -> Mixing:
