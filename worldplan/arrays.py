@@ -46,6 +46,13 @@ def check_memory(what: str, shape: tuple[int, ...]) -> None:
         raise InvalidInput(f"{what} asks for arrays of {math.prod(shape) / 2**27:.2g} GiB; take less")
 
 
+def not_overflown(name: str, result: Floats) -> Floats:
+    """`result`, which finite numbers gave. Raises InvalidInput if it is not finite: they were too large for float64."""
+    if not all_finite(np.asarray(result)):
+        raise InvalidInput(f"{name} overflows: the numbers that it is made of are too large")
+    return result
+
+
 def some(flags: NDArray[np.bool_]) -> bool:
     """Whether one of the flags is set. For the few of a control step, a tenth of the time of NumPy's `any`."""
     return True in flags.ravel().tolist() if flags.size <= FEW else bool(flags.any())

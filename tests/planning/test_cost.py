@@ -150,3 +150,9 @@ def test_bad_stage_arguments_are_refused(error, action):
 def test_bad_goals_are_refused(goal):
     with pytest.raises(InvalidInput, match="goal"):
         QuadraticCost.goal_reaching(2).goal_state(goal)
+
+
+def test_a_cost_that_no_memory_holds_is_refused():
+    for sizes in ((10**12,), (2, 0.1, 0.0, 10**12)):
+        with pytest.raises(InvalidInput, match="GiB"):
+            QuadraticCost.goal_reaching(*sizes)

@@ -369,3 +369,12 @@ def test_options_of_wrong_types_are_refused(options):
     fit_dynamics(latents, actions, order=np.int64(2), iterations=np.int8(2))
     with pytest.raises(InvalidInput, match=next(iter(options))):
         fit_dynamics(latents, actions, **options)
+
+
+def test_episodes_are_lists_or_what_gives_them():
+    latents, actions = simulate(mechanics(), [20] * 6, seed=0)
+    wanted = fit_dynamics(latents, actions)
+    np.testing.assert_array_equal(fit_dynamics(iter(latents), iter(actions)).A, wanted.A)
+    for wrong in ((None, None), (latents, None), (5, actions)):
+        with pytest.raises(InvalidInput, match="list of episodes"):
+            fit_dynamics(*wrong)

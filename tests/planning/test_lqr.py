@@ -575,3 +575,28 @@ def test_a_step_that_is_no_number_of_a_step_is_refused():
     for step in (-1, 3, 1.5, True, None, "0"):
         with pytest.raises(InvalidInput, match="step must"):
             lqr.action([1.0], [0.0], step)
+
+
+@pytest.mark.parametrize("size", [1e150, 1e160, 1e300, 1.7e308])
+@pytest.mark.parametrize("direction", [[1, 0], [1, 1], [0, -1], [-1, 1]])
+def test_no_action_and_no_cost_overflows_in_silence(size, direction):
+    """Of states of any size, actions and costs are finite or an error, and a finite one is that of longer numbers."""
+    dynamics, cost = LinearDynamics([[1.0, 1.0], [0.0, 1.0]], [[0.5], [1.0]]), QuadraticCost.goal_reaching(1)
+    lqr, state, goal = solve_lqr(dynamics, cost), size * np.array(direction, float), [-size]
+    x = state.astype(np.longdouble) - np.array([-size, 0.0], np.longdouble)
+    wanted = {
+        "action": -lqr.gain.astype(np.longdouble) @ x,
+        "value": x @ lqr.value_matrix.astype(np.longdouble) @ x,
+        "stage": x @ cost.W.astype(np.longdouble) @ x,
+    }
+    calls = {"action": lqr.action, "value": lqr.value, "stage": lambda s, g: cost.stage(s - np.array([*g, 0.0]), [0.0])}
+    for name, call in calls.items():
+        try:
+            with np.errstate(over="ignore"):
+                found = call(state, goal)
+        except InvalidInput as error:
+            assert "overflows" in str(error) or "not finite" in str(error)
+            assert np.abs(wanted[name]).max() > 1e300 or size > 1e307
+        else:
+            np.testing.assert_allclose(found, wanted[name].astype(np.float64), rtol=1e-9)
+            assert np.isfinite(found).all()

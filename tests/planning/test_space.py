@@ -199,3 +199,13 @@ def test_every_planner_goes_the_short_way_round(planner):
         np.testing.assert_allclose(moved, here, atol=1e-6)
     wrong = blind.act(blind.start(start), goal)[0]
     assert np.sign(wrong[0, 0]) == -np.sign(here[0, 0])  # the long way round
+
+
+def test_a_difference_that_overflows_is_an_error():
+    space = LatentSpace("circle", "line")
+    for far in ([1.7e308, 0.0], [0.0, 1.7e308]):
+        with pytest.raises(InvalidInput, match="overflows"):
+            space.difference(far, np.negative(far))
+    assert LatentSpace.lines(np.array(2)) == LatentSpace.lines(2)
+    with pytest.raises(InvalidInput, match="at most"):
+        LatentSpace.lines(10**12)

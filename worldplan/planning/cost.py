@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from worldplan.arrays import ROUNDING, Floats, finite_array, finite_vectors, semidefinite
+from worldplan.arrays import ROUNDING, Floats, check_memory, finite_array, finite_vectors, not_overflown, semidefinite
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
 
@@ -59,6 +59,7 @@ class QuadraticCost:
         """
         n = positive_int("n", n)
         m = n if action_dim is None else positive_int("action_dim", action_dim)
+        check_memory("a cost of so many numbers", (2 * n + m, 2 * n + m))
         weights = finite_array("control_weight and velocity_weight", [control_weight, velocity_weight])
         if weights.shape != (2,) or weights[0] <= 0 or weights[1] < 0:
             raise InvalidInput(
@@ -100,11 +101,12 @@ class QuadraticCost:
     def stage(self, error: ArrayLike, action: ArrayLike) -> Floats:
         """`e' W e + u' R u` for errors `e = x - x_goal` (..., d) and actions (..., m).
 
-        Raises InvalidInput if a length does not match or an entry is not finite.
+        Raises InvalidInput if a length does not match, an entry is not finite, or the cost overflows.
         """
         e = finite_vectors("error", error, self.state_dim)
         u = finite_vectors("action", action, self.action_dim)
-        return quadratic_form(e, self.W) + quadratic_form(u, self.R)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return not_overflown("the cost", quadratic_form(e, self.W) + quadratic_form(u, self.R))
 
 
 def quadratic_form(x: Floats, M: Floats) -> Floats:

@@ -185,6 +185,10 @@ class _Model:
 def _checked(latents: Sequence[Floats], actions: Sequence[Floats], order: int) -> list[tuple[Floats, Floats]]:
     if natural_int("order", order) not in (1, 2):
         raise InvalidInput(f"order must be 1 or 2, got {order}")
+    try:
+        latents, actions = list(latents), list(actions)
+    except TypeError as error:
+        raise InvalidInput(f"latents and actions are a list of episodes each: {error}") from error
     if not len(latents) or len(latents) != len(actions):
         raise InvalidInput(f"need equally many episodes of latents and actions, got {len(latents)} and {len(actions)}")
     pairs: list[tuple[Floats, Floats]] = []

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, solve_discrete_are
 
-from worldplan.arrays import Floats, check_memory, finite_vectors, semidefinite
+from worldplan.arrays import Floats, check_memory, finite_vectors, not_overflown, semidefinite
 from worldplan.checks import natural_int, positive_int
 from worldplan.errors import InvalidInput, NotStabilizable, SolverFailed
 from worldplan.planning.bounds import (
@@ -96,23 +96,26 @@ class LQRSolution:
             step: t, which selects the gain of a finite horizon; otherwise ignored.
 
         Raises:
-            InvalidInput: a shape does not match, an entry is not finite, or the step lies outside the horizon.
+            InvalidInput: a shape does not match, an entry is not finite, the action overflows, or the step lies outside
+                the horizon.
         """
-        error = finite_vectors("state", state, self.dynamics.state_dim) - self.cost.goal_state(goal)
+        x = finite_vectors("state", state, self.dynamics.state_dim)
         gain = self.gain
         if self.gains is not None:
             if natural_int("step", step) >= len(self.gains):
                 raise InvalidInput(f"step must lie in [0, {len(self.gains)}), got {step}")
             gain = self.gains[step]
-        return np.asarray(-error @ gain.T)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return not_overflown("the action", np.asarray(-(x - self.cost.goal_state(goal)) @ gain.T))
 
     def value(self, state: ArrayLike, goal: ArrayLike) -> Floats:
         """The cost from here on, `(x - x_goal)' P (x - x_goal)`.
 
-        Raises InvalidInput if a shape does not match or an entry is not finite.
+        Raises InvalidInput if a shape does not match, an entry is not finite, or the cost overflows.
         """
-        error = finite_vectors("state", state, self.dynamics.state_dim) - self.cost.goal_state(goal)
-        return quadratic_form(error, self.value_matrix)
+        x = finite_vectors("state", state, self.dynamics.state_dim)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return not_overflown("the cost", quadratic_form(x - self.cost.goal_state(goal), self.value_matrix))
 
 
 def solve_lqr(

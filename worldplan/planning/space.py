@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldplan.arrays import Floats, finite_array, finite_vectors, some
+from worldplan.arrays import Floats, finite_array, finite_vectors, not_overflown, some
 from worldplan.checks import positive_int
 from worldplan.errors import InvalidInput
 
@@ -47,9 +47,10 @@ class LatentSpace:
     @classmethod
     def lines(cls, count: int) -> LatentSpace:
         """The space R^count. Raises InvalidInput if `count` is no positive integer, or larger than any latent is."""
-        if positive_int("the number of lines", count) > MOST_LINES:
+        number = positive_int("the number of lines", count)
+        if number > MOST_LINES:
             raise InvalidInput(f"a latent has {MOST_LINES} coordinates at most, got {count}")
-        return cls(*["line"] * count)
+        return cls(*["line"] * number)
 
     @property
     def dim(self) -> int:
@@ -62,9 +63,13 @@ class LatentSpace:
         return bool(self._flat)
 
     def difference(self, a: ArrayLike, b: ArrayLike) -> Floats:
-        """`a (-) b` of latents (..., n): the shortest way from b to a. Raises InvalidInput for another width."""
+        """`a (-) b` of latents (..., n): the shortest way from b to a.
+
+        Raises InvalidInput for another width, or if it overflows.
+        """
         a, b = finite_vectors("a latent", a, self.dim), finite_vectors("a latent", b, self.dim)
-        return self._wrap(a - b)
+        with np.errstate(over="ignore"):
+            return self._wrap(not_overflown("the difference", a - b))
 
     def wrap(self, latents: ArrayLike) -> Floats:
         """Latents (..., n) with their circles in [-pi, pi). Raises InvalidInput for another width."""
