@@ -1,0 +1,152 @@
+"""Scaling: the fast statistics are the library's, encoders begin where they should, and rows are told apart."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from worldplan.eval.laboratory import scaling
+from worldplan.eval.laboratory.characteristic import EppsPulley
+from worldplan.eval.laboratory.ensemble import Training, infonce
+from worldplan.eval.laboratory.judge import composed, judge, judge_gaussian
+from worldplan.eval.laboratory.networks import Coupling
+from worldplan.eval.laboratory.setting import MIXING, Member, Setting, train_and_judge, train_members
+from worldplan.eval.laboratory.worlds import find_mixing, gaussian_pairs
+from worldplan.learning.gaussianity import epps_pulley, moments
+from worldplan.learning.objectives import InfoNCE
+
+SIGREG = {"name": "lejepa", "weight": 0.01, "slices": 4}
+
+
+def chance(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# --- losses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_powers_give_the_statistic_and_its_gradient(scale):
+    samples = (scale * torch.randn(3, 5, 200, generator=chance()) + 0.2).requires_grad_()
+    exact = samples.detach().double().requires_grad_()
+    found, expected = EppsPulley.apply(samples), torch.vmap(epps_pulley)(exact.mT)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    share = torch.rand(found.shape, generator=chance(1))
+    (found * share).sum().backward()
+    (expected * share).sum().backward()
+    largest = exact.grad.abs().max()
+    assert (samples.grad - exact.grad).abs().max() < 1e-5 * largest
+    assert (found - torch.vmap(moments)(samples.detach().mT)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("n", [2, 64])
+def test_infonce_by_products_is_infonce(n):
+    embeddings, widths = torch.randn(3, 40, 2, n, generator=chance()), torch.tensor([0.7, 1.0, 2.0])
+    found = infonce(embeddings, widths)
+    for member, width, value in zip(embeddings, widths, found, strict=True):
+        expected = InfoNCE(float(width))(member)["loss"]
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+        assert abs(float(InfoNCE(1.1 * float(width))(member)["loss"] - expected)) > 1e-3
+
+
+def test_batches_grow():
+    sizes = [Training(5, 100, growth=16).batch_at(step) for step in range(5)]
+    assert sizes == [100, 200, 400, 800, 1600]
+    assert {Training(5, 100).batch_at(step) for step in range(5)} == {100}
+
+
+# --- encoders and pairs ---------------------------------------------------------------------------------------------
+
+
+def setting(**changed):
+    own = Setting("mild couplings", (Member((0, 0), SIGREG, 0.9),), Training(0), n=4, judged=500)
+    return replace(own, **changed)
+
+
+def test_a_matched_encoder_begins_affine():
+    x = torch.randn(3, 4, generator=chance())
+    for strength, affine in ((0.0, True), (1.0, False)):
+        encode = Coupling(4, 4, 8, strength, inverse=True, seed=3)
+        middle = encode((x[0] + x[1])[None] / 2)[0]
+        assert torch.allclose(middle, (encode(x[:1]) + encode(x[1:2]))[0] / 2, atol=1e-5) == affine
+
+
+def test_r2_of_an_untrained_matched_encoder_is_that_of_the_observation():
+    own = setting(network="coupling", strength=0.0, width=8)
+    (row,) = train_and_judge(**own.job().arguments, folder=None)
+    mixing = find_mixing(own.mixing, 4, [own.members[0].integer(MIXING)])
+    states = np.random.default_rng(0).standard_normal((2, 2000, 4))
+    seen = judge(composed(lambda x: x.double(), mixing), *states)
+    assert row["judged"]["r2"]["value"] == pytest.approx(seen.r2.value, abs=0.03)
+    assert seen.r2.value < 0.97
+
+
+def test_the_inverse_undoes_its_own_mixing():
+    own = setting(network="inverse", members=(Member((0, 0), SIGREG, 0.9), Member((0, 1), SIGREG, 0.9)))
+    _, encoders = train_members(own, own.source())
+    z = np.random.default_rng(0).standard_normal((50, 4))
+    for encode in encoders:
+        np.testing.assert_allclose(encode(z), z, atol=1e-5)
+    own = setting(network="coupling", width=32, strength=0.5)
+    _, (other,) = train_members(own, own.source())
+    assert np.abs(other(z) - z).max() > 0.1
+
+
+def test_a_milder_mixing_hides_less():
+    states = np.random.default_rng(0).standard_normal((2, 3000, 8))
+    mild, strong = (
+        judge(composed(lambda x: x.double(), find_mixing(name, 8, [1])), *states).r2.value
+        for name in ("mild couplings", "couplings")
+    )
+    assert strong < mild - 0.05 < 0.95
+
+
+def test_pairs_of_a_pool_are_few():
+    for pairs, distinct in ((10, 10), (0, 200)):
+        drawn = setting(pairs=pairs).source().draw(200)[0].flatten(1)
+        assert len(torch.unique(drawn, dim=0)) <= 10 if pairs else len(torch.unique(drawn, dim=0)) == distinct
+
+
+def test_of_many_latents_only_r2_is_judged():
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((70, 70)))[0]
+    many = judge_gaussian(lambda z: z @ turn, 70, count=300)
+    assert many.r2.value == pytest.approx(1) and many.theorem3 is None
+    assert judge_gaussian(lambda z: z, 3, count=300).theorem3 is not None
+    assert gaussian_pairs(5, 70, 0.5, np.random.default_rng(0)).shape == (5, 2, 70)
+
+
+# --- what is read ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
+def test_every_row_is_told_apart(scale):
+    size, rows = scaling.SIZES[scale], {}
+    for own in scaling.settings(scale, 0):
+        key = own.n, scaling.NETWORKS[own.network], scaling.name_of(own), own.pairs, own.training.steps
+        assert key not in rows
+        rows[key] = own
+    named = {(n, objective) for n, encoder, objective, pairs, _ in rows if encoder == scaling.MATCHED and not pairs}
+    assert {(n, name) for n in size.matched for name in (scaling.SIGREG, scaling.VICREG, scaling.FIXED)} <= named
+    assert (2, scaling.WIDENED) not in named and (4 if scale == "smoke" else 64, scaling.WIDENED) in named
+    assert all(n in {n for n, *_ in rows} for n in size.generic)
+
+
+def test_only_what_was_published_is_compared():
+    size = scaling.SIZES["cpu"]
+    matched, generic = (
+        next(own for own in scaling.settings("cpu", 0) if own.n == 2 and own.network == kind)
+        for kind in ("coupling", "mlp")
+    )
+    short = replace(matched, training=replace(matched.training, steps=3))
+    (row,) = train_and_judge(**setting().job().arguments, folder=None)
+    results = [({"setting": own.job().arguments["setting"]}, [row]) for own in (matched, generic, short)]
+    assert [found.published for found in scaling.rows_of(size, results)] == [0.999998, None, None]
+    assert scaling.read("cpu", results).sentence.startswith("Of an R2 of 1, SIGReg lacks")
+
+
+def test_the_scaled_width_keeps_typical_distances():
+    for n in (8, 1024):
+        fixed, widened = (scaling.OBJECTIVES[name](n)["sigma"] for name in (scaling.FIXED, scaling.WIDENED))
+        assert widened / fixed == pytest.approx(math.sqrt(n / 2))
