@@ -22,8 +22,6 @@ from worldplan.planning.mpc import MPCProblem, MPCSolver, Plan, build_mpc, solve
 from worldplan.planning.shooting import CEMConfig, MPPIConfig, solve_cem, solve_mppi
 from worldplan.planning.space import LatentSpace
 
-"""What a solver may raise on a problem that it cannot solve. After any of these, clipped LQR acts."""
-
 Policy = Callable[[Floats, Floats], tuple[Floats, NDArray[np.bool_]]]
 """Maps states (N, d) and goals (N, n) to actions (N, m) and the rows that fell back to clipped LQR."""
 

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from worldplan.arrays import Floats, finite_array
-from worldplan.checks import check_name, episode_seed
+from worldplan.checks import check_name, episode_seed, reset_options
 from worldplan.envs.reacher import LINK, WRIST_LIMIT, ReacherBase, checked_qpos, checked_torque, sample_qpos
 from worldplan.envs.rendering import SIZE, TARGET_RADIUS, TARGET_SIZE, sample_targets
 from worldplan.errors import InvalidInput
@@ -79,10 +79,8 @@ class ReacherTask(ReacherBase):
             InvalidInput: a pose or a target out of the arm's range, or not finite.
             UnknownName: an option of another name.
         """
+        options = reset_options(options, ("qpos", "target"))
         super().reset(seed=episode_seed(seed))
-        options = options or {}
-        for name in options:
-            check_name("reset option", name, ("qpos", "target"))
         # Always drawn, so that options do not change what a seed gives elsewhere.
         qpos, self._target = sample_qpos(self.np_random), sample_targets(1, self.np_random, self.task)[0]
         if "target" in options:

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from worldplan.arrays import Floats, Frames, finite_array
-from worldplan.checks import check_name, checked_seed, episode_seed
+from worldplan.checks import check_name, checked_seed, episode_seed, reset_options
 from worldplan.envs.drawing import DrawingThread, drawing_thread, no_garbage_collection, plain_quality, unavailable
 from worldplan.envs.workers import select_backend
 from worldplan.errors import InvalidInput, RenderingUnavailable
@@ -67,13 +67,11 @@ class ControlEnv(gym.Env[Frames, Floats]):
             InvalidInput: a state of another width, or not finite.
             UnknownName: an option of another name.
         """
+        options = reset_options(options, ("qpos", "qvel"))
         super().reset(seed=episode_seed(seed))
         if seed is not None:
             self._env.task.random.seed(int(self.np_random.integers(2**32)))
         self._env.reset()
-        options = dict(options or {})
-        for name in options:
-            check_name("reset option", name, ("qpos", "qvel"))
         if options:
             data = self._physics.data
             given = {"qpos": data.qpos.copy(), "qvel": np.zeros_like(data.qvel)}

@@ -14,6 +14,7 @@ from worldplan.arrays import Floats
 from worldplan.eval.identifiability.theorem3 import ApproximateIdentifiability, distortion
 from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName
+from worldplan.eval.laboratory.figure import legend_below
 from worldplan.eval.laboratory.judge import resamples_of
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
 from worldplan.eval.laboratory.setting import JUDGE, Member, Setting, Trained, encoders, measured
@@ -271,11 +272,17 @@ def exceptions_of(encoder: Bounded) -> list[str]:
     """A sentence for each measurement of an encoder that breaks the bound."""
     named = [(one, where) for one, where in ((encoder.judged.theorem3, "rho .5"), (encoder.own, "its own rho")) if one]
     return [
-        f"Exception at {where}: {encoder.member.objective}, rho {encoder.member.rho}, seed {encoder.member.seed}: "
+        f"Exception at {where}: {described(encoder.member)}: "
         f"error {one.error}, bound {one.bound}, eps {one.eps}, delta {one.delta}."
         for one, where in named
         if not one.holds
     ]
+
+
+def described(member: Member) -> str:
+    """A member in words."""
+    options = ", ".join(f"{name} {value}" for name, value in member.objective.items() if name != "name")
+    return f"{member.objective['name']} ({options}), rho {member.rho}, seed {member.seed}"
 
 
 def draw(grid: Sequence[Bounded], others: Sequence[Bounded]) -> bytes:
@@ -301,7 +308,7 @@ def draw(grid: Sequence[Bounded], others: Sequence[Bounded]) -> bytes:
     tidy(causes, title="what predicts the error", xlabel="delta, eps at rho .5", ylabel="error E|h - Qz|²")
     causes.set(xscale="log", yscale="log")
     for axes in (half, causes):
-        axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3, columnspacing=0.8)
+        legend_below(axes)
     return png(figure)
 
 

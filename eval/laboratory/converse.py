@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from worldplan.arrays import Floats
 from worldplan.eval.identifiability.rotation_fit import rotation_fit
 from worldplan.eval.laboratory.ensemble import Training
-from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName
+from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, over_seeds
+from worldplan.eval.laboratory.figure import curve
 from worldplan.eval.laboratory.judge import Encode, judge
 from worldplan.eval.laboratory.laws import CHANNELS, Channel, Law
 from worldplan.eval.laboratory.mixings import LEJEPA
-from worldplan.eval.laboratory.setting import JUDGE, PAIRS, Member, Setting, train_members
+from worldplan.eval.laboratory.setting import JUDGE, PAIRS, UNTRAINED, Member, Setting, train_members
 from worldplan.eval.laboratory.worlds import RecordedPairs
 from worldplan.eval.show.style import BLUE, GREEN, ORANGE, png, tidy
 from worldplan.eval.show.table import NONE, Cell, Column, Table, number
@@ -32,7 +33,6 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "whitening": {"name": "whitening", "weight": 0.5},
     "LeJEPA": {**LEJEPA, "weight": 0.03},  # at .01 shapes 4 and 32 were half lost (R2 .5, one seed, 2,500 steps)
 }
-NULL = "untrained"
 RHO = 0.5
 MIXING = "sine"
 RESAMPLES = 2  # intervals are over seeds
@@ -104,7 +104,7 @@ def train_and_judge(
     source = RecordedPairs(
         torch.from_numpy(np.stack(pool)).float(), [member.generator(PAIRS) for member in own.members]
     )
-    _, encoders = train_members(own, source)
+    encoders = train_members(own, source)
     found = []
     for law, member, encode in zip(laws, own.members, encoders, strict=True):
         z = law.draw((2, own.judged, own.n), np.random.default_rng(member.integer(JUDGE)))
@@ -134,7 +134,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
         setting: Setting = restored(Setting, arguments["setting"])
         for one in encoders:
             found: Found = restored(Found, one)
-            rows.setdefault((arguments["channel"], _name(setting), found.shape), []).append(found)
+            rows.setdefault((arguments["channel"], setting.trained_by(OBJECTIVES), found.shape), []).append(found)
     promises = {(channel, law.shape): _promise(law, channel) for channel in CHANNELS for law in _laws(rows)}
     gaussian = {law.shape: law.gaussian_promise() for law in _laws(rows)}
     peaks = {
@@ -160,12 +160,12 @@ def read(scale: ScaleName, results: Results) -> Finding:
                 channel,
                 name,
                 f"{shape:g}",
-                number(_mean(own, lambda e: e.linear)),
+                number(over_seeds(own, lambda e: e.linear)),
                 _theory(channel, name, shape, promises, gaussian),
                 Cell("not given"),
-                number(_mean(own, lambda e: e.rotation)),
-                number(_mean(own, lambda e: e.monotone)),
-                number(_mean(own, warp)),
+                number(over_seeds(own, lambda e: e.rotation)),
+                number(over_seeds(own, lambda e: e.monotone)),
+                number(over_seeds(own, warp)),
             ]
             for (channel, name, shape), own in sorted(rows.items(), key=lambda item: _order(item[0]))
         ],
@@ -201,15 +201,9 @@ def read(scale: ScaleName, results: Results) -> Finding:
     )
 
 
-def _name(setting: Setting) -> str:
-    if setting.training.steps == 0:
-        return NULL
-    return next(name for name, objective in OBJECTIVES.items() if objective == setting.members[0].objective)
-
-
 def _order(key: Key) -> tuple[int, int, float]:
     channel, name, shape = key
-    return CHANNELS.index(channel), [*OBJECTIVES, NULL].index(name), shape
+    return CHANNELS.index(channel), [*OBJECTIVES, UNTRAINED].index(name), shape
 
 
 def _laws(rows: Mapping[Key, Any]) -> list[Law]:
@@ -227,14 +221,9 @@ def _theory(
     promises: Mapping[tuple[Channel, float], float | None],
     gaussian: Mapping[float, float],
 ) -> Cell:
-    if name == NULL:
+    if name == UNTRAINED:
         return NONE
     return number(gaussian[shape] if name == "LeJEPA" else promises[channel, shape])
-
-
-def _mean(own: list[Found], measure: Callable[[Found], float]) -> Estimate:
-    values = np.array([measure(found) for found in own])
-    return estimate(values) if len(values) > 1 else Estimate(float(values.mean()), math.nan, math.nan)
 
 
 def warp(found: Found) -> float:
@@ -294,13 +283,13 @@ def draw(
         for axes, channel in zip(axes_row, CHANNELS, strict=True):
             shapes = sorted(shape for c, o, shape in rows if (c, o) == (channel, name))
             for label, colour, measure in MEASURES:
-                means = [_mean(rows[channel, name, shape], measure) for shape in shapes]
-                values = np.array([(e.value, e.value - e.low, e.high - e.value) for e in means]).reshape(-1, 3)
-                bars = np.nan_to_num(values[:, 1:].T)
-                axes.errorbar(shapes, values[:, 0], bars, color=colour, marker="o", ms=4, capsize=2, label=label)
+                means = [over_seeds(rows[channel, name, shape], measure) for shape in shapes]
+                curve(axes, shapes, means, color=colour, label=label)
             told = [(s, gaussian[s] if name == "LeJEPA" else promises[channel, s]) for s in shapes]
             axes.plot(*_columns(told), "k--", lw=1, label="theory: linear")
-            nothing = [(s, _mean(own, lambda e: e.linear).value) for (c, o, s), own in rows.items() if o == NULL]
+            nothing = [
+                (s, over_seeds(own, lambda e: e.linear).value) for (c, o, s), own in rows.items() if o == UNTRAINED
+            ]
             axes.plot(*_columns(sorted(nothing)), color="0.6", lw=1, label="untrained: linear")
             axes.axvline(GAUSS, color="0.85", lw=6, zorder=0)
             axes.set_xscale("log", base=2)

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from scipy.special import i1e
 from torch import Tensor
 
-from worldplan.eval.laboratory.ensemble import Training, train
+from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, over_seeds
 from worldplan.eval.laboratory.judge import Encode, judge
 from worldplan.eval.laboratory.networks import Parameters, stacked
-from worldplan.eval.laboratory.setting import DIRECTIONS, JUDGE, MIXING, PAIRS, WEIGHTS, Member, Setting
-from worldplan.eval.laboratory.worlds import GaussianPairs, ParabolicShear, SineShear, Spiral, find_mixing
+from worldplan.eval.laboratory.setting import JUDGE, MIXING, Member, Setting
+from worldplan.eval.laboratory.worlds import ParabolicShear, SineShear, Spiral, find_mixing
 from worldplan.eval.show.style import BLUE, GREEN, ORANGE, RED, VIOLET, png, tidy
 from worldplan.eval.show.table import NONE, Cell, Column, Table, number
 from worldplan.eval.statistics.estimate import Estimate
@@ -207,7 +207,6 @@ def learn(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The job: train an ensemble; measure its maps `h = f o g` as they are trained, and where they end."""
     own: Setting = restored(Setting, setting)
     members, training = own.members, own.training
-    rho = torch.tensor([np.broadcast_to(member.rho, own.n).tolist() for member in members])
     mixing = find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members])
     states = [torch.randn(3, own.judged, own.n, generator=member.generator(JUDGE)).double() for member in members]
     marks = sorted({round(training.steps * share) for share in (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7)})
@@ -223,17 +222,8 @@ def learn(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
                 found = shape(jacobians(map_of(parameters, k), states[k][0]).detach())
                 curves[k].append({"step": step, **found})
 
-    networks = [own.encoder(member.integer(WEIGHTS)) for member in members]
-    forward, _ = stacked(networks)
-    ensemble = train(
-        networks,
-        GaussianPairs(rho, [member.generator(PAIRS) for member in members]),
-        mixing,
-        [member.objective for member in members],
-        training,
-        [member.generator(DIRECTIONS) for member in members],
-        watch=watch,
-    )
+    forward, _ = stacked(own.networks())
+    ensemble = own.train(watch=watch)
     found = []
     for k, (z, eta, test) in enumerate(states):
         h = map_of(ensemble.parameters, k)

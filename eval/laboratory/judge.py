@@ -104,8 +104,8 @@ def control_cost(encode: Encode, n: int, *, episodes: int = 64, seed: int = 0) -
     starts, goals = rng.standard_normal((2, episodes, n))
     noise = NOISE * rng.standard_normal((HORIZON, episodes, n))
 
-    def cost(A: Floats, B: Floats, see: Encode, scale: float) -> float:
-        weight = QuadraticCost(np.eye(len(A)) * scale, EFFORT * np.eye(n))
+    def cost(A: Floats, B: Floats, see: Encode) -> float:
+        weight = QuadraticCost(np.eye(len(A)), EFFORT * np.eye(n))
         try:
             gains = solve_lqr(LinearDynamics(A, B), weight, HORIZON).gains
         except WorldplanError:
@@ -118,5 +118,5 @@ def control_cost(encode: Encode, n: int, *, episodes: int = 64, seed: int = 0) -
             z = z + STEP * u + noise[k]
         return total + float(np.square(z - goals).sum())
 
-    best = cost(np.eye(n), STEP * np.eye(n), lambda z: z, 1.0)
-    return cost(fitted.M[:, :m], fitted.M[:, m:], encode, 1.0) / best
+    best = cost(np.eye(n), STEP * np.eye(n), lambda z: z)
+    return cost(fitted.M[:, :m], fitted.M[:, m:], encode) / best

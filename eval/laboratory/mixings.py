@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from worldplan.arrays import Floats
 from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, lacking, over_seeds
-from worldplan.eval.laboratory.setting import MIXING, Member, Setting, Trained, picture, trained
+from worldplan.eval.laboratory.setting import MIXING, UNTRAINED, Member, Setting, Trained, picture, trained
 from worldplan.eval.laboratory.worlds import find_mixing
 from worldplan.eval.show.style import png
 from worldplan.eval.show.table import Column, Table, number
@@ -29,7 +29,6 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "alignment alone": {**LEJEPA, "weight": 0.0},
     "Gaussianity alone": {**LEJEPA, "weight": 1.0},
 }
-NULL = "untrained"
 RHO = 0.5
 
 
@@ -67,19 +66,11 @@ def jobs(scale: ScaleName, seed: int) -> list[Job]:
     return [setting.job() for setting in settings(scale, seed)]
 
 
-def name_of(setting: Setting) -> str:
-    """What trained it."""
-    if setting.training.steps == 0:
-        return NULL
-    own = setting.members[0].objective
-    return next(name for name, objective in OBJECTIVES.items() if objective == own)
-
-
 def read(scale: ScaleName, results: Results) -> Finding:
     """R2 both ways by mixing and objective, means over seeds."""
     rows: dict[tuple[str, str], list[Trained]] = {}
     for setting, encoder in trained(results):
-        rows.setdefault((setting.mixing, name_of(setting)), []).append(encoder)
+        rows.setdefault((setting.mixing, setting.trained_by(OBJECTIVES)), []).append(encoder)
     table = Table(
         f"Theorem 1 in the plane, scale {scale}",
         [
@@ -109,11 +100,11 @@ def read(scale: ScaleName, results: Results) -> Finding:
             "keeps the law of the latents: its observations are Gaussian already.",
         ],
     )
-    extremes = {name: extreme(rows, name) for name in (*OBJECTIVES, NULL)}
+    extremes = {name: extreme(rows, name) for name in (*OBJECTIVES, UNTRAINED)}
     sentence = (
         f"The least R2 of LeJEPA over the four mixings is {extremes['LeJEPA'][0]:.4f}; the greatest of alignment alone "
         f"is {extremes['alignment alone'][1]:.2f}, of Gaussianity alone {extremes['Gaussianity alone'][1]:.2f}, and "
-        f"without training {extremes[NULL][1]:.2f}."
+        f"without training {extremes[UNTRAINED][1]:.2f}."
     )
     return Finding(
         sentence,

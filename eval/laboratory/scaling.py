@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, lacking, over_seeds
-from worldplan.eval.laboratory.setting import Member, Setting, Trained, trained
+from worldplan.eval.laboratory.setting import UNTRAINED, Member, Setting, Trained, trained
 from worldplan.eval.laboratory.worlds import STRENGTH
 from worldplan.eval.show.style import BLUE, GREEN, ORANGE, RED, VIOLET, png, tidy
 from worldplan.eval.show.table import Cell, Column, Table, number
@@ -23,7 +23,7 @@ from worldplan.sweeps.jobs import Job
 
 MATCHED, INVERSE, GENERIC = "matched", "matched, from the inverse", "generic"
 NETWORKS = {"coupling": MATCHED, "inverse": INVERSE, "mlp": GENERIC}
-SIGREG, VICREG, FIXED, WIDENED, NULL = "SIGReg", "VICReg", "InfoNCE", "InfoNCE, width √N", "untrained"
+SIGREG, VICREG, FIXED, WIDENED = "SIGReg", "VICReg", "InfoNCE", "InfoNCE, width √N"
 SIGMA = 1.0  # width of InfoNCE's kernel at two latents
 OBJECTIVES: dict[str, Callable[[int], dict[str, Any]]] = {
     SIGREG: lambda n: {"name": "lejepa", "weight": 0.005, "slices": min(max(8, n // 2), 128)},
@@ -33,7 +33,7 @@ OBJECTIVES: dict[str, Callable[[int], dict[str, Any]]] = {
     WIDENED: lambda n: {"name": "infonce", "sigma": SIGMA * math.sqrt(n / 2)},
 }
 SKY = "#56b4e9"
-COLOURS = {SIGREG: BLUE, VICREG: GREEN, FIXED: RED, WIDENED: ORANGE, NULL: "0.5"}
+COLOURS = {SIGREG: BLUE, VICREG: GREEN, FIXED: RED, WIDENED: ORANGE, UNTRAINED: "0.5"}
 MIXING = "mild couplings"
 PUBLISHED: dict[str, dict[int, float]] = {
     SIGREG: {2: 0.999998, 64: 0.999966, 256: 0.999884, 1024: 0.999561},
@@ -162,21 +162,13 @@ class Row:
         ]
 
 
-def name_of(setting: Setting) -> str:
-    """What trained it."""
-    if setting.training.steps == 0:
-        return NULL
-    own = setting.members[0].objective
-    return next(name for name, objective in OBJECTIVES.items() if objective(setting.n) == own)
-
-
 def rows_of(size: Size, results: Results) -> list[Row]:
     """Rows in the order of the jobs."""
     groups: dict[tuple[int, str, str, int, int], list[Trained]] = {}
     for own, encoder in trained(results):
-        groups.setdefault((own.n, NETWORKS[own.network], name_of(own), own.pairs, own.training.steps), []).append(
-            encoder
-        )
+        name = own.trained_by({name: objective(own.n) for name, objective in OBJECTIVES.items()})
+        key = own.n, NETWORKS[own.network], name, own.pairs, own.training.steps
+        groups.setdefault(key, []).append(encoder)
 
     def published(n: int, encoder: str, objective: str, pairs: int, steps: int) -> float | None:
         same = encoder == MATCHED and not pairs and steps == size.matched[n].training.steps
@@ -215,7 +207,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
         sentence_of(size, rows),
         table,
         draw(plots),
-        {"rows": [{**vars(row), "r2": row.r2, "published": row.published} for row in rows]},
+        {"rows": [{**vars(row), "r2": row.r2} for row in rows]},
         (
             "Published: hidden units, depth and strength of the mixing, rho, weights, batch and kernel width are not "
             f"given; ours are 32, 4, {STRENGTH[MIXING]}, rho {RHO}, and those of the code.",
@@ -234,7 +226,10 @@ Curve = tuple[str, str, list[tuple[float, Row]]]  # label, colour and points
 def by_latents(rows: Iterable[Row], size: Size, objective: str, encoder: str = MATCHED) -> dict[int, Row]:
     """Rows of fresh pairs and all steps, by N."""
     whole = {n: budget.training.steps for n, budget in size.matched.items()}
-    steps = lambda n: 0 if objective == NULL else whole.get(n, whole[size.curves])  # noqa: E731
+
+    def steps(n: int) -> int:
+        return 0 if objective == UNTRAINED else whole.get(n, whole[size.curves])
+
     return {
         row.n: row
         for row in rows
@@ -282,7 +277,7 @@ def panels(size: Size, rows: list[Row]) -> list[tuple[str, str, list[Curve]]]:
     )
     whole = size.matched[size.curves].training
     own = [row for row in rows if (row.n, row.objective) == (size.curves, SIGREG)]
-    names = (*OBJECTIVES, NULL)
+    names = (*OBJECTIVES, UNTRAINED)
     return [
         ("matched encoder", "latents N", [(o, COLOURS[o], points(by_latents(rows, size, o))) for o in names]),
         ("by encoder", "latents N", [(label, c, points(by_latents(rows, size, SIGREG, e))) for e, label, c in kinds]),

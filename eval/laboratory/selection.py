@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
 from worldplan.arrays import Floats
 from worldplan.eval.laboratory.bound import BOUND_EXPERIMENT
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName
+from worldplan.eval.laboratory.figure import legend_below
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
 from worldplan.eval.laboratory.setting import Setting, Trained, trained
 from worldplan.eval.laboratory.width import WIDTH_EXPERIMENT
@@ -310,7 +310,7 @@ def draw(groups: Sequence[Group], choices: Sequence[Group], scores: dict[str, li
     law.axvline(PUBLISHED_ALPHA, color=RED, lw=1, ls="--", label="published alpha")
     law.axhline(0, color="0.7", lw=1)
     tidy(law, title="loss / weight^alpha, within groups", xlabel="alpha", ylabel="Spearman's correlation, mean")
-    below(law)
+    legend_below(law, -0.1)
     for one, score in zip(groups, scores[SCALED], strict=True):
         if is_choice(one):
             kept = np.isfinite(score)
@@ -330,11 +330,6 @@ def draw(groups: Sequence[Group], choices: Sequence[Group], scores: dict[str, li
     regrets.set_xticks(range(len(dots)), list(dots), rotation=40, ha="right", fontsize=8)
     regrets.set_yscale("log")
     return png(figure)
-
-
-def below(axes: Axes) -> None:
-    """A legend off the data."""
-    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(-0.1, -0.2), ncols=3, columnspacing=0.8)
 
 
 SELECTION_EXPERIMENT = Experiment(

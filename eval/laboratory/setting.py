@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from worldplan.eval.laboratory.ensemble import Ensemble, Training, train
 from worldplan.eval.laboratory.judge import LARGEST, Encode, Judged, composed, control_cost, judge_gaussian
-from worldplan.eval.laboratory.networks import Coupling, mlp
+from worldplan.eval.laboratory.networks import Coupling, Parameters, mlp
 from worldplan.eval.laboratory.worlds import HIDDEN, LAYERS, STRENGTH, GaussianPairs, RecordedPairs, Source, find_mixing
 from worldplan.provenance import Result, restored
 from worldplan.sweeps.jobs import Job
 
+UNTRAINED = "untrained"  # what a setting without steps is called
 PAIRS, DIRECTIONS, WEIGHTS, MIXING, JUDGE, DRAWS = range(6)  # what a member's seed is spread over
 
 
@@ -88,6 +89,36 @@ class Setting:
             return Coupling(self.n, self.depth, self.width, self.strength, inverse=True, seed=seed)
         return mlp(self.n, self.m or self.n, width=self.width, depth=self.depth, seed=seed)
 
+    def networks(self) -> list[nn.Module]:
+        """Each member's network, with its initial weights."""
+        stream = MIXING if self.network == "inverse" else WEIGHTS
+        return [self.encoder(member.integer(stream)) for member in self.members]
+
+    def train(
+        self,
+        source: Source | None = None,
+        *,
+        actions: Callable[[Tensor], Tensor] | None = None,
+        watch: Callable[[int, Parameters], None] | None = None,
+    ) -> Ensemble:
+        """Train the members on pairs of a source, by default `self.source()`; `actions` and `watch` as for `train`."""
+        return train(
+            self.networks(),
+            source or self.source(),
+            find_mixing(self.mixing, self.n, [member.integer(MIXING) for member in self.members]),
+            [member.objective for member in self.members],
+            self.training,
+            [member.generator(DIRECTIONS) for member in self.members],
+            actions=actions,
+            watch=watch,
+        )
+
+    def trained_by(self, objectives: Mapping[str, Mapping[str, Any]]) -> str:
+        """The name among these of the objective that trained the members; `UNTRAINED` without steps."""
+        if self.training.steps == 0:
+            return UNTRAINED
+        return next(name for name, objective in objectives.items() if objective == self.members[0].objective)
+
     def rates(self) -> Tensor:
         """Correlation (M, n) of each member's coordinates."""
         return torch.tensor([np.broadcast_to(member.rho, self.n).tolist() for member in self.members])
@@ -132,24 +163,16 @@ def picture() -> Any:
 
 
 def train_members(
-    own: Setting, source: Source, actions: Callable[[Tensor], Tensor] | None = None
-) -> tuple[Ensemble, list[Encode]]:
-    """Train the members on pairs of a source; each encoder, after its mixing, is a function of the latents.
+    own: Setting, source: Source | None = None, actions: Callable[[Tensor], Tensor] | None = None
+) -> list[Encode]:
+    """Train the members, as `Setting.train` does; each encoder after its mixing."""
+    return encodes_of(own, own.train(source, actions=actions))
 
-    `actions` are as for `train`.
-    """
-    members = own.members
-    ensemble = train(
-        [own.encoder(member.integer(MIXING if own.network == "inverse" else WEIGHTS)) for member in members],
-        source,
-        find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members]),
-        [member.objective for member in members],
-        own.training,
-        [member.generator(DIRECTIONS) for member in members],
-        actions=actions,
-    )
-    mixings = (find_mixing(own.mixing, own.n, [member.integer(MIXING)]) for member in members)
-    return ensemble, [composed(ensemble.encoder(k), mixing) for k, mixing in enumerate(mixings)]
+
+def encodes_of(own: Setting, ensemble: Ensemble) -> list[Encode]:
+    """Each encoder, after its mixing, as a function of the latents."""
+    mixings = (find_mixing(own.mixing, own.n, [member.integer(MIXING)]) for member in own.members)
+    return [composed(ensemble.encoder(k), mixing) for k, mixing in enumerate(mixings)]
 
 
 def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
@@ -159,8 +182,8 @@ def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, 
 
 def encoders(own: Setting) -> Iterator[tuple[Encode, Trained]]:
     """Train an ensemble; each member as a map of latents, and as it was judged."""
-    ensemble, found = train_members(own, own.source())
-    for k, (member, encode) in enumerate(zip(own.members, found, strict=True)):
+    ensemble = own.train()
+    for k, (member, encode) in enumerate(zip(own.members, encodes_of(own, ensemble), strict=True)):
         judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
         cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()
         loss, align, regulariser = map(float, ensemble.losses[k])

@@ -424,7 +424,7 @@ def _gradient_table(scale: ScaleName, tests: dict[str, list[dict[str, Any]]]) ->
             *(f"outlier at {value:g}" for value in OUTLIERS),
             "all 10 times too large",
             "cost over Epps-Pulley's",
-            "ms, 512 x 512",
+            "ms, {0} x {0}".format(SIZES[scale].timed[1]),
             Column("published ms (V100)"),
         ],
         [

@@ -12,7 +12,7 @@ The statements tested (Balestriero and LeCun 2025, arXiv 2511.08544), for latent
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from matplotlib.figure import Figure
 from scipy.special import log_ndtr, ndtr
 
 from worldplan.arrays import Floats
-from worldplan.eval.laboratory.ensemble import Training, train
+from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, over_seeds
 from worldplan.eval.laboratory.judge import composed
-from worldplan.eval.laboratory.setting import DIRECTIONS, JUDGE, MIXING, PAIRS, WEIGHTS, Member, Setting
-from worldplan.eval.laboratory.worlds import GaussianPairs, Spiral, find_mixing
+from worldplan.eval.laboratory.setting import JUDGE, MIXING, Member, Setting
+from worldplan.eval.laboratory.worlds import Spiral, find_mixing
 from worldplan.eval.show.style import BLUE, GREEN, ORANGE, RED, VIOLET, png, tidy
 from worldplan.eval.show.table import NONE, Cell, Column, Table, number
 from worldplan.eval.statistics.estimate import Estimate
@@ -330,23 +330,9 @@ def probe_law(world: str, law: str, size: Mapping[str, int], seed: Sequence[int]
 def probe_encoders(setting: Mapping[str, Any], size: Mapping[str, int], folder: Path) -> list[dict[str, Any]]:
     """The job of encoders: observations, and what an untrained and a trained encoder make of them."""
     own: Setting = restored(Setting, setting)
-    members = own.members
-    mixing = find_mixing(own.mixing, own.n, [member.integer(MIXING) for member in members])
-    rho = torch.tensor([np.broadcast_to(member.rho, own.n).tolist() for member in members])
-
-    def trained(training: Training) -> Any:
-        return train(
-            [own.encoder(member.integer(WEIGHTS)) for member in members],
-            GaussianPairs(rho, [member.generator(PAIRS) for member in members]),
-            mixing,
-            [member.objective for member in members],
-            training,
-            [member.generator(DIRECTIONS) for member in members],
-        )
-
-    ensembles = {"untrained encoder": trained(Training(0)), "LeJEPA": trained(own.training)}
+    ensembles = {"untrained encoder": replace(own, training=Training(0)).train(), "LeJEPA": own.train()}
     found = []
-    for k, member in enumerate(members):
+    for k, member in enumerate(own.members):
         alone = find_mixing(own.mixing, own.n, [member.integer(MIXING)])
         maps = {"observation": composed(lambda x: x.double(), alone)}
         maps |= {name: composed(ensemble.encoder(k), alone) for name, ensemble in ensembles.items()}

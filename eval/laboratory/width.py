@@ -21,7 +21,7 @@ from worldplan.eval.identifiability.spectrum import effective_rank
 from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, over_seeds
 from worldplan.eval.laboratory.judge import Encode, control_cost
-from worldplan.eval.laboratory.setting import JUDGE, Member, Setting, Trained, encoders, measured
+from worldplan.eval.laboratory.setting import JUDGE, UNTRAINED, Member, Setting, Trained, encoders, measured
 from worldplan.eval.laboratory.worlds import gaussian_pairs
 from worldplan.eval.show.style import BLUE, GREEN, ORANGE, RED, VIOLET, png, tidy
 from worldplan.eval.show.table import Cell, Column, Table, number
@@ -39,7 +39,6 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "VICReg": {"name": "vicreg", "weight": 0.3},
     "whitening": {"name": "whitening", "weight": 0.3},
 }
-NULL = "untrained"
 SHARE = 0.01  # of the total variance, above which a direction counts
 WHOLE, SLOWEST, PRINCIPAL, RANDOM = "whole", "slowest", "principal", "random"
 RESAMPLES = 20  # intervals are over seeds
@@ -183,7 +182,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
     for setting, encoder in measured(results, Widths):
         objective = next(name for name, one in OBJECTIVES.items() if one == encoder.member.objective)
         rates = next(name for name, rho in RATES.items() if np.array_equal(rho, encoder.member.rho))
-        key = rates, setting.m or N, objective if setting.training.steps else NULL
+        key = rates, setting.m or N, objective if setting.training.steps else UNTRAINED
         rows.setdefault(key, []).append(encoder)
     rows = dict(sorted(rows.items(), key=lambda row: row[0][:2]))
     table = Table(

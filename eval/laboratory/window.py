@@ -31,14 +31,14 @@ from torch import Tensor
 from worldplan.arrays import Floats
 from worldplan.eval.identifiability.regression import fit_affine, r2
 from worldplan.eval.laboratory.ensemble import Training
-from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName
+from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, over_seeds
+from worldplan.eval.laboratory.figure import curve
 from worldplan.eval.laboratory.judge import Encode
 from worldplan.eval.laboratory.mixings import LEJEPA
-from worldplan.eval.laboratory.setting import JUDGE, PAIRS, Member, Setting, train_members
+from worldplan.eval.laboratory.setting import JUDGE, PAIRS, UNTRAINED, Member, Setting, train_members
 from worldplan.eval.laboratory.worlds import GaussianPairs, RecordedPairs
 from worldplan.eval.show.style import BLUE, ORANGE, png, tidy
 from worldplan.eval.show.table import NONE, Cell, Column, Table, number
-from worldplan.eval.statistics.estimate import Estimate, estimate
 from worldplan.provenance import Result, restored
 from worldplan.sweeps.jobs import Job
 
@@ -54,9 +54,9 @@ ARMS: dict[str, dict[str, Any]] = {
     f"whitening, lag {LAG}": WHITENING,
     "whitening, reweighted": WHITENING,
     "excitation": {"name": "excitation"},
-    "untrained": WHITENING,
+    UNTRAINED: WHITENING,
 }
-SWITCHED = [arm for arm in ARMS if arm not in ("excitation", "untrained")]
+SWITCHED = [arm for arm in ARMS if arm not in ("excitation", UNTRAINED)]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def jobs(scale: ScaleName, seed: int) -> list[Job]:
     for k in range(size.seeds):
         for arm, objective in ARMS.items():
             members = tuple(Member((seed, k), objective, (SLOW, share * SLOW)) for share in size.shares)
-            training = replace(size.training, steps=0) if arm == "untrained" else size.training
+            training = replace(size.training, steps=0) if arm == UNTRAINED else size.training
             setting = Setting(MIXING, members, training, width=size.width, judged=size.judged)
             found.append(Job(train_and_judge, {"arm": arm, "setting": asdict(setting), "pairs": size.pairs}))
     return found
@@ -112,14 +112,14 @@ def train_and_judge(arm: str, setting: Mapping[str, Any], pairs: int, folder: Pa
     """The job: a `Found` for each member, as JSON. `pairs` is the size of the pool that is reweighted."""
     own: Setting = restored(Setting, setting)
     if arm == "excitation":
-        _, encoders = train_members(own, own.source(), actions_of(own))
+        encoders = train_members(own, actions=actions_of(own))
     elif arm == "whitening, reweighted":
-        _, encoders = train_members(own, reweighted(own, pairs))
+        encoders = train_members(own, reweighted(own, pairs))
     elif arm == f"whitening, lag {LAG}":
         later = [replace(member, rho=tuple(rho**LAG for rho in rates(member))) for member in own.members]
-        _, encoders = train_members(own, replace(own, members=tuple(later)).source())
+        encoders = train_members(own, replace(own, members=tuple(later)).source())
     else:
-        _, encoders = train_members(own, own.source())
+        encoders = train_members(own)
     return [
         measured(encode, rates(member)[1], own.judged, member.integer(JUDGE)).to_dict()
         for member, encode in zip(own.members, encoders, strict=True)
@@ -160,7 +160,7 @@ def reweighted(own: Setting, pairs: int) -> RecordedPairs:
 
     The feature is that of an encoder with one output, which training on the same pairs finds first.
     """
-    _, first = train_members(replace(own, m=1), own.source())
+    first = train_members(replace(own, m=1))
     pool = []
     for member, encode in zip(own.members, first, strict=True):
         z = GaussianPairs(torch.tensor([rates(member)]), [member.generator(PAIRS)]).draw(pairs)[0]
@@ -226,8 +226,8 @@ def read(scale: ScaleName, results: Results) -> Finding:
                 arm,
                 f"{fast:.3f}",
                 f"{fast / SLOW**2:.2f}",
-                NONE if arm == "untrained" else "z₂" if fast > edge(arm) else "He₂(z₁)",
-                *(number(_mean([pick(e) for e in rows[arm, fast]])) for pick in (_slow, _fast, _harmonic)),
+                NONE if arm == UNTRAINED else "z₂" if fast > edge(arm) else "He₂(z₁)",
+                *(number(over_seeds(rows[arm, fast], pick)) for pick in (_slow, _fast, _harmonic)),
                 Cell("not given"),
             ]
             for arm, fast in sorted(rows, key=lambda key: (arms.index(key[0]), -key[1]))
@@ -272,10 +272,6 @@ def _harmonic(found: Found) -> float:
     return found.harmonic
 
 
-def _mean(values: Sequence[float]) -> Estimate:
-    return estimate(np.array(values)) if len(values) > 1 else Estimate(float(np.mean(values)), math.nan, math.nan)
-
-
 def _sentence(rows: Mapping[tuple[str, float], list[Found]], switches: Mapping[str, list[float | None]]) -> str:
     parts = []
     for arm in (arm for arm in SWITCHED if arm in switches):
@@ -289,14 +285,14 @@ def _sentence(rows: Mapping[tuple[str, float], list[Found]], switches: Mapping[s
     below: dict[str, list[float]] = {}
     for (arm, fast), own in rows.items():
         if fast < SLOW**2:
-            below.setdefault(arm, []).append(_mean([_fast(e) for e in own]).value)
+            below.setdefault(arm, []).append(over_seeds(own, _fast).value)
     least = [f"{arm} {min(below[arm]):.2f}" for arm in ARMS if arm in below]
     return f"{'; '.join(parts)}; the least R2 of z_2 outside the window is {', '.join(least)}."
 
 
 def draw(rows: Mapping[tuple[str, float], list[Found]], arms: Sequence[str]) -> bytes:
     """R2 of z_2 and He_2(z_1) by rho_min, a panel for each arm, with the theory of whitening on the same pairs."""
-    shown = [arm for arm in arms if arm != "untrained"]
+    shown = [arm for arm in arms if arm != UNTRAINED]
     columns = 3
     figure = Figure(figsize=(8, 2.5 * math.ceil(len(shown) / columns)), dpi=110, layout="constrained")
     grid = figure.subplots(math.ceil(len(shown) / columns), columns, sharex=True, sharey=True, squeeze=False)
@@ -304,10 +300,7 @@ def draw(rows: Mapping[tuple[str, float], list[Found]], arms: Sequence[str]) -> 
         fast = sorted(rate for a, rate in rows if a == arm)
         rates_shown = np.linspace(fast[0], fast[-1], 500)
         for label, colour, pick in (("z₂", BLUE, _fast), ("He₂(z₁)", ORANGE, _harmonic)):
-            means = [_mean([pick(e) for e in rows[arm, rate]]) for rate in fast]
-            values = np.array([(e.value, e.value - e.low, e.high - e.value) for e in means])
-            bars = np.nan_to_num(values[:, 1:].T)
-            axes.errorbar(fast, values[:, 0], bars, color=colour, marker="o", ms=4, capsize=2, label=label)
+            curve(axes, fast, [over_seeds(rows[arm, rate], pick) for rate in fast], color=colour, label=label)
             told = ((rates_shown > edge(arm)) == (pick is _fast)).astype(float)
             axes.plot(rates_shown, told, "--", color=colour, lw=1, label=f"{label}, theory of whiteness")
         axes.set_ylim(-0.05, 1.05)

@@ -17,8 +17,8 @@ class Lab(Verb, SweepOptions):
     """Rerun the theorems of the papers as experiments on synthetic worlds.
 
     `worldplan lab mixings --scale cpu` trains and judges; the same command goes on where it was interrupted, and makes
-    nothing again that is there. Writes NAME.json, NAME.md and NAME.png of each experiment. docs/laboratory.md shows
-    what they found.
+    nothing again that is there. Writes NAME.json, NAME.md and NAME.png of each experiment. docs/laboratory.md says
+    what they test.
 
     Args:
         names: experiments, such as mixings; all for all of them.
@@ -36,21 +36,18 @@ class Lab(Verb, SweepOptions):
     def run(self, command: str) -> int:
         """Exit status 0: a theorem that does not hold is a result."""
         from worldplan.eval.laboratory.run import run_laboratory
+        from worldplan.eval.show.table import Table
+        from worldplan.provenance import plain
 
         how = {"seed": self.seed, "command": command, "processes": self.processes, **self.place()}
         findings = run_laboratory(self.names, self.out, self.scale, **how, progress=bar("jobs"))
         if self.json:
-            from json import dumps
-
-            from worldplan.provenance import plain
-
-            print(dumps({name: plain(finding.facts, 6) for name, finding in findings.items()}, indent=2))
+            self.show({name: plain(finding.facts, 6) for name, finding in findings.items()}, Table(""))
             return 0
         for name, finding in findings.items():
             written = ", ".join(str(self.out / f"{name}.{kind}") for kind in ("json", "md", "png"))
-            for table in finding.more:
+            for table in (*finding.more, finding.table.also(finding.sentence, f"Written: {written}")):
                 self.show({}, table)
-            self.show({}, finding.table.also(finding.sentence, f"Written: {written}"))
         return 0
 
     def advice(self, command: str) -> str:

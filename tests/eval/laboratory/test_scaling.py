@@ -85,12 +85,12 @@ def test_r2_of_an_untrained_matched_encoder_is_that_of_the_observation():
 
 def test_the_inverse_undoes_its_own_mixing():
     own = setting(network="inverse", members=(Member((0, 0), SIGREG, 0.9), Member((0, 1), SIGREG, 0.9)))
-    _, encoders = train_members(own, own.source())
+    encoders = train_members(own)
     z = np.random.default_rng(0).standard_normal((50, 4))
     for encode in encoders:
         np.testing.assert_allclose(encode(z), z, atol=1e-5)
     own = setting(network="coupling", width=32, strength=0.5)
-    _, (other,) = train_members(own, own.source())
+    (other,) = train_members(own)
     assert np.abs(other(z) - z).max() > 0.1
 
 
@@ -124,7 +124,13 @@ def test_of_many_latents_only_r2_is_judged():
 def test_every_row_is_told_apart(scale):
     size, rows = scaling.SIZES[scale], {}
     for own in scaling.settings(scale, 0):
-        key = own.n, scaling.NETWORKS[own.network], scaling.name_of(own), own.pairs, own.training.steps
+        key = (
+            own.n,
+            scaling.NETWORKS[own.network],
+            own.trained_by({k: make(own.n) for k, make in scaling.OBJECTIVES.items()}),
+            own.pairs,
+            own.training.steps,
+        )
         assert key not in rows
         rows[key] = own
     named = {(n, objective) for n, encoder, objective, pairs, _ in rows if encoder == scaling.MATCHED and not pairs}

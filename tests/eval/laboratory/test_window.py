@@ -84,11 +84,11 @@ def test_reweighted_pools_are_of_the_slowest_feature():
 
 def test_an_ensemble_may_be_trained_on_actions():
     own = setting({"name": "excitation"}, 400)
-    _, (encode,) = train_members(own, own.source(), actions_of(own))
+    (encode,) = train_members(own, actions=actions_of(own))
     found = measured(encode, RATES[1], 1000, 0)
     assert found.fast_latent > 0.8 > 0.3 > found.harmonic
     other = setting(WHITENING, 0)
-    _, (untrained,) = train_members(other, other.source())
+    (untrained,) = train_members(other)
     assert measured(untrained, RATES[1], 1000, 0).fast_latent < found.fast_latent
 
 
