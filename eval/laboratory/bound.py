@@ -14,7 +14,7 @@ from worldplan.arrays import Floats
 from worldplan.eval.identifiability.theorem3 import ApproximateIdentifiability, distortion
 from worldplan.eval.laboratory.ensemble import Training
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName
-from worldplan.eval.laboratory.figure import legend_below
+from worldplan.eval.laboratory.figure import legend_below, logarithmic
 from worldplan.eval.laboratory.judge import resamples_of
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
 from worldplan.eval.laboratory.setting import JUDGE, Member, Setting, Trained, encoders, measured
@@ -290,7 +290,7 @@ def draw(grid: Sequence[Bounded], others: Sequence[Bounded]) -> bytes:
     figure = Figure(figsize=(10.5, 3.6), dpi=110, layout="constrained")
     half, own, causes = figure.subplots(1, 3)
     rhos = np.array([np.max(encoder.member.rho) for encoder in grid])
-    for axes, found, where in ((half, at_half(grid), ".5"), (own, at_own(grid), "the run's own rho")):
+    for axes, found, where in ((half, at_half(grid), "rho .5"), (own, at_own(grid), "the run's own rho")):
         error, bound = values(found, "error"), values(found, "bound")
         if axes is half and others:
             rest = at_half(others)
@@ -299,14 +299,14 @@ def draw(grid: Sequence[Bounded], others: Sequence[Bounded]) -> bytes:
         ends = [min(error.min(), bound.min()), max(error.max(), bound.max())]
         axes.plot(ends, ends, color=RED, lw=1, label="bound = error")
         names = {"xlabel": "error E|h - Qz|²", "ylabel": "bound D + (ε + D)²"}
-        tidy(axes, title=f"pairs at rho {where}", **names)
-        axes.set(xscale="log", yscale="log")
+        tidy(axes, title=f"pairs at {where}", **names)
+        logarithmic(axes)
     figure.colorbar(points, ax=own, label="training rho")
     error = values(at_half(grid), "error")
     for name, colour in (("delta", BLUE), ("eps", ORANGE)):
         causes.plot(values(at_half(grid), name), error, ".", color=colour, ms=5, label=name)
     tidy(causes, title="what predicts the error", xlabel="delta, eps at rho .5", ylabel="error E|h - Qz|²")
-    causes.set(xscale="log", yscale="log")
+    logarithmic(causes)
     for axes in (half, causes):
         legend_below(axes)
     return png(figure)

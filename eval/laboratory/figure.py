@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from worldplan.eval.statistics.estimate import Estimate
 
@@ -15,6 +16,15 @@ def curve(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], **style
     """A line through estimates, with bars for the intervals of those that have one."""
     values = np.array([(e.value, e.value - e.low, e.high - e.value) for e in estimates]).reshape(-1, 3)
     axes.errorbar(x, values[:, 0], np.nan_to_num(values[:, 1:].T), marker="o", ms=4, capsize=2, **style)
+
+
+def logarithmic(axes: Axes) -> None:
+    """Logarithmic axes with plain numbers at 1, 2 and 5, which stay apart where an axis spans little."""
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def legend_below(axes: Axes, left: float = 0.0) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from worldplan.arrays import Floats
 from worldplan.eval.laboratory.bound import BOUND_EXPERIMENT
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName
-from worldplan.eval.laboratory.figure import legend_below
+from worldplan.eval.laboratory.figure import legend_below, logarithmic
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
 from worldplan.eval.laboratory.setting import Setting, Trained, trained
 from worldplan.eval.laboratory.width import WIDTH_EXPERIMENT
@@ -316,7 +316,7 @@ def draw(groups: Sequence[Group], choices: Sequence[Group], scores: dict[str, li
             kept = np.isfinite(score)
             cloud.plot(score[kept] / score[kept].min(), one.costs[kept], ".", ms=4)
     tidy(cloud, title="each colour a group", xlabel="scaled loss over the least of its group", ylabel="control cost")
-    cloud.set(xscale="log", yscale="log")
+    logarithmic(cloud)
     dots = {
         name: [regret(score, one.costs) for one, score in zip(groups, own, strict=True) if is_choice(one)]
         for name, own in scores.items()
