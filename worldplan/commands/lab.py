@@ -22,8 +22,7 @@ class Lab(Verb, SweepOptions):
 
     Args:
         names: experiments, such as mixings; all for all of them.
-        scale: smoke takes seconds and its numbers mean nothing; cpu takes minutes to hours an experiment on two cores;
-            full has the published sizes.
+        scale: smoke takes seconds and its numbers mean nothing; cpu is for two cores, full for more.
         processes: jobs at the same time on this machine; a cluster takes one a core.
         out: folder of results.
     """
