@@ -35,7 +35,8 @@ class ApproximateIdentifiability:
         delta: alignment loss above what the latent's energy must cost.
         D: bound on the energy of the residual of the linear map.
         bound: `D + (eps + D)^2`. Resampling inflates a norm, so its upper limit errs to the safe side.
-        error: `E||h - Q z||^2` of centred h; Q is the best rotation of one half of the pairs, judged on the other.
+        error: `E||h - Q z||^2` of centred h; Q is the best rotation of one half of the pairs. Noise of the linear map,
+            which the halves do not share, adds nothing.
         holds: whether the error's lower limit lies below the bound's upper limit. It must, for any encoder. If not, the
             pairs do not follow the channel, or the measurement is broken.
     """
@@ -108,8 +109,10 @@ def _measure(first: Floats, second: Floats, n: int, rho: float) -> tuple[float, 
     A, B = _Half(first, n), _Half(second, n)
     residuals = [A.residual(A.M, B), B.residual(B.M, A)]
     left, lagged = (np.mean([pair[k] for pair in residuals], axis=0) for k in range(2))
-    error = sum(float(np.trace(fit.residual(isometry(fit.M), judge)[0])) for fit, judge in ((A, B), (B, A))) / 2
-    # Cov(h) = M M' + Cov(r): with the state's known covariance, a rotation has eps 0 in every sample.
+    # Cov(h) = M M' + Cov(r), and E||h - Q z||^2 = ||M - Q||^2 + tr Cov(r): with the state's known covariance, in every
+    # sample a rotation has eps 0, and an encoder that has collapsed an error of n, which is its bound.
+    rotations = isometry(A.M), isometry(B.M)
+    error = float(np.trace(left) + np.mean([np.sum((A.M - Q) * (B.M - Q)) for Q in rotations]))
     product = A.M @ B.M.T
     eps = float(np.linalg.norm((product + product.T) / 2 + left - np.eye(len(left))))
     delta = excess_alignment(rho, float(np.trace(left)), float(np.trace(lagged)))

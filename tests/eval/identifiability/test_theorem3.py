@@ -170,7 +170,11 @@ def test_collapse_and_width():
     collapsed, found = distortion(z * [1, 0], z, resamples=10)
     assert collapsed.condition.value == np.inf
     assert collapsed.orthogonality.value == pytest.approx(1)
-    assert found.error.value == pytest.approx(1, abs=0.1)
+    # the lost direction costs its whole variance, in every sample: error and bound are equal
+    assert (found.error.value, found.bound.value) == pytest.approx((1, 1), abs=1e-9)
+    assert found.holds
+    _, found = distortion(0 * z, z, resamples=10)
+    assert (found.error.value, found.bound.value) == pytest.approx((2, 2), abs=1e-9)
     assert found.holds
     narrow, found = distortion(z[..., :1], z, resamples=10)
     assert narrow.condition.value == np.inf
