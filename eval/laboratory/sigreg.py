@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName, over_seeds
+from worldplan.eval.laboratory.gaussianity_tests import ALTERNATIVES, LEVEL, OUTLIERS, compare
+from worldplan.eval.laboratory.sigreg_unfolding import COUNT, unfold
 from worldplan.eval.show.style import BLUE, RED, png, tidy
 from worldplan.eval.show.table import NONE, Cell, Column, Table, number
 from worldplan.eval.statistics.estimate import Estimate
-from worldplan.learning.gaussianity import TESTS, epps_pulley, unit_directions
+from worldplan.learning.gaussianity import TESTS
 from worldplan.sweeps.jobs import Job
 
 EPPS_PULLEY = "epps-pulley"
-LEVEL = 0.05  # size of the tests
-RATE = 0.01  # of Adam, which moves the samples
-CUTOFF = 3.0  # of the Epps-Pulley integral
-CHANCE = math.sqrt(2 * math.pi) * (
-    math.erf(CUTOFF / math.sqrt(2)) - math.erf(CUTOFF * math.sqrt(1.5)) / math.sqrt(3)
-)  # mean Epps-Pulley statistic of a Gaussian sample of any size: the integral of (1 - exp(-t^2)) exp(-t^2 / 2)
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,6 @@ SIZES: dict[ScaleName, Size] = {
     "cpu": Size(3, CPU_GRID, (2, FEW, MANY), 2000, 20_000, 5000, (15, 512)),
     "full": Size(10, FULL_GRID, (2, FEW, 128, 512, MANY), 10_000, 100_000, 20_000, (50, 512)),
 }
-COUNT = 100  # samples, as published
 
 
 def jobs(scale: ScaleName, seed: int) -> list[Job]:
@@ -77,173 +68,6 @@ def jobs(scale: ScaleName, seed: int) -> list[Job]:
         *(Job(unfold, {**dict(zip(names, own, strict=True)), **how}) for own in moved),
         *(Job(compare, {"test": test, **compared, "seed": own}) for test in TESTS for own in seeds),
     ]
-
-
-# --- the X ----------------------------------------------------------------------------------------------------------
-
-
-def crossed(count: int, n: int, generator: torch.Generator) -> Tensor:
-    """Samples (count, n) of the X: `N(0, I)`, but the second coordinate is the first one with a random sign.
-
-    Both have the law `N(0, 1)` and they do not correlate: only directions between the two axes see the X.
-    """
-    x = torch.randn(count, n, generator=generator)
-    sign = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
-    x[:, 1] = sign * x[:, 0]
-    return x
-
-
-def in_plane(x: Tensor) -> Tensor:
-    """Mean Epps-Pulley statistic of samples (N, n) over 64 directions of their first two coordinates."""
-    angle = torch.arange(64) * (math.pi / 64)
-    return epps_pulley(x[:, :2] @ torch.stack([angle.cos(), angle.sin()])).mean()
-
-
-def tie(x: Tensor) -> Tensor:
-    """Correlation of `|x_1|` and `|x_2|`: 1 for the X, 0 where the two are independent."""
-    return x[:, :2].abs().T.corrcoef()[0, 1]
-
-
-def unfold(
-    n: int, slices: int, fixed: bool, by: str, steps: int, seeds: Sequence[Sequence[int]], folder: Path
-) -> list[dict[str, Any]]:
-    """The job: move the samples of the X by the gradient of SIGReg with a test, and measure them before and after."""
-    generators = [torch.Generator().manual_seed(_integer(seed)) for seed in seeds]
-    start = torch.stack([crossed(COUNT, n, generator) for generator in generators])
-    x = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([x], lr=RATE)
-    directions = _directions(generators, n, slices)
-    marks = sorted({round(steps * share) for share in np.linspace(0, 1, 11)})
-    curves: list[list[float]] = []
-    for step in range(steps + 1):
-        if step in marks:
-            curves.append([float(tie(own)) for own in x.detach()])
-        if step == steps:
-            break
-        if not fixed:
-            directions = _directions(generators, n, slices)
-        # Columns are projections of one sample each: a mean over directions, a sum over samples, which do not interact.
-        loss = TESTS[by]((x @ directions).transpose(0, 1).flatten(1)).sum() / slices
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return [
-        {
-            "seed": list(seed),
-            "before": _measured(start[k], seed),
-            "after": _measured(x.detach()[k], seed),
-            "steps": marks,
-            "tie": [round(values[k], 4) for values in curves],
-            "cloud": [
-                [[round(v, 3) for v in point] for point in own[k, :, :2].tolist()] for own in (start, x.detach())
-            ],
-        }
-        for k, seed in enumerate(seeds)
-    ]
-
-
-def _measured(x: Tensor, seed: Sequence[int]) -> dict[str, float]:
-    fresh = _directions([torch.Generator().manual_seed(_integer([*seed, 1]))], x.shape[1], 1000)[0]
-    return {
-        "plane": float(in_plane(x)) / CHANCE,
-        "fresh": float(epps_pulley(x @ fresh).mean()) / CHANCE,
-        "tie": float(tie(x)),
-    }
-
-
-def _directions(generators: Sequence[torch.Generator], n: int, slices: int) -> Tensor:
-    return torch.stack([unit_directions(n, slices, generator, torch.float32) for generator in generators])
-
-
-def _integer(seed: Sequence[int]) -> int:
-    return int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
-
-
-# --- the tests ------------------------------------------------------------------------------------------------------
-
-Draw = Callable[[np.random.Generator, tuple[int, int]], Any]
-
-
-def _lattice(rng: np.random.Generator, shape: tuple[int, int]) -> Any:
-    """Three points that have the first five moments of `N(0, 1)`, and a little noise, which keeps that so."""
-    points = math.sqrt(3) * rng.choice([-1, 0, 1], shape, p=[1 / 6, 2 / 3, 1 / 6])
-    return math.sqrt(0.9) * points + math.sqrt(0.1) * rng.standard_normal(shape)
-
-
-ALTERNATIVES: dict[str, Draw] = {
-    "shifted by .3": lambda rng, shape: rng.normal(0.3, 1, shape),
-    "scaled by 1.25": lambda rng, shape: rng.normal(0, 1.25, shape),
-    "uniform": lambda rng, shape: rng.uniform(-math.sqrt(3), math.sqrt(3), shape),
-    "Laplace": lambda rng, shape: rng.laplace(0, math.sqrt(0.5), shape),
-    "Student t, 5": lambda rng, shape: rng.standard_t(5, shape) * math.sqrt(3 / 5),
-    "skewed": lambda rng, shape: (rng.gamma(4, 1, shape) - 4) / 2,
-    "bimodal": lambda rng, shape: rng.choice([-0.8, 0.8], shape) + rng.normal(0, 0.6, shape),
-    "diagonal of the X": lambda rng, shape: math.sqrt(2) * rng.integers(0, 2, shape) * rng.standard_normal(shape),
-    "five moments equal": _lattice,
-}
-"""Laws that are not `N(0, 1)`; all but the first two have its mean and variance."""
-
-OUTLIERS = 10.0, 100.0
-
-
-def compare(
-    test: str, null: int, draws: int, timed: tuple[int, int], seed: Sequence[int], folder: Path
-) -> dict[str, Any]:
-    """The job: size, power, gradients and cost of a test, on samples of `COUNT`."""
-    rng, statistic = np.random.default_rng([*seed, 2]), TESTS[test]
-
-    def statistics(draw: Draw, columns: int) -> Any:
-        parts = [min(1000, columns - k) for k in range(0, columns, 1000)]
-        return np.concatenate([statistic(torch.from_numpy(draw(rng, (COUNT, part)))).numpy() for part in parts])
-
-    critical = float(np.quantile(statistics(_gaussian, null), 1 - LEVEL))
-    return {
-        "critical": critical,
-        "size": float((statistics(_gaussian, draws) > critical).mean()),
-        "power": {name: float((statistics(law, draws) > critical).mean()) for name, law in ALTERNATIVES.items()},
-        "gradient": gradients(statistic, rng),
-        **cost(statistic, *timed),
-    }
-
-
-def _gaussian(rng: np.random.Generator, shape: tuple[int, int]) -> Any:
-    return rng.standard_normal(shape)
-
-
-def gradients(statistic: Callable[[Tensor], Tensor], rng: np.random.Generator) -> dict[str, Any]:
-    """Size of the gradient by a sample: typical, largest, of an outlier, and where all samples are 10 times too large.
-
-    The first is the median over 200 Gaussian samples of `COUNT`; the others are multiples of it.
-    """
-    u = rng.standard_normal((COUNT, 200))
-
-    def size(values: Any) -> Tensor:
-        x = torch.from_numpy(values).requires_grad_()
-        return torch.autograd.grad(statistic(x).sum(), x)[0].abs()
-
-    own = size(u)
-    typical = float(own.median())
-    outlier = [float(size(np.concatenate([np.full((1, 200), v), u[1:]]))[0].mean()) / typical for v in OUTLIERS]
-    return {
-        "typical": typical,
-        "largest": float(own.max()) / typical,
-        "outlier": outlier,
-        "large": float(size(10 * u).median()) / typical,
-    }
-
-
-def cost(statistic: Callable[[Tensor], Tensor], repeats: int, width: int) -> dict[str, float]:
-    """Milliseconds of a forward and backward pass on (width, width), the fastest of some, and over Epps-Pulley's."""
-    x = torch.randn((width, width), generator=torch.Generator().manual_seed(0)).requires_grad_()
-
-    def seconds(own: Callable[[Tensor], Tensor]) -> float:
-        start = time.perf_counter()
-        torch.autograd.grad(own(x).sum(), x)
-        return time.perf_counter() - start
-
-    pairs = [(seconds(statistic), seconds(epps_pulley)) for _ in range(repeats + 1)][1:]  # the first one warms up
-    fastest, reference = (min(column) for column in zip(*pairs, strict=True))
-    return {"milliseconds": 1e3 * fastest, "cost": fastest / reference}
 
 
 # --- what they say --------------------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from worldplan.eval.laboratory.dirichlet import (
+from worldplan.eval.laboratory.dirichlet import jobs
+from worldplan.eval.laboratory.dirichlet_energy import (
     FIXED,
     RHOS,
     alignment_rate,
     energy,
     jacobians,
-    jobs,
     learn,
     measure_fixed,
     shape,
