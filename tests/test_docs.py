@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -54,3 +55,15 @@ def test_a_wrong_example_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_benchmark_finds_what_it_imports(script: Path) -> None:
     done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def misplaced(mutants: list[dict[str, str]]) -> list[str]:
+    """Planted mistakes whose text is not in their file exactly once."""
+    return [m["name"] for m in mutants if (REPO / m["file"]).read_text("utf-8").count(m["old"]) != 1]
+
+
+def test_every_planted_mistake_has_its_place() -> None:
+    mutants = tomllib.loads((REPO / "benchmarks" / "mutants.toml").read_text("utf-8"))["mutant"]
+    assert len(mutants) > 50
+    assert misplaced(mutants) == []
+    assert misplaced([{**mutants[0], "old": "a line that went"}]) == [mutants[0]["name"]]
