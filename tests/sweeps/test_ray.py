@@ -7,15 +7,19 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
+from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 
 from worldplan.errors import ClusterUnavailable
 from worldplan.stopping import Stopped, ending_on_sigterm
+from worldplan.sweeps.engines import CONNECTIONS
 from worldplan.sweeps.jobs import Job, ResultFolder
 from worldplan.sweeps.run import run_jobs
 
@@ -116,6 +120,51 @@ def test_by_address(cluster, tmp_path):
     far, near = run_jobs(jobs, tmp_path / "far", on=address), run_jobs(jobs, tmp_path / "near")
     assert [outcome.result for outcome in far] == [outcome.result for outcome in near]
     assert all(outcome.done for outcome in far)
+
+
+class WithoutServers(
+    ray_client_pb2_grpc.RayletDriverServicer,
+    ray_client_pb2_grpc.RayletDataStreamerServicer,
+    ray_client_pb2_grpc.RayletLogStreamerServicer,
+):
+    """What a cluster answers where the server that it starts for a client dies at once: logs neither come nor end."""
+
+    def __init__(self):
+        self.asked, self.ended = 0, []
+
+    def ClusterInfo(self, request, context):
+        return ray_client_pb2.ClusterInfoResponse(json="{}")
+
+    def Datapath(self, requests, context):
+        self.asked += 1
+        refusal = ray_client_pb2.InitResponse(ok=False, msg="Starting Ray client server failed.")
+        yield ray_client_pb2.DataResponse(init=refusal, req_id=next(requests).req_id)
+
+    def Logstream(self, requests, context):
+        over = threading.Event()
+        context.add_callback(over.set)
+        self.ended.append(over.wait(100))
+        yield from ()
+
+
+@pytest.fixture
+def without_servers():
+    server, answers = grpc.server(ThreadPoolExecutor(20)), WithoutServers()
+    for kind in ("Driver", "DataStreamer", "LogStreamer"):
+        getattr(ray_client_pb2_grpc, f"add_Raylet{kind}Servicer_to_server")(answers, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield answers, f"ray://127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_the_server_of_a_client_dies_at_once(without_servers, tmp_path):
+    """Ray's client then waits for the end of its logs; ours ends that, tries again, and tells."""
+    answers, address = without_servers
+    with pytest.raises(ClusterUnavailable, match=r"no Ray cluster at .*(server failed|disconnected)"):
+        run_jobs([Job(fails, {"seed": 7})], tmp_path, on=address)
+    assert answers.asked == CONNECTIONS
+    assert answers.ended == [True] * CONNECTIONS
 
 
 @pytest.mark.parametrize("on", ["ray", "ray://127.0.0.1:1"])

@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ Engine = Callable[[Sequence[Job], Mapping[str, Path]], Iterator[Ended]]
 """Jobs, and a folder for each, to jobs as they end."""
 KNOCK = 10.0  # seconds in which a cluster must answer
 RETRIES = 5  # of a task whose node died
+CONNECTIONS = 3  # tries: the server that Ray starts for each client may die as it is forked
+CLOSING = 5.0  # seconds that a Ray client that found no server may take to close
 
 
 def find_engine(on: str, processes: int) -> Engine:
@@ -100,13 +104,44 @@ def _connect(ray: Any, address: str) -> None:
     try:
         if port.isdigit():  # knock first: Ray itself waits for many minutes
             socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
-        with answered_as_before():  # Ray takes SIGTERM
-            ray.init("auto" if address == "ray" else address, log_to_driver=False, logging_level="ERROR")
+        for left in reversed(range(CONNECTIONS)):
+            try:
+                with answered_as_before(), _closing():  # Ray takes SIGTERM
+                    ray.init("auto" if address == "ray" else address, log_to_driver=False, logging_level="ERROR")
+                break
+            except ConnectionError as error:
+                # Without a timeout the cluster is there, and had no server for this client.
+                if address == "ray" or "timeout" in str(error) or not left:
+                    raise
     except Exception as error:  # Ray raises many types for a cluster that is not there
         raise ClusterUnavailable(
             f"no Ray cluster at {place or address} ({' '.join(str(error).split())[:200]}); start one with `ray start "
             "--head`, name its address, or leave --on out"
         ) from error
+
+
+@contextmanager
+def _closing() -> Iterator[None]:
+    """End the wait of a Ray client that found no server: its `close` joins a log stream that has nobody to end it."""
+    from ray.util.client import ray as client
+
+    connected = threading.Event()
+
+    def watch() -> None:
+        closing = 0.0
+        while not connected.wait(1.0):
+            worker = client.get_context().client_worker
+            closing = closing + 1.0 if getattr(worker, "closed", False) else 0.0
+            if closing > CLOSING and (channel := worker.channel) is not None:
+                channel.close()
+
+    watcher = threading.Thread(target=watch, name="worldplan-ray", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        connected.set()
+        watcher.join()
 
 
 def _options(job: Job, folders: Mapping[str, Path]) -> dict[str, Any]:
