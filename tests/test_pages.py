@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
+import runpy
 import sys
 import types
 import warnings
@@ -126,3 +128,18 @@ def test_every_figure_has_its_command_in_the_gallery() -> None:
     assert not_shown(pictures, gallery) == []
     assert not_shown(["new.png"], gallery) == ["new.png"]
     assert not_shown(["dose.png"], gallery.replace("    worldplan dose", "")) == ["dose.png"]
+
+
+# --- the laboratory -------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_laboratory_has_the_results_as_they_were_written() -> None:
+    script = runpy.run_path(str(REPO / "benchmarks" / "laboratory_page.py"))
+    text, results = script["PAGE"].read_text(encoding="utf-8"), script["RESULTS"]
+    assert script["page"](text, results) == text
+    for name in script["done"](results):
+        facts = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        assert f"**{facts['finding']}**" in text
+        assert f"/{name}.png)" in text and (results / f"{name}.png").is_file()
+    changed = text.replace("### bound", "### Bound")
+    assert script["page"](changed, results) == text != changed

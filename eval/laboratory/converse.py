@@ -178,7 +178,6 @@ def read(scale: ScaleName, results: Results) -> Finding:
             "taken seed by seed, have intervals above 0.",
         ],
     )
-    sentence = f"Linear R2 is largest {'; '.join(_sentence(name, found) for name, found in peaks.items())}."
     facts = {
         "rows": [{"channel": c, "objective": o, "shape": s, "encoders": own} for (c, o, s), own in rows.items()],
         "promises": [{"channel": c, "shape": s, "r2": value} for (c, s), value in promises.items()],
@@ -186,7 +185,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
         "peaks": peaks,
     }
     return Finding(
-        sentence,
+        _sentence(peaks),
         table,
         draw(rows, promises, gaussian),
         facts,
@@ -263,12 +262,20 @@ def peak(by_shape: Mapping[float, list[Found]]) -> Peak | None:
     return Peak(top, below, above, told)
 
 
-def _sentence(name: str, found: Peak | None) -> str:
-    if found is None:
-        return f"not enough encoders to tell a peak ({name})"
-    told = "told" if found.told else "not told"
-    sides = f"{found.heavier.value:+.3f} and {found.lighter.value:+.3f}"
-    return f"at shape {found.shape:g} ({name}; shape 2 against its neighbours: {sides}, {told})"
+def _sentence(peaks: Mapping[str, Peak | None]) -> str:
+    """The arms that tell a peak, and those that do not, with what shape 2 has over its neighbours."""
+    if not (found := {name: peak for name, peak in peaks.items() if peak}):
+        return "There are not enough encoders to tell a peak."
+
+    def arms(told: bool) -> str:
+        own = [
+            f"{name} (largest at {p.shape:g}; {p.heavier.value:+.3f} and {p.lighter.value:+.3f})"
+            for name, p in found.items()
+            if p.told == told
+        ]
+        return ", ".join(own) or "no arm"
+
+    return f"A peak of linear R2 at shape 2 is told from its neighbours for {arms(True)}; it is not for {arms(False)}."
 
 
 def draw(
