@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,21 @@ from worldplan.arrays import Floats
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.laboratory.characteristic import EppsPulley
 from worldplan.eval.laboratory.networks import Forward, Parameters, stacked
+from worldplan.eval.laboratory.optimisers import AdamW, Method, Muon, Optimiser
 from worldplan.eval.laboratory.worlds import Mixing, Source
 from worldplan.learning.excitation import Excitation
 from worldplan.learning.gaussianity import TESTS, epps_pulley, unit_directions
 from worldplan.learning.objectives import InfoNCE, LeJEPA, alignment, objective_from_dict
 
+HISTORY = 100  # steps that L-BFGS remembers
 LARGEST_GRADIENT = 1.0  # norm to which a member's gradient is clipped (Klindt, LeCun and Balestriero 2026)
 
 
 @dataclass(frozen=True)
 class Training:
-    """How encoders are trained: AdamW, linear warm-up, then half a cosine down to 0.
+    """How encoders are trained: linear warm-up, then half a cosine down to 0.
+
+    L-BFGS takes `steps` iterations on one sample of `batch` pairs, and none of the rest.
 
     Args:
         steps: batches.
@@ -90,6 +95,7 @@ def train(
     generators: Sequence[torch.Generator],
     watch: Callable[[int, Parameters], None] | None = None,
     actions: Callable[[Tensor], Tensor] | None = None,
+    method: Method = "adamw",
 ) -> Ensemble:
     """Train M encoders at once, each on its own pairs and by its own weight.
 
@@ -106,6 +112,7 @@ def train(
         watch: is shown the number of steps done, and the parameters, before each step.
         actions: what moved latents (M, B, 2, n) from the first view to the second, (M, B, p), for the objective
             `excitation`.
+        method: AdamW, or Muon; L-BFGS is `fit`.
 
     Raises:
         InvalidInput: objectives that differ in more than weight or width.
@@ -113,9 +120,10 @@ def train(
     """
     forward, initial = stacked(networks)
     loss = _Loss(objectives)
-    # One row a member: clipping and AdamW are then a few operations, whatever the number of layers.
     flat = torch.cat([value.detach().flatten(1) for value in initial.values()], dim=1).requires_grad_()
-    optimiser = torch.optim.AdamW([flat], lr=training.rate, weight_decay=training.decay, fused=True)
+    optimiser: Optimiser = AdamW([flat], training.decay)
+    if method == "muon":
+        optimiser = Muon(flat, [value.shape[1:] for value in initial.values()], training.decay)
 
     def parameters() -> Parameters:
         pieces = flat.split([value[0].numel() for value in initial.values()], dim=1)
@@ -127,20 +135,75 @@ def train(
     for step in range(training.steps):
         if watch is not None:
             watch(step, {name: value.detach() for name, value in parameters().items()})
-        for group in optimiser.param_groups:
-            group["lr"] = training.rate_at(step)
         z = source.draw(training.batch_at(step))
         terms = loss(forward(parameters(), mixing(z)), generators, None if actions is None else actions(z))
-        optimiser.zero_grad()
+        if flat.grad is not None:
+            flat.grad.zero_()
         terms[:, 0].sum().backward()
         clip([flat])
-        optimiser.step()
+        optimiser.step(training.rate_at(step))
         if step >= training.steps - max(1, training.steps // 10):
             kept.append(terms.detach())
     losses = torch.stack(kept).mean(dim=0).double().numpy() if kept else np.full((len(networks), 3), np.nan)
     if kept and not np.isfinite(losses).all():
         raise EncoderCollapsed("a loss of the laboratory is not finite; lower the learning rate")
     return Ensemble(forward, {name: value.detach().clone() for name, value in parameters().items()}, losses)
+
+
+def fit(
+    networks: Sequence[nn.Module],
+    source: Source,
+    mixing: Mixing,
+    objectives: Sequence[Mapping[str, Any]],
+    training: Training,
+    generators: Sequence[torch.Generator],
+) -> Ensemble:
+    """Fit M encoders to one sample by L-BFGS with a strong Wolfe line search, in float64; arguments as for `train`.
+
+    The directions of SIGReg are drawn once. L-BFGS finds its way through the narrow valley that a small weight of
+    alignment leaves, where AdamW takes thousands of steps.
+    """
+    forward, initial = stacked(networks)
+    x = mixing(source.draw(training.batch)).double()
+    leaves = {name: value.detach().double() for name, value in initial.items()}
+    losses = []
+    for k, (objective, generator) in enumerate(zip(objectives, generators, strict=True)):
+        own = {name: value[k : k + 1].requires_grad_() for name, value in leaves.items()}
+        losses.append(_minimise(own, partial(forward, own, x[k : k + 1]), _Loss([objective]), generator, training))
+    return Ensemble(forward, leaves, np.array(losses))
+
+
+def _minimise(
+    own: Parameters, embed: Callable[[], Tensor], loss: _Loss, generator: torch.Generator, training: Training
+) -> list[float]:
+    """Move one member's parameters in place; loss, alignment and regulariser at the end."""
+    directions = generator.get_state()
+
+    def terms() -> Tensor:
+        generator.set_state(directions)
+        return loss(embed(), [generator])[0]
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        total = terms()[0]
+        total.backward()
+        return total.item()
+
+    optimiser = torch.optim.LBFGS(
+        list(own.values()),
+        max_iter=training.steps,
+        max_eval=2 * training.steps,
+        history_size=HISTORY,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-12,
+        tolerance_change=1e-15,
+    )
+    optimiser.step(closure)
+    with torch.no_grad():
+        found = terms().tolist()
+    if not np.isfinite(found).all():
+        raise EncoderCollapsed("a loss of the laboratory is not finite; take more pairs")
+    return found
 
 
 def clip(leaves: Sequence[Tensor]) -> None:

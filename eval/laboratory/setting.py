@@ -12,10 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldplan.eval.laboratory.ensemble import Ensemble, Training, train
+from worldplan.eval.laboratory.ensemble import Ensemble, Training, fit, train
 from worldplan.eval.laboratory.judge import LARGEST, Encode, Judged, composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, Parameters, mlp
-from worldplan.eval.laboratory.worlds import HIDDEN, LAYERS, STRENGTH, GaussianPairs, RecordedPairs, Source, find_mixing
+from worldplan.eval.laboratory.optimisers import Method
+from worldplan.eval.laboratory.worlds import (
+    HIDDEN,
+    LAYERS,
+    STRENGTH,
+    GaussianPairs,
+    RecordedPairs,
+    Source,
+    StratifiedPairs,
+    find_mixing,
+)
 from worldplan.provenance import Result, restored
 from worldplan.sweeps.jobs import Job
 
@@ -77,9 +87,9 @@ class Setting:
     pairs: int = 0
     strength: float = 1.0
 
-    def job(self, function: Callable[..., Any] | None = None) -> Job:
+    def job(self, function: Callable[..., Any] | None = None, **more: Any) -> Job:
         """The job that trains and judges: `train_and_judge`, or one whose rows hold more than a `Trained`."""
-        return Job(function or train_and_judge, {"setting": asdict(self)})
+        return Job(function or train_and_judge, {"setting": asdict(self), **more})
 
     def encoder(self, seed: int) -> nn.Module:
         """A network with initial weights of a seed; that of the mixing, for an inverse."""
@@ -100,18 +110,17 @@ class Setting:
         *,
         actions: Callable[[Tensor], Tensor] | None = None,
         watch: Callable[[int, Parameters], None] | None = None,
+        method: Method = "adamw",
     ) -> Ensemble:
         """Train the members on pairs of a source, by default `self.source()`; `actions` and `watch` as for `train`."""
-        return train(
-            self.networks(),
-            source or self.source(),
-            find_mixing(self.mixing, self.n, [member.integer(MIXING) for member in self.members]),
-            [member.objective for member in self.members],
-            self.training,
-            [member.generator(DIRECTIONS) for member in self.members],
-            actions=actions,
-            watch=watch,
-        )
+        source = source or self.source(stratified=method == "l-bfgs")
+        mixing = find_mixing(self.mixing, self.n, [member.integer(MIXING) for member in self.members])
+        objectives = [member.objective for member in self.members]
+        own = self.networks(), source, mixing, objectives, self.training
+        directions = [member.generator(DIRECTIONS) for member in self.members]
+        if method == "l-bfgs" and self.training.steps:
+            return fit(*own, directions)
+        return train(*own, directions, actions=actions, watch=watch, method=method)
 
     def trained_by(self, objectives: Mapping[str, Mapping[str, Any]]) -> str:
         """The name among these of the objective that trained the members; `UNTRAINED` without steps."""
@@ -123,9 +132,10 @@ class Setting:
         """Correlation (M, n) of each member's coordinates."""
         return torch.tensor([np.broadcast_to(member.rho, self.n).tolist() for member in self.members])
 
-    def source(self) -> Source:
+    def source(self, *, stratified: bool = False) -> Source:
         """Where the members' pairs come from."""
-        fresh = GaussianPairs(self.rates(), [member.generator(PAIRS) for member in self.members])
+        kind = StratifiedPairs if stratified else GaussianPairs
+        fresh = kind(self.rates(), [member.generator(PAIRS) for member in self.members])
         if not self.pairs:
             return fresh
         return RecordedPairs(fresh.draw(self.pairs), [member.generator(DRAWS) for member in self.members])
@@ -175,14 +185,14 @@ def encodes_of(own: Setting, ensemble: Ensemble) -> list[Encode]:
     return [composed(ensemble.encoder(k), mixing) for k, mixing in enumerate(mixings)]
 
 
-def train_and_judge(setting: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+def train_and_judge(setting: Mapping[str, Any], folder: Path, method: Method = "adamw") -> list[dict[str, Any]]:
     """The job: a `Trained` for each member, as JSON."""
-    return [encoder.to_dict() for _, encoder in encoders(restored(Setting, setting))]
+    return [encoder.to_dict() for _, encoder in encoders(restored(Setting, setting), method)]
 
 
-def encoders(own: Setting) -> Iterator[tuple[Encode, Trained]]:
+def encoders(own: Setting, method: Method = "adamw") -> Iterator[tuple[Encode, Trained]]:
     """Train an ensemble; each member as a map of latents, and as it was judged."""
-    ensemble = own.train()
+    ensemble = own.train(method=method)
     for k, (member, encode) in enumerate(zip(own.members, encodes_of(own, ensemble), strict=True)):
         judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
         cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()

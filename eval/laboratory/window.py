@@ -279,15 +279,16 @@ def _sentence(rows: Mapping[tuple[str, float], list[Found]], switches: Mapping[s
         if places:
             middle, count = float(np.mean(places)), f"{len(places)} of {len(switches[arm])} seeds"
             off = f"{100 * (middle / edge(arm) - 1):+.0f}% off {edge(arm):.3f}"
-            parts.append(f"{arm} switches at rho_min {middle:.3f} ({off}, {count})")
+            parts.append(f"{middle:.3f} for {arm} ({off}, {count})")
         else:
-            parts.append(f"{arm} has no single switch")
+            parts.append(f"no single place for {arm}")
     below: dict[str, list[float]] = {}
     for (arm, fast), own in rows.items():
         if fast < SLOW**2:
             below.setdefault(arm, []).append(over_seeds(own, _fast).value)
     least = [f"{arm} {min(below[arm]):.2f}" for arm in ARMS if arm in below]
-    return f"{'; '.join(parts)}; the least R2 of z_2 outside the window is {', '.join(least)}."
+    found = f"The second feature changes at a rho_min of {', '.join(parts)}"
+    return f"{found}; the least R2 of z_2 outside the window: {', '.join(least)}."
 
 
 def draw(rows: Mapping[tuple[str, float], list[Found]], arms: Sequence[str]) -> bytes:

@@ -12,11 +12,13 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.quasirandom import SobolEngine
 
 from worldplan.arrays import Floats
 from worldplan.errors import InvalidInput
 from worldplan.eval.laboratory.networks import Coupling, stacked
 
+SMALLEST = 1e-12  # uniform number, lest its Gaussian is infinite
 Mixing = Callable[[Tensor], Tensor]  # latents (M, ..., n) -> observations (M, ..., d)
 
 
@@ -44,9 +46,32 @@ class GaussianPairs:
     def draw(self, size: int) -> Tensor:
         """Pairs of latents (M, size, 2, n)."""
         shape = size, 2, self.rho.shape[-1]
-        z = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+        return self.correlated(torch.stack([torch.randn(shape, generator=generator) for generator in self.generators]))
+
+    def correlated(self, z: Tensor) -> Tensor:
+        """Pairs of independent pairs (M, size, 2, n), in place."""
         z[:, :, 1] = self.rho * z[:, :, 0] + self.rest * z[:, :, 1]
         return z
+
+
+class StratifiedPairs:
+    """The same pairs from a scrambled Sobol sequence, which fills the space more evenly than chance.
+
+    Each pair has the law of `GaussianPairs`; means over a sample err less, much less for few latents (Owen 1997).
+    Arguments are those of `GaussianPairs`.
+    """
+
+    def __init__(self, rho: Tensor, generators: Sequence[torch.Generator]) -> None:
+        self.pairs = GaussianPairs(rho, generators)
+
+    def draw(self, size: int) -> Tensor:
+        """Pairs of latents (M, size, 2, n)."""
+        n = self.pairs.rho.shape[-1]
+        seeds = [int(torch.randint(2**31, (1,), generator=generator)) for generator in self.pairs.generators]
+        engines = [SobolEngine(2 * n, scramble=True, seed=seed) for seed in seeds]
+        uniform = torch.stack([engine.draw(size, dtype=torch.float64) for engine in engines])
+        normal = torch.special.ndtri(uniform.clamp(SMALLEST, 1 - SMALLEST)).float()
+        return self.pairs.correlated(normal.unflatten(2, (2, n)))
 
 
 class RecordedPairs:

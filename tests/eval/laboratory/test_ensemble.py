@@ -1,15 +1,18 @@
 """Ensembles: a member is what it would be alone, and training learns what the theorem promises."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from worldplan.errors import EncoderCollapsed, InvalidInput
-from worldplan.eval.laboratory.ensemble import Training, clip, train
+from worldplan.eval.laboratory.ensemble import Training, clip, fit, train
 from worldplan.eval.laboratory.judge import composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, mlp, stacked
+from worldplan.eval.laboratory.optimisers import orthogonal
 from worldplan.eval.laboratory.setting import Member, Setting, train_and_judge, trained
-from worldplan.eval.laboratory.worlds import GaussianPairs, RecordedPairs, find_mixing, gaussian_pairs
+from worldplan.eval.laboratory.worlds import GaussianPairs, RecordedPairs, StratifiedPairs, find_mixing, gaussian_pairs
 from worldplan.learning.gaussianity import TESTS, unit_directions
 from worldplan.learning.objectives import objective_from_dict
 
@@ -165,3 +168,62 @@ def test_lejepa_undoes_a_shear():
     with_pairs, without = (encoder for _, encoder in trained(kept))
     assert with_pairs.judged.r2.value > 0.95 > 0.9 > without.judged.r2.value
     assert with_pairs.control < 1.2
+
+
+# --- other ways to train --------------------------------------------------------------------------------------------
+
+
+def wide(seeds, training=None, function=train, **how):
+    return function(
+        [mlp(2, 2, width=16, depth=2, seed=seed) for seed in seeds],
+        StratifiedPairs(torch.full((len(seeds), 2), 0.9), generators(seeds)),
+        find_mixing("parabola", 2, seeds),
+        [LEJEPA] * len(seeds),
+        training or Training(5, 32),
+        generators(seeds),
+        **how,
+    )
+
+
+@pytest.mark.parametrize("how", [{"method": "muon"}, {"function": fit}], ids=["muon", "l-bfgs"])
+def test_a_member_is_alone_however_it_is_trained(how):
+    together, x = wide([3, 4], **how), torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    for k, seed in enumerate([3, 4]):
+        np.testing.assert_allclose(together.encoder(k)(x), wide([seed], **how).encoder(0)(x), rtol=0, atol=2e-4)
+    assert (together.encoder(0)(x) - wide([3]).encoder(0)(x)).abs().max() > 0.01
+
+
+def test_muon_moves_a_matrix_alike_in_all_its_directions():
+    matrices = torch.randn(3, 24, 16, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 0, 16)
+    before, after = (torch.linalg.svdvals(m) for m in (matrices, orthogonal(matrices)))
+    assert (after > 0.5).all() and (after < 1.3).all()
+    assert float((before.amax(dim=1) / before.amin(dim=1)).min()) > 50
+    torch.testing.assert_close(orthogonal(matrices.mT), orthogonal(matrices).mT, rtol=1e-4, atol=1e-4)
+
+
+def lack(method, training):
+    """What R2 lacks, of one encoder trained in a parabola."""
+    members = (Member((0, 0), LEJEPA, 0.9),)
+    setting = Setting("parabola", members, training, width=16, depth=2, judged=2000)
+    (_, encoder), *_ = trained([({"setting": setting.job().arguments["setting"]}, run(setting, method))])
+    return 1 - encoder.judged.r2.value
+
+
+def run(setting, method):
+    return train_and_judge(setting.job().arguments["setting"], Path("."), method)
+
+
+def test_l_bfgs_finds_its_way_through_the_valley():
+    """As many steps on as many pairs: what AdamW leaves is a multiple."""
+    assert lack("l-bfgs", Training(200, 1024)) < 0.02
+    assert lack("adamw", Training(200, 1024)) > 0.06
+
+
+def test_the_sample_of_l_bfgs_is_even():
+    even, chance = (
+        kind(torch.full((1, 2), 0.9), generators([0])).draw(1024)[0].double().flatten(1)
+        for kind in (StratifiedPairs, GaussianPairs)
+    )
+    expected = torch.kron(torch.tensor([[1, 0.9], [0.9, 1]], dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+    assert (even.T @ even / len(even) - expected).abs().max() < 0.01
+    assert (chance.T @ chance / len(chance) - expected).abs().max() > 0.02
