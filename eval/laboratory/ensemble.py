@@ -160,8 +160,8 @@ def fit(
 ) -> Ensemble:
     """Fit M encoders to one sample by L-BFGS with a strong Wolfe line search, in float64; arguments as for `train`.
 
-    The directions of SIGReg are drawn once. L-BFGS finds its way through the narrow valley that a small weight of
-    alignment leaves, where AdamW takes thousands of steps.
+    The directions of SIGReg are drawn once. L-BFGS (Liu and Nocedal 1989) finds its way through the narrow valley that
+    a small weight of alignment leaves, where AdamW takes thousands of steps.
     """
     forward, initial = stacked(networks)
     x = mixing(source.draw(training.batch)).double()

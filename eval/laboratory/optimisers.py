@@ -34,9 +34,10 @@ class AdamW:
 
 
 class Muon:
-    """Momentum made orthogonal: a matrix of weights moves by one length in all its directions (Jordan et al. 2024).
+    """Momentum made orthogonal: a matrix of weights moves by one length in all its directions.
 
-    The rest moves by AdamW. torch's own Muon takes single matrices, in bfloat16; this one takes those of all members.
+    Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". The rest moves by AdamW. torch's own
+    Muon takes single matrices, in bfloat16; this one takes those of all members.
 
     Args:
         flat: parameters (M, P), moved in place; its gradient is kept in one place from here on.

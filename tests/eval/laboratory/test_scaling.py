@@ -139,6 +139,19 @@ def test_every_row_is_told_apart(scale):
     assert all(n in {n for n, *_ in rows} for n in size.generic)
 
 
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
+def test_two_latents_are_fitted_at_once_but_not_by_infonce(scale):
+    methods, largest = {}, 0
+    for own, job in zip(scaling.settings(scale, 0), scaling.jobs(scale, 0), strict=True):
+        objective, encoder = scaling.names(own)
+        methods[own.n, objective, encoder] = job.arguments["method"]
+        if objective == scaling.FIXED:
+            largest = max(largest, own.training.batch_at(own.training.steps - 1))
+    assert methods[2, scaling.SIGREG, scaling.MATCHED] == methods[2, scaling.VICREG, scaling.MATCHED] == "l-bfgs"
+    assert methods[2, scaling.FIXED, scaling.MATCHED] == methods[2, scaling.SIGREG, scaling.GENERIC] == "muon"
+    assert largest <= 4096
+
+
 def test_only_what_was_published_is_compared():
     size = scaling.SIZES["cpu"]
     matched, generic = (
