@@ -112,13 +112,15 @@ def train(
         watch: is shown the number of steps done, and the parameters, before each step.
         actions: what moved latents (M, B, 2, n) from the first view to the second, (M, B, p), for the objective
             `excitation`.
-        method: AdamW, or Muon; L-BFGS is `fit`.
+        method: AdamW or Muon, on a batch a step; or L-BFGS, on one sample, which neither `watch` nor `actions` see.
 
     Raises:
         InvalidInput: objectives that differ in more than weight or width.
         EncoderCollapsed: a loss that is not finite.
     """
     forward, initial = stacked(networks)
+    if method == "l-bfgs" and training.steps:
+        return _fit(forward, initial, mixing(source.draw(training.batch)).double(), objectives, training, generators)
     loss = _Loss(objectives)
     flat = torch.cat([value.detach().flatten(1) for value in initial.values()], dim=1).requires_grad_()
     optimiser: Optimiser = AdamW([flat], training.decay)
@@ -150,21 +152,19 @@ def train(
     return Ensemble(forward, {name: value.detach().clone() for name, value in parameters().items()}, losses)
 
 
-def fit(
-    networks: Sequence[nn.Module],
-    source: Source,
-    mixing: Mixing,
+def _fit(
+    forward: Forward,
+    initial: Parameters,
+    x: Tensor,
     objectives: Sequence[Mapping[str, Any]],
     training: Training,
     generators: Sequence[torch.Generator],
 ) -> Ensemble:
-    """Fit M encoders to one sample by L-BFGS with a strong Wolfe line search, in float64; arguments as for `train`.
+    """Fit each member to its pairs x (M, B, 2, d) by L-BFGS with a strong Wolfe line search, in float64.
 
     The directions of SIGReg are drawn once. L-BFGS (Liu and Nocedal 1989) finds its way through the narrow valley that
     a small weight of alignment leaves, where AdamW takes thousands of steps.
     """
-    forward, initial = stacked(networks)
-    x = mixing(source.draw(training.batch)).double()
     leaves = {name: value.detach().double() for name, value in initial.items()}
     losses = []
     for k, (objective, generator) in enumerate(zip(objectives, generators, strict=True)):

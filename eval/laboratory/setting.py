@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldplan.eval.laboratory.ensemble import Ensemble, Training, fit, train
+from worldplan.eval.laboratory.ensemble import Ensemble, Training, train
 from worldplan.eval.laboratory.judge import LARGEST, Encode, Judged, composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, Parameters, mlp
 from worldplan.eval.laboratory.optimisers import Method
@@ -113,14 +113,17 @@ class Setting:
         method: Method = "adamw",
     ) -> Ensemble:
         """Train the members on pairs of a source, by default `self.source()`; `actions` and `watch` as for `train`."""
-        source = source or self.source(stratified=method == "l-bfgs")
-        mixing = find_mixing(self.mixing, self.n, [member.integer(MIXING) for member in self.members])
-        objectives = [member.objective for member in self.members]
-        own = self.networks(), source, mixing, objectives, self.training
-        directions = [member.generator(DIRECTIONS) for member in self.members]
-        if method == "l-bfgs" and self.training.steps:
-            return fit(*own, directions)
-        return train(*own, directions, actions=actions, watch=watch, method=method)
+        return train(
+            self.networks(),
+            source or self.source(stratified=method == "l-bfgs"),
+            find_mixing(self.mixing, self.n, [member.integer(MIXING) for member in self.members]),
+            [member.objective for member in self.members],
+            self.training,
+            [member.generator(DIRECTIONS) for member in self.members],
+            actions=actions,
+            watch=watch,
+            method=method,
+        )
 
     def trained_by(self, objectives: Mapping[str, Mapping[str, Any]]) -> str:
         """The name among these of the objective that trained the members; `UNTRAINED` without steps."""

@@ -302,7 +302,8 @@ def draw(rows: Rows) -> bytes:
             label = "" if objective == HEAVY else "degree 3 and rest" if name == "more" else name
             degrees.bar(place + shift, heights, 0.36, bottom=below, color=colour, label=label)
             below = below + heights
-    degrees.plot(place, [min(1.0, N / m) for m in widths], "_", color="black", ms=30, label="degree 1, theory")
+    theory = [min(1.0, N / m) for m in widths]
+    degrees.hlines(theory, place - 0.4, place + 0.4, color="black", label="degree 1, theory")
     title = "Hermite energy, equal rates; left .001, right .01"
     tidy(degrees, title=title, xlabel="outputs m", ylabel="share of the variance of h")
     for m, colour in zip(widths, (VIOLET, RED, BLUE, GREEN, ORANGE), strict=False):
