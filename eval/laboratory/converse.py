@@ -138,7 +138,9 @@ def read(scale: ScaleName, results: Results) -> Finding:
     promises = {(channel, law.shape): _promise(law, channel) for channel in CHANNELS for law in _laws(rows)}
     gaussian = {law.shape: law.gaussian_promise() for law in _laws(rows)}
     peaks = {
-        f"{channel}, {name}": peak({shape: own for (c, o, shape), own in rows.items() if (c, o) == (channel, name)})
+        f"{name} on the {channel} channel": peak(
+            {shape: own for (c, o, shape), own in rows.items() if (c, o) == (channel, name)}
+        )
         for channel in CHANNELS
         for name in OBJECTIVES
     }
@@ -269,11 +271,11 @@ def _sentence(peaks: Mapping[str, Peak | None]) -> str:
 
     def arms(told: bool) -> str:
         own = [
-            f"{name} (largest at {p.shape:g}; {p.heavier.value:+.3f} and {p.lighter.value:+.3f})"
+            f"{name} (largest at {p.shape:g}; {p.heavier.value:+.3f}, {p.lighter.value:+.3f})"
             for name, p in found.items()
             if p.told == told
         ]
-        return ", ".join(own) or "no arm"
+        return " and ".join(own) or "no arm"
 
     return f"A peak of linear R2 at shape 2 is told from its neighbours for {arms(True)}; it is not for {arms(False)}."
 
