@@ -4,6 +4,7 @@ import copy
 import fcntl
 import hashlib
 import json
+import os
 import pickle
 from contextlib import ExitStack
 from pathlib import Path
@@ -175,3 +176,18 @@ def test_a_lock_is_of_the_folder_that_is_there(tmp_path, monkeypatch):
         assert folder.is_dir()
         with pytest.raises(BadFile, match="is being written"), held(folder):
             pass
+
+
+def test_a_folder_that_another_fills_meanwhile_stays(tmp_path, monkeypatch):
+    """Its holder wrote nothing, and another makes a folder in it at the moment it would be removed."""
+    folder, remove = tmp_path / "run", os.rmdir
+
+    def filled(path, *arguments, **options):
+        monkeypatch.undo()
+        (folder / "other").mkdir()
+        remove(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "rmdir", filled)
+    with pytest.raises(KeyError, match="of the block"), held(folder):
+        raise KeyError("of the block")
+    assert (folder / "other").is_dir()

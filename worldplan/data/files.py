@@ -63,8 +63,9 @@ def held(folder: Path | str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        if made and not any(folder.iterdir()):
-            folder.rmdir()  # nothing was written
+        if made:
+            with suppress(OSError):  # another may write into it by now; the system removes only what is empty
+                folder.rmdir()
         os.close(handle)
 
 
