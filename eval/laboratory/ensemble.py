@@ -23,6 +23,7 @@ from worldplan.learning.gaussianity import TESTS, epps_pulley, unit_directions
 from worldplan.learning.objectives import InfoNCE, LeJEPA, alignment, objective_from_dict
 
 HISTORY = 100  # steps that L-BFGS remembers
+DOUBLINGS = 5  # of the weight while L-BFGS runs
 LARGEST_GRADIENT = 1.0  # norm to which a member's gradient is clipped (Klindt, LeCun and Balestriero 2026)
 
 
@@ -30,7 +31,8 @@ LARGEST_GRADIENT = 1.0  # norm to which a member's gradient is clipped (Klindt, 
 class Training:
     """How encoders are trained: linear warm-up, then half a cosine down to 0.
 
-    L-BFGS takes `steps` iterations on one sample of `batch` pairs, and none of the rest.
+    L-BFGS takes `steps` iterations on one sample of `batch` pairs, and none of the rest. Its weight begins small, and
+    doubles `DOUBLINGS` times.
 
     Args:
         steps: batches.
@@ -163,7 +165,8 @@ def _fit(
     """Fit each member to its pairs x (M, B, 2, d) by L-BFGS with a strong Wolfe line search, in float64.
 
     The directions of SIGReg are drawn once. L-BFGS (Liu and Nocedal 1989) finds its way through the narrow valley that
-    a small weight of alignment leaves, where AdamW takes thousands of steps.
+    a small weight of the regulariser leaves, where AdamW takes thousands of steps. A weight that grows to its value
+    comes farther in as many steps; the last one takes the most.
     """
     leaves = {name: value.detach().double() for name, value in initial.items()}
     losses = []
@@ -177,7 +180,8 @@ def _minimise(
     own: Parameters, embed: Callable[[], Tensor], loss: _Loss, generator: torch.Generator, training: Training
 ) -> list[float]:
     """Move one member's parameters in place; loss, alignment and regulariser at the end."""
-    directions = generator.get_state()
+    directions, weight = generator.get_state(), loss.weight
+    doublings = DOUBLINGS if float(weight) < 1 else 0  # at 1 the objective has no alignment, which would help at first
 
     def terms() -> Tensor:
         generator.set_state(directions)
@@ -189,16 +193,21 @@ def _minimise(
         total.backward()
         return total.item()
 
-    optimiser = torch.optim.LBFGS(
-        list(own.values()),
-        max_iter=training.steps,
-        max_eval=2 * training.steps,
-        history_size=HISTORY,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=1e-12,
-        tolerance_change=1e-15,
-    )
-    optimiser.step(closure)
+    each = training.steps // (doublings + 2)
+    for k in range(doublings + 1):
+        loss.weight = weight / 2 ** (doublings - k)
+        steps = each if k < doublings else training.steps - doublings * each
+        optimiser = torch.optim.LBFGS(
+            list(own.values()),
+            max_iter=steps,
+            max_eval=2 * steps,
+            history_size=HISTORY,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=1e-12,
+            tolerance_change=1e-15,
+        )
+        if steps:
+            optimiser.step(closure)
     with torch.no_grad():
         found = terms().tolist()
     if not np.isfinite(found).all():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from worldplan.errors import EncoderCollapsed, InvalidInput
-from worldplan.eval.laboratory.ensemble import Training, clip, train
+from worldplan.eval.laboratory.ensemble import Training, _Loss, _minimise, clip, train
 from worldplan.eval.laboratory.judge import composed, control_cost, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling, mlp, stacked
 from worldplan.eval.laboratory.optimisers import orthogonal
@@ -217,6 +217,27 @@ def test_l_bfgs_finds_its_way_through_the_valley():
     """As many steps on as many pairs: what AdamW leaves is a multiple."""
     assert lack("l-bfgs", Training(200, 1024)) < 0.02
     assert lack("adamw", Training(200, 1024)) > 0.06
+
+
+@pytest.mark.parametrize("weight, rounds", [(0.32, [2, 2, 2, 2, 2, 6]), (1.0, [16])])
+def test_the_weight_of_l_bfgs_grows_to_its_own(weight, rounds, monkeypatch):
+    """Rounds share the steps; without alignment there is one, since a smaller weight would lend it some."""
+    steps, weights = [], []
+
+    class Seen(torch.optim.LBFGS):
+        def step(self, closure):
+            steps.append(self.param_groups[0]["max_iter"])
+            weights.append(loss.weight.item())
+            return super().step(closure)
+
+    loss = _Loss([LEJEPA | {"weight": weight}])
+    monkeypatch.setattr(torch.optim, "LBFGS", Seen)
+    parameter = torch.eye(2, dtype=torch.float64)[None].requires_grad_()
+    pairs = GaussianPairs(torch.full((1, 2), 0.9), generators([0])).draw(64).double()
+    found = _minimise({"m": parameter}, lambda: pairs @ parameter, loss, generators([0])[0], Training(16, 64))
+    assert steps == rounds
+    assert weights == pytest.approx([weight / 2**k for k in reversed(range(len(rounds)))])
+    assert found[0] == pytest.approx(weight * found[2] + (1 - weight) * found[1])
 
 
 def test_the_sample_of_l_bfgs_is_even():
