@@ -31,8 +31,8 @@ LARGEST_GRADIENT = 1.0  # norm to which a member's gradient is clipped (Klindt, 
 class Training:
     """How encoders are trained: linear warm-up, then half a cosine down to 0.
 
-    L-BFGS takes `steps` iterations on one sample of `batch` pairs, and none of the rest. Its weight begins small, and
-    doubles `DOUBLINGS` times.
+    L-BFGS takes `steps` iterations on one sample of `batch` pairs, and none of the rest. LeJEPA's weight begins small
+    then, and doubles `DOUBLINGS` times.
 
     Args:
         steps: batches.
@@ -165,8 +165,8 @@ def _fit(
     """Fit each member to its pairs x (M, B, 2, d) by L-BFGS with a strong Wolfe line search, in float64.
 
     The directions of SIGReg are drawn once. L-BFGS (Liu and Nocedal 1989) finds its way through the narrow valley that
-    a small weight of the regulariser leaves, where AdamW takes thousands of steps. A weight that grows to its value
-    comes farther in as many steps; the last one takes the most.
+    a small weight of the regulariser leaves, where AdamW takes thousands of steps. A weight of SIGReg that grows to its
+    value comes farther in as many steps; the last one takes the most.
     """
     leaves = {name: value.detach().double() for name, value in initial.items()}
     losses = []
@@ -181,7 +181,8 @@ def _minimise(
 ) -> list[float]:
     """Move one member's parameters in place; loss, alignment and regulariser at the end."""
     directions, weight = generator.get_state(), loss.weight
-    doublings = DOUBLINGS if float(weight) < 1 else 0  # at 1 the objective has no alignment, which would help at first
+    # VICReg and whitening let the embedding collapse at small weights. At 1 alignment has no part to play.
+    doublings = DOUBLINGS if loss.name == LeJEPA.name and float(weight) < 1 else 0
 
     def terms() -> Tensor:
         generator.set_state(directions)

@@ -20,7 +20,7 @@ from worldplan.eval.show.table import Column, Table, number
 from worldplan.sweeps.jobs import Job
 
 MIXINGS = "spiral", "sine", "parabola", "couplings"
-LEJEPA: dict[str, Any] = {"name": "lejepa", "weight": 0.016, "slices": 16}
+LEJEPA: dict[str, Any] = {"name": "lejepa", "weight": 0.004, "slices": 16}
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "LeJEPA": LEJEPA,
     "VICReg": {"name": "vicreg", "weight": 0.5},
@@ -29,27 +29,25 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "alignment alone": {**LEJEPA, "weight": 0.0},
     "Gaussianity alone": {**LEJEPA, "weight": 1.0},
 }
-AT_ONCE = "LeJEPA", "VICReg", "whitening"
-"""Objectives that L-BFGS minimises on one sample; InfoNCE compares all pairs of it, and the others are controls."""
 RHO = 0.9
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many encoders, and how large; how L-BFGS trains, and how AdamW."""
+    """How many encoders, and how large; how LeJEPA trains them, and how the others do."""
 
     seeds: int
     width: int
     depth: int
-    fitted: Training
+    lejepa: Training
     training: Training
     judged: int = 4000
 
 
 SIZES: dict[ScaleName, Size] = {
-    "smoke": Size(1, 16, 2, Training(10, 64), Training(20, 64), 400),
-    "cpu": Size(3, 64, 3, Training(800, 8192), Training(4000, 256)),
-    "full": Size(10, 256, 4, Training(2000, 65_536), Training(20_000, 1024)),
+    "smoke": Size(1, 16, 2, Training(20, 64, growth=2), Training(20, 64), 400),
+    "cpu": Size(3, 64, 3, Training(6000, 256, 1e-2, growth=16), Training(4000, 256, 1e-2)),
+    "full": Size(10, 256, 4, Training(20_000, 512, 1e-2, growth=16), Training(20_000, 1024, 1e-2)),
 }
 
 
@@ -60,7 +58,8 @@ def settings(scale: ScaleName, seed: int) -> list[Setting]:
     for mixing in MIXINGS:
         for name, objective in OBJECTIVES.items():
             members = tuple(Member((seed, k), objective, RHO) for k in range(size.seeds))
-            training = size.fitted if name in AT_ONCE else size.training
+            # SIGReg counts samples: batches that grow begin where alignment can move, and end with little bias.
+            training = size.lejepa if name == "LeJEPA" else size.training
             found.append(Setting(mixing, members, training, width=size.width, depth=size.depth, judged=size.judged))
         found.append(replace(found[-1], training=Training(0)))
     return found
@@ -68,12 +67,7 @@ def settings(scale: ScaleName, seed: int) -> list[Setting]:
 
 def jobs(scale: ScaleName, seed: int) -> list[Job]:
     """One for each setting."""
-    return [setting.job(**how(setting)) for setting in settings(scale, seed)]
-
-
-def how(setting: Setting) -> dict[str, Any]:
-    """The optimiser, where it is not AdamW."""
-    return {"method": "l-bfgs"} if setting.trained_by(OBJECTIVES) in AT_ONCE else {}
+    return [setting.job(method="muon") for setting in settings(scale, seed)]
 
 
 def read(scale: ScaleName, results: Results) -> Finding:
@@ -125,9 +119,9 @@ def read(scale: ScaleName, results: Results) -> Finding:
         (
             f"Published: rho, weights and mixings in full are not given; ours are rho {RHO} and those of the code.",
             "Published: four layers of 256 units, by 10,000 steps of warm-up and 10,000 of cosine decay. Ours at scale "
-            f"{scale}: {size.depth} of {size.width}; {', '.join(AT_ONCE)} by {size.fitted.steps:,} iterations of "
-            f"L-BFGS on one even sample of {size.fitted.batch:,} pairs, the others by {size.training.steps:,} steps of "
-            "AdamW.",
+            f"{scale}: {size.depth} of {size.width}, by Muon; LeJEPA by {size.lejepa.steps:,} steps whose batches grow "
+            f"{size.lejepa.growth:g} times from {size.lejepa.batch}, the others by {size.training.steps:,} of "
+            f"{size.training.batch:,}.",
         ),
     )
 

@@ -219,10 +219,17 @@ def test_l_bfgs_finds_its_way_through_the_valley():
     assert lack("adamw", Training(200, 1024)) > 0.06
 
 
-@pytest.mark.parametrize("weight, rounds", [(0.32, [2, 2, 2, 2, 2, 6]), (1.0, [16])])
-def test_the_weight_of_l_bfgs_grows_to_its_own(weight, rounds, monkeypatch):
-    """Rounds share the steps; without alignment there is one, since a smaller weight would lend it some."""
-    steps, weights = [], []
+@pytest.mark.parametrize(
+    "objective, rounds",
+    [
+        (LEJEPA | {"weight": 0.32}, [2, 2, 2, 2, 2, 6]),
+        (LEJEPA | {"weight": 1.0}, [16]),  # a smaller weight would lend it some alignment
+        ({"name": "vicreg", "weight": 0.32}, [16]),  # a smaller one would let it collapse
+    ],
+)
+def test_the_weight_of_lejepa_grows_to_its_own(objective, rounds, monkeypatch):
+    """While L-BFGS runs: rounds share the steps."""
+    steps, weights, weight = [], [], objective["weight"]
 
     class Seen(torch.optim.LBFGS):
         def step(self, closure):
@@ -230,7 +237,7 @@ def test_the_weight_of_l_bfgs_grows_to_its_own(weight, rounds, monkeypatch):
             weights.append(loss.weight.item())
             return super().step(closure)
 
-    loss = _Loss([LEJEPA | {"weight": weight}])
+    loss = _Loss([objective])
     monkeypatch.setattr(torch.optim, "LBFGS", Seen)
     parameter = torch.eye(2, dtype=torch.float64)[None].requires_grad_()
     pairs = GaussianPairs(torch.full((1, 2), 0.9), generators([0])).draw(64).double()
