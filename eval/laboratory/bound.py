@@ -292,11 +292,12 @@ def draw(grid: Sequence[Bounded], others: Sequence[Bounded]) -> bytes:
     rhos = np.array([np.max(encoder.member.rho) for encoder in grid])
     for axes, found, where in ((half, at_half(grid), "rho .5"), (own, at_own(grid), "the run's own rho")):
         error, bound = values(found, "error"), values(found, "bound")
+        ends = [error.min(), error.max()]
         if axes is half and others:
             rest = at_half(others)
             axes.plot(values(rest, "error"), values(rest, "bound"), ".", color="0.7", label="other experiments")
+            ends = [min(ends[0], values(rest, "error").min()), max(ends[1], values(rest, "error").max())]
         points = axes.scatter(error, bound, c=rhos, s=12, cmap="viridis", label="the grid")
-        ends = [min(error.min(), bound.min()), max(error.max(), bound.max())]
         axes.plot(ends, ends, color=RED, lw=1, label="bound = error")
         names = {"xlabel": "error E|h - Qz|²", "ylabel": "bound D + (ε + D)²"}
         tidy(axes, title=f"pairs at {where}", **names)

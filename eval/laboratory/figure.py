@@ -19,10 +19,11 @@ def curve(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], **style
 
 
 def logarithmic(axes: Axes) -> None:
-    """Logarithmic axes with plain numbers at 1, 2 and 5, which stay apart where an axis spans little."""
+    """Logarithmic axes of what is drawn, with plain numbers at decades; also at 2 and 5 where an axis spans little."""
     axes.set(xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
 

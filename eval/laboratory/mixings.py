@@ -115,7 +115,13 @@ def read(scale: ScaleName, results: Results) -> Finding:
         sentence,
         table,
         draw(rows),
-        {"rows": [{"mixing": m, "objective": o, "encoders": e} for (m, o), e in rows.items()], "extremes": extremes},
+        {
+            "rows": [
+                {"mixing": mixing, "objective": objective, "encoders": [replace(e, cloud=()) for e in encoders]}
+                for (mixing, objective), encoders in rows.items()
+            ],
+            "extremes": extremes,
+        },
         (
             f"Published: rho, weights and mixings in full are not given; ours are rho {RHO} and those of the code.",
             "Published: four layers of 256 units, by 10,000 steps of warm-up and 10,000 of cosine decay. Ours at scale "

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from worldplan.arrays import Floats
 from worldplan.eval.laboratory.bound import BOUND_EXPERIMENT
 from worldplan.eval.laboratory.experiment import Experiment, Finding, Results, ScaleName
-from worldplan.eval.laboratory.figure import legend_below, logarithmic
+from worldplan.eval.laboratory.figure import legend_below
 from worldplan.eval.laboratory.mixings import MIXINGS_EXPERIMENT
 from worldplan.eval.laboratory.setting import Setting, Trained, trained
 from worldplan.eval.laboratory.width import WIDTH_EXPERIMENT
@@ -42,7 +42,7 @@ class Group:
     """Encoders of one world and one kind of objective: among these one would choose.
 
     Attributes:
-        name: world, objective and batch.
+        name: world, objective and last batch.
         terms: (N, 4) loss, alignment, regulariser, and weight (1 for objectives without one).
         costs: (N,) control costs; where there is no gain, the largest of the group.
         lacks: (N,) 1 - R2(h -> z).
@@ -83,10 +83,15 @@ def groups_of(found: Sequence[tuple[Setting, Trained]]) -> list[Group]:
         rho = " ".join(f"{value:g}" for value in np.unique(encoder.member.rho)[::-1])
         name = (
             f"{setting.mixing}, n {setting.n}, m {setting.m or setting.n}, {setting.network}, rho {rho}, {kind['name']}"
-            f"{' ' + kind['test'] if 'test' in kind else ''}, batch {setting.training.batch}"
+            f"{' ' + kind['test'] if 'test' in kind else ''}, last batch {last_batch(setting)}"
         )
         members.setdefault(name, []).append(encoder)
     return [group(name, own) for name, own in members.items()]
+
+
+def last_batch(setting: Setting) -> int:
+    """Pairs of the last batch: SIGReg counts them, so that losses of other batches are on another scale."""
+    return setting.training.batch_at(setting.training.steps - 1)
 
 
 def group(name: str, own: Sequence[Trained]) -> Group:
@@ -261,6 +266,8 @@ def read(scale: ScaleName, results: Results) -> Finding:
             "Regret: control cost of the encoder with the least score over that of the best. An encoder without a gain "
             "counts as its group's worst. Losses are means over the last tenth of the training, whose batches are all "
             "new; only control cost and R2 look at true states.",
+            "The controls of `mixings` are groups of their own: alignment alone lets the embedding collapse, where the "
+            "loss is least, and a loss that is not divided by its weight chooses that.",
             f"alpha is chosen on the other half of the groups: {', '.join(f'{a:g}' for a in sorted(set(alphas)))}.",
         ],
     )
@@ -313,10 +320,10 @@ def draw(groups: Sequence[Group], choices: Sequence[Group], scores: dict[str, li
     legend_below(law, -0.1)
     for one, score in zip(groups, scores[SCALED], strict=True):
         if is_choice(one):
-            kept = np.isfinite(score)
-            cloud.plot(score[kept] / score[kept].min(), one.costs[kept], ".", ms=4)
-    tidy(cloud, title="each colour a group", xlabel="scaled loss over the least of its group", ylabel="control cost")
-    logarithmic(cloud)
+            # Ranks: the loss of a collapsed embedding is smaller by many orders of magnitude.
+            cloud.plot((rankdata(last(score)) - 1) / (len(score) - 1), one.costs, ".", ms=4)
+    tidy(cloud, title="each colour a group", xlabel="rank of scaled loss, 0: chosen", ylabel="control cost")
+    cloud.set_yscale("log")
     dots = {
         name: [regret(score, one.costs) for one, score in zip(groups, own, strict=True) if is_choice(one)]
         for name, own in scores.items()

@@ -81,6 +81,13 @@ def test_groups_are_of_one_world_and_objective():
     assert len({own.name for own in groups}) == 6
 
 
+def test_batches_that_grow_make_another_group():
+    """SIGReg counts samples, and losses are of the last batches."""
+    steady, growing = (Setting("spiral", (), Training(10, 64, growth=growth)) for growth in (1, 16))
+    groups = groups_of([(steady, encoder()), (growing, encoder()), (growing, encoder())])
+    assert [(own.name[-4:], len(own.costs)) for own in groups] == [("h 64", 1), ("1024", 2)]
+
+
 def test_an_encoder_without_a_gain_is_the_worst_of_its_group():
     own = group("", [encoder(control=5.0), encoder(control=np.nan), encoder(control=2.0)])
     assert own.costs.tolist() == [5, 5, 2]
