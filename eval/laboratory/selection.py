@@ -266,8 +266,8 @@ def read(scale: ScaleName, results: Results) -> Finding:
             "Regret: control cost of the encoder with the least score over that of the best. An encoder without a gain "
             "counts as its group's worst. Losses are means over the last tenth of the training, whose batches are all "
             "new; only control cost and R2 look at true states.",
-            "The controls of `mixings` are groups of their own: alignment alone lets the embedding collapse, where the "
-            "loss is least, and a loss that is not divided by its weight chooses that.",
+            "Groups may hold controls of `mixings`: alignment alone lets the embedding collapse, where the loss is "
+            "least, and a loss that is not divided by its weight chooses that.",
             f"alpha is chosen on the other half of the groups: {', '.join(f'{a:g}' for a in sorted(set(alphas)))}.",
         ],
     )
