@@ -98,6 +98,7 @@ def train(
     watch: Callable[[int, Parameters], None] | None = None,
     actions: Callable[[Tensor], Tensor] | None = None,
     method: Method = "adamw",
+    orthonormal: bool = False,
 ) -> Ensemble:
     """Train M encoders at once, each on its own pairs and by its own weight.
 
@@ -114,6 +115,7 @@ def train(
         watch: is shown the number of steps done, and the parameters, before each step.
         actions: what moved latents (M, B, 2, n) from the first view to the second, (M, B, p), for the objective
             `excitation`.
+        orthonormal: SIGReg looks along whole orthonormal bases, which see all of a covariance's trace alike.
         method: AdamW or Muon, on a batch a step; or L-BFGS, on one sample, which neither `watch` nor `actions` see.
 
     Raises:
@@ -123,7 +125,7 @@ def train(
     forward, initial = stacked(networks)
     if method == "l-bfgs" and training.steps:
         return _fit(forward, initial, mixing(source.draw(training.batch)).double(), objectives, training, generators)
-    loss = _Loss(objectives)
+    loss = _Loss(objectives, orthonormal=orthonormal)
     flat = torch.cat([value.detach().flatten(1) for value in initial.values()], dim=1).requires_grad_()
     optimiser: Optimiser = AdamW([flat], training.decay)
     if method == "muon":
@@ -228,7 +230,8 @@ def clip(leaves: Sequence[Tensor]) -> None:
 class _Loss:
     """Loss, alignment and regulariser (M, 3) of embeddings (M, B, 2, n)."""
 
-    def __init__(self, objectives: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, objectives: Sequence[Mapping[str, Any]], *, orthonormal: bool = False) -> None:
+        self.directions = orthonormal_directions if orthonormal else unit_directions
         made = [objective_from_dict(record) for record in objectives]
         kinds = {tuple((k, v) for k, v in record.items() if k not in ("weight", "sigma")) for record in objectives}
         if len(kinds) != 1:
@@ -259,13 +262,24 @@ class _Loss:
 
     def _sigreg(self, embeddings: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         n, dtype = embeddings.shape[-1], embeddings.dtype
-        directions = torch.stack([unit_directions(n, self.slices, generator, dtype) for generator in generators])
+        directions = torch.stack([self.directions(n, self.slices, generator, dtype) for generator in generators])
         projections = directions.mT @ embeddings.flatten(1, 2).mT  # (M, S, 2 B)
         if self.test is epps_pulley:
             statistics: Tensor = EppsPulley.apply(projections)
         else:
             statistics = torch.vmap(self.test)(projections.mT)
         return statistics.mean(dim=1)
+
+
+def orthonormal_directions(n: int, slices: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Directions (n, slices), each uniform on the unit sphere: the columns of random orthonormal bases.
+
+    A shrunken embedding is drawn outward along all coordinates alike by a whole basis. Independent directions, as many,
+    draw by a random matrix, which is noise of the gradient.
+    """
+    normal = torch.randn(-(-slices // n), n, n, generator=generator, dtype=dtype)
+    bases: Tensor = torch.linalg.qr(normal).Q
+    return bases.transpose(0, 1).flatten(1)[:, :slices]
 
 
 def infonce(embeddings: Tensor, width: Tensor) -> Tensor:

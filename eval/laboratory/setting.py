@@ -20,6 +20,7 @@ from worldplan.eval.laboratory.worlds import (
     HIDDEN,
     LAYERS,
     STRENGTH,
+    BalancedPairs,
     GaussianPairs,
     RecordedPairs,
     Source,
@@ -111,11 +112,16 @@ class Setting:
         actions: Callable[[Tensor], Tensor] | None = None,
         watch: Callable[[int, Parameters], None] | None = None,
         method: Method = "adamw",
+        balanced: bool = False,
     ) -> Ensemble:
-        """Train the members on pairs of a source, by default `self.source()`; `actions` and `watch` as for `train`."""
+        """Train the members on pairs of a source, by default `self.source()`; `actions` and `watch` as for `train`.
+
+        Balanced batches have exact moments, and SIGReg's directions are orthonormal bases: less noise in its gradient.
+        """
+        kind = StratifiedPairs if method == "l-bfgs" else BalancedPairs if balanced else GaussianPairs
         return train(
             self.networks(),
-            source or self.source(stratified=method == "l-bfgs"),
+            source or self.source(kind),
             find_mixing(self.mixing, self.n, [member.integer(MIXING) for member in self.members]),
             [member.objective for member in self.members],
             self.training,
@@ -123,6 +129,7 @@ class Setting:
             actions=actions,
             watch=watch,
             method=method,
+            orthonormal=balanced,
         )
 
     def trained_by(self, objectives: Mapping[str, Mapping[str, Any]]) -> str:
@@ -135,10 +142,10 @@ class Setting:
         """Correlation (M, n) of each member's coordinates."""
         return torch.tensor([np.broadcast_to(member.rho, self.n).tolist() for member in self.members])
 
-    def source(self, *, stratified: bool = False) -> Source:
-        """Where the members' pairs come from."""
-        kind = StratifiedPairs if stratified else GaussianPairs
-        fresh = kind(self.rates(), [member.generator(PAIRS) for member in self.members])
+    def source(self, kind: type[GaussianPairs | StratifiedPairs | BalancedPairs] = GaussianPairs) -> Source:
+        """Where the members' pairs come from: fresh ones of a kind, or a pool, which is always drawn by chance."""
+        drawn = GaussianPairs if self.pairs else kind
+        fresh = drawn(self.rates(), [member.generator(PAIRS) for member in self.members])
         if not self.pairs:
             return fresh
         return RecordedPairs(fresh.draw(self.pairs), [member.generator(DRAWS) for member in self.members])
@@ -188,14 +195,16 @@ def encodes_of(own: Setting, ensemble: Ensemble) -> list[Encode]:
     return [composed(ensemble.encoder(k), mixing) for k, mixing in enumerate(mixings)]
 
 
-def train_and_judge(setting: Mapping[str, Any], folder: Path, method: Method = "adamw") -> list[dict[str, Any]]:
+def train_and_judge(
+    setting: Mapping[str, Any], folder: Path, method: Method = "adamw", *, balanced: bool = False
+) -> list[dict[str, Any]]:
     """The job: a `Trained` for each member, as JSON."""
-    return [encoder.to_dict() for _, encoder in encoders(restored(Setting, setting), method)]
+    return [encoder.to_dict() for _, encoder in encoders(restored(Setting, setting), method, balanced=balanced)]
 
 
-def encoders(own: Setting, method: Method = "adamw") -> Iterator[tuple[Encode, Trained]]:
+def encoders(own: Setting, method: Method = "adamw", *, balanced: bool = False) -> Iterator[tuple[Encode, Trained]]:
     """Train an ensemble; each member as a map of latents, and as it was judged."""
-    ensemble = own.train(method=method)
+    ensemble = own.train(method=method, balanced=balanced)
     for k, (member, encode) in enumerate(zip(own.members, encodes_of(own, ensemble), strict=True)):
         judged = judge_gaussian(encode, own.n, count=own.judged, seed=member.integer(JUDGE))
         cloud = encode(picture()).round(4).tolist() if own.n == 2 and own.m in (None, 2) else ()

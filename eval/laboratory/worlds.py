@@ -74,6 +74,33 @@ class StratifiedPairs:
         return self.pairs.correlated(normal.unflatten(2, (2, n)))
 
 
+class BalancedPairs:
+    """The same pairs in batches whose means are 0 and whose covariances are those of the law, exactly.
+
+    Latents and noise of a batch are whitened together, so that a batch needs more than twice as many pairs as latents.
+    Chance in the moments of a batch is most of the noise in SIGReg's gradient; here only that of higher orders is left.
+    Arguments are those of `GaussianPairs`.
+    """
+
+    def __init__(self, rho: Tensor, generators: Sequence[torch.Generator]) -> None:
+        self.pairs = GaussianPairs(rho, generators)
+
+    def draw(self, size: int) -> Tensor:
+        """Pairs of latents (M, size, 2, n).
+
+        Raises:
+            InvalidInput: a batch of at most 2 n pairs.
+        """
+        n = self.pairs.rho.shape[-1]
+        if size <= 2 * n:
+            raise InvalidInput(f"a balanced batch of {n} latents needs more than {2 * n} pairs, got {size}")
+        z = torch.stack([torch.randn(size, 2 * n, generator=generator) for generator in self.pairs.generators])
+        z -= z.mean(dim=1, keepdim=True)
+        factor = torch.linalg.cholesky(z.mT @ z / size)
+        z = torch.linalg.solve_triangular(factor.mT, z, upper=True, left=False)
+        return self.pairs.correlated(z.unflatten(2, (2, n)))
+
+
 class RecordedPairs:
     """Pairs from a fixed pool, drawn anew with replacement in each batch.
 

@@ -6,15 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
+from worldplan.errors import InvalidInput
 from worldplan.eval.laboratory import scaling
 from worldplan.eval.laboratory.characteristic import EppsPulley
-from worldplan.eval.laboratory.ensemble import Training, infonce
+from worldplan.eval.laboratory.ensemble import Training, _Loss, infonce, orthonormal_directions
 from worldplan.eval.laboratory.judge import composed, judge, judge_gaussian
 from worldplan.eval.laboratory.networks import Coupling
 from worldplan.eval.laboratory.setting import MIXING, Member, Setting, train_and_judge, train_members
-from worldplan.eval.laboratory.worlds import find_mixing, gaussian_pairs
-from worldplan.learning.gaussianity import epps_pulley, moments
+from worldplan.eval.laboratory.worlds import BalancedPairs, GaussianPairs, find_mixing, gaussian_pairs
+from worldplan.learning.gaussianity import epps_pulley, moments, unit_directions
 from worldplan.learning.objectives import InfoNCE
 
 SIGREG = {"name": "lejepa", "weight": 0.01, "slices": 4}
@@ -109,6 +111,62 @@ def test_pairs_of_a_pool_are_few():
         assert len(torch.unique(drawn, dim=0)) <= 10 if pairs else len(torch.unique(drawn, dim=0)) == distinct
 
 
+def moments_of(z):
+    """Greatest error in means and covariances of views (B, 2, n) at rho .9."""
+    flat, eye = z.flatten(1).double(), torch.eye(z.shape[2], dtype=torch.float64)
+    law = torch.cat([torch.cat([eye, 0.9 * eye], dim=1), torch.cat([0.9 * eye, eye], dim=1)])
+    return max((flat.T @ flat / len(flat) - law).abs().max(), flat.mean(dim=0).abs().max())
+
+
+def test_balanced_batches_have_the_moments_of_their_law():
+    own = setting(members=(Member((0, 0), SIGREG, 0.9), Member((0, 1), SIGREG, 0.9)))
+    balanced, chance = (own.source(kind).draw(64) for kind in (BalancedPairs, GaussianPairs))
+    assert balanced.shape == chance.shape == (2, 64, 2, 4)
+    assert all(moments_of(z) < 1e-5 for z in balanced) and all(moments_of(z) > 0.1 for z in chance)
+    alone = replace(own, members=own.members[1:]).source(BalancedPairs).draw(64)
+    torch.testing.assert_close(alone[0], balanced[1])
+    with pytest.raises(InvalidInput, match="more than 8 pairs, got 8"):
+        own.source(BalancedPairs).draw(8)
+
+
+def test_balanced_latents_are_gaussian():
+    source = setting().source(BalancedPairs)
+    z = torch.cat([source.draw(40)[0] for _ in range(500)]).flatten()
+    assert stats.kstest(z, "norm").statistic < 0.01 < stats.kstest(1.05 * z, "norm").statistic
+
+
+def test_a_pool_is_drawn_by_chance():
+    drawn = setting(pairs=50).source(BalancedPairs)
+    assert moments_of(drawn.pool[0]) > 0.1 > moments_of(setting().source(BalancedPairs).draw(50)[0])
+
+
+def test_directions_come_in_orthonormal_bases():
+    directions = orthonormal_directions(6, 15, chance(), torch.float64)
+    assert directions.shape == (6, 15)
+    eye = torch.eye(6, dtype=torch.float64)
+    for basis in (directions[:, :6], directions[:, 6:12]):
+        torch.testing.assert_close(basis.T @ basis, eye)
+    assert abs(float(directions[:, 0] @ directions[:, 6])) > 1e-3
+    independent = unit_directions(6, 12, chance(), torch.float64)
+    assert (independent @ independent.T / 2 - eye).abs().max() > 0.1
+    torch.testing.assert_close(directions[:, :12] @ directions[:, :12].T / 2, eye)
+    torch.testing.assert_close(directions, orthonormal_directions(6, 15, chance(), torch.float64))
+
+
+def test_balance_takes_noise_out_of_the_gradient_of_sigreg():
+    def noise(kind, orthonormal):
+        loss = _Loss([{**SIGREG, "slices": 16}], orthonormal=orthonormal)
+        source, generator, found = setting(n=16).source(kind), chance(), []
+        for _ in range(40):
+            h = (0.9 * source.draw(100)).requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(h, [generator])[0, 2], h)
+            found.append(torch.einsum("mbvi,mbvj->ij", gradient, h.detach()))  # to weights of a last linear layer
+        return float(torch.stack(found).var(dim=0).sum())
+
+    plain, bases, both = noise(GaussianPairs, False), noise(GaussianPairs, True), noise(BalancedPairs, True)
+    assert both < bases / 2 < bases < plain / 1.5
+
+
 def test_of_many_latents_only_r2_is_judged():
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((70, 70)))[0]
     many = judge_gaussian(lambda z: z @ turn, 70, count=300)
@@ -142,14 +200,18 @@ def test_every_row_is_told_apart(scale):
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
 def test_two_latents_are_fitted_at_once_but_not_by_infonce(scale):
     methods, largest = {}, 0
+    fitted = [job.arguments["method"] == "l-bfgs" for job in scaling.jobs(scale, 0)]
+    assert [job.arguments["balanced"] for job in scaling.jobs(scale, 0)] == [not at_once for at_once in fitted]
     for own, job in zip(scaling.settings(scale, 0), scaling.jobs(scale, 0), strict=True):
         objective, encoder = scaling.names(own)
         methods[own.n, objective, encoder] = job.arguments["method"]
+        if own.training.steps and job.arguments["balanced"]:
+            assert own.training.batch > 2 * own.n
         if objective == scaling.FIXED:
             largest = max(largest, own.training.batch_at(own.training.steps - 1))
     assert methods[2, scaling.SIGREG, scaling.MATCHED] == methods[2, scaling.VICREG, scaling.MATCHED] == "l-bfgs"
     assert methods[2, scaling.FIXED, scaling.MATCHED] == methods[2, scaling.SIGREG, scaling.GENERIC] == "muon"
-    assert largest <= 4096
+    assert largest <= 5120
 
 
 def test_only_what_was_published_is_compared():
