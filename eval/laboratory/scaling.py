@@ -24,6 +24,7 @@ from worldplan.sweeps.jobs import Job
 MATCHED, INVERSE, GENERIC = "matched", "matched, from the inverse", "generic"
 NETWORKS = {"coupling": MATCHED, "inverse": INVERSE, "mlp": GENERIC}
 SIGREG, VICREG, FIXED, WIDENED = "SIGReg", "VICReg", "InfoNCE", "InfoNCE, width √N"
+CHANCE = "SIGReg, plain batches"  # drawn by chance, as are its directions; the control of balance
 SIGMA = 1.0  # width of InfoNCE's kernel at two latents
 OBJECTIVES: dict[str, Callable[[int], dict[str, Any]]] = {
     # Two latents see one large sample, where SIGReg's count of it is large; many need directions, whole bases of them,
@@ -39,7 +40,7 @@ OBJECTIVES: dict[str, Callable[[int], dict[str, Any]]] = {
     WIDENED: lambda n: {"name": "infonce", "sigma": SIGMA * math.sqrt(n / 2)},
 }
 SKY = "#56b4e9"
-COLOURS = {SIGREG: BLUE, VICREG: GREEN, FIXED: RED, WIDENED: ORANGE, UNTRAINED: "0.5"}
+COLOURS = {SIGREG: BLUE, VICREG: GREEN, FIXED: RED, WIDENED: ORANGE, CHANCE: VIOLET, UNTRAINED: "0.5"}
 MIXING = "mild couplings"
 PUBLISHED: dict[str, dict[int, float]] = {
     SIGREG: {2: 0.999998, 64: 0.999966, 256: 0.999884, 1024: 0.999561},
@@ -64,7 +65,7 @@ class Budget:
 
     def of(self, objective: str, encoder: str) -> Budget:
         """Its own, or that of the rest."""
-        return self if (objective, encoder) == (SIGREG, MATCHED) else self.rest or self
+        return self if objective in (SIGREG, CHANCE) and encoder == MATCHED else self.rest or self
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ SIZES: dict[ScaleName, Size] = {
     "smoke": Size({2: Budget(1, _SMOKE, 8), 4: Budget(1, _SMOKE, 8)}, (2,), 8, 2, (64,), (5,), 400),
     "cpu": Size(
         {
-            2: Budget(3, _SAMPLE, 32, rest=Budget(1, _SAMPLE, 32)),
+            2: Budget(3, _SAMPLE, 32, rest=Budget(3, replace(_MANY, steps=4000), 32)),
             8: Budget(3, _MANY),
             64: Budget(3, replace(_MANY, steps=4000, growth=16), rest=Budget(1, _MANY)),
             256: Budget(3, _WIDER, rest=Budget(1, replace(_WIDER, steps=1000))),
@@ -104,7 +105,7 @@ SIZES: dict[ScaleName, Size] = {
     ),
     "full": Size(
         {
-            2: Budget(10, Training(2000, 262_144), 64),
+            2: Budget(10, Training(2000, 262_144), 64, rest=Budget(10, _FULL, 64)),
             **{2**k: Budget(10, _FULL if k < 9 else _WIDE, 128) for k in range(2, 11)},
         },
         (2, 4, 8, 16),
@@ -147,16 +148,20 @@ def settings(scale: ScaleName, seed: int) -> list[Setting]:
 
 
 def at_once(n: int, objective: str, encoder: str) -> bool:
-    """Whether L-BFGS fits one sample: matched encoders of two latents, not by InfoNCE, which compares all pairs."""
-    return n == 2 and objective in (SIGREG, VICREG) and encoder != GENERIC
+    """Whether L-BFGS fits one sample: matched encoders of two latents, by SIGReg.
+
+    InfoNCE compares all pairs. VICReg's hinge has no gradient on one side: the line search stops at the first steps.
+    """
+    return n == 2 and objective == SIGREG and encoder != GENERIC
 
 
 def usual(size: Size, n: int, objective: str, encoder: str) -> Training:
     """Training of a row that is no point of the curves by pairs and steps."""
     if objective == UNTRAINED:
         return Training(0)
-    own = n in size.matched and (n != 2 or at_once(n, objective, encoder))
-    return size.matched[n if own else size.curves].of(objective, encoder).training
+    if at_once(n, objective, encoder):
+        return size.matched[n].training
+    return size.matched[n if encoder != GENERIC else size.curves].of(objective, encoder).training
 
 
 def names(own: Setting) -> tuple[str, str]:
@@ -165,9 +170,16 @@ def names(own: Setting) -> tuple[str, str]:
 
 
 def jobs(scale: ScaleName, seed: int) -> list[Job]:
-    """One for each setting."""
-    at = [(own, at_once(own.n, *names(own))) for own in settings(scale, seed)]
-    return [own.job(method="l-bfgs" if one else "muon", balanced=not one) for own, one in at]
+    """One for each setting, then the controls of balance."""
+    size, found, controls = SIZES[scale], [], []
+    for own in settings(scale, seed):
+        objective, encoder = names(own)
+        fitted = at_once(own.n, objective, encoder)
+        found.append(own.job(method="l-bfgs" if fitted else "muon", balanced=not fitted))
+        whole = own.training == usual(size, own.n, objective, encoder)
+        if (objective, encoder, own.pairs) == (SIGREG, MATCHED, 0) and whole and not fitted:
+            controls.append(replace(own, members=own.members[:1]).job(method="muon", balanced=False))
+    return found + controls
 
 
 @dataclass(frozen=True)
@@ -207,10 +219,13 @@ class Row:
 def rows_of(size: Size, results: Results) -> list[Row]:
     """Rows in the order of the jobs."""
     groups: dict[tuple[int, str, str, int, int], list[Trained]] = {}
-    for own, encoder in trained(results):
-        objective, network = names(own)
-        key = own.n, network, objective, own.pairs, own.training.steps
-        groups.setdefault(key, []).append(encoder)
+    for arguments, found in results:
+        for own, encoder in trained([(arguments, found)]):
+            objective, network = names(own)
+            if not (arguments.get("balanced", True) or at_once(own.n, objective, network)):
+                objective = CHANCE
+            key = own.n, network, objective, own.pairs, own.training.steps
+            groups.setdefault(key, []).append(encoder)
 
     def published(n: int, encoder: str, objective: str, pairs: int, steps: int) -> float | None:
         same = encoder == MATCHED and not pairs and steps == usual(size, n, objective, encoder).steps
@@ -242,7 +257,8 @@ def read(scale: ScaleName, results: Results) -> Finding:
             "fresh ones in each batch; one sample is fitted by L-BFGS, whose iterations are the steps. Matched: "
             "inverse coupling layers, of the form that undoes the mixing; untrained they are affine, so that their R2 "
             "is that of the observation itself. From the inverse: training begins at the solution; what is lost there "
-            "is the objective's bias and noise. Generic: a multilayer perceptron.",
+            "is the objective's bias and noise. Generic: a multilayer perceptron. Plain batches: of moments by chance, "
+            "with independent directions of SIGReg, one seed.",
         ],
     )
     plots = panels(size, rows)
@@ -255,7 +271,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
             "Published: hidden units, depth and strength of the mixing, rho, weights, batch and kernel width are not "
             f"given; ours are 32, 4, {STRENGTH[MIXING]}, rho {RHO}, and those of the code.",
             "Published: 10,000 steps of warm-up and 10,000 of cosine decay; ours are fewer at scale cpu, by Muon, and "
-            "there batches grow. At N = 2 ours are iterations of L-BFGS on one even sample.",
+            "there batches grow. At N = 2 SIGReg's are iterations of L-BFGS on one even sample.",
             "Ours begin with an affine encoder. Fresh batches have exact means and covariances of latents, and SIGReg "
             "looks along whole orthonormal bases: published are neither.",
         ),
@@ -275,13 +291,13 @@ def by_latents(rows: Iterable[Row], size: Size, objective: str, encoder: str = M
 
 def sentence_of(size: Size, rows: list[Row]) -> str:
     """The finding."""
-    matched = {name: by_latents(rows, size, name) for name in OBJECTIVES}
+    matched = {name: by_latents(rows, size, name) for name in (*OBJECTIVES, CHANCE)}
 
     def lack(row: Row) -> str:
         return f"{1 - row.r2.value:.1e} at N = {row.n}"
 
     parts = []
-    for name in (SIGREG, VICREG):
+    for name in (SIGREG, CHANCE, VICREG):
         if ends := _ends(matched[name]):
             parts.append(f"{name} lacks {' and '.join(map(lack, ends))}")
     for name in (FIXED, WIDENED):
@@ -313,7 +329,7 @@ def panels(size: Size, rows: list[Row]) -> list[tuple[str, str, list[Curve]]]:
     )
     whole = size.matched[size.curves].training
     own = [row for row in rows if (row.n, row.objective) == (size.curves, SIGREG)]
-    names = (*OBJECTIVES, UNTRAINED)
+    names = (*OBJECTIVES, CHANCE, UNTRAINED)
     return [
         ("matched encoder", "latents N", [(o, COLOURS[o], points(by_latents(rows, size, o))) for o in names]),
         ("by encoder", "latents N", [(label, c, points(by_latents(rows, size, SIGREG, e))) for e, label, c in kinds]),
