@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from worldplan.errors import InvalidInput
-from worldplan.eval.laboratory import scaling
+from worldplan.eval.laboratory import characteristic, scaling
 from worldplan.eval.laboratory.characteristic import EppsPulley
 from worldplan.eval.laboratory.ensemble import Training, _Loss, infonce, orthonormal_directions
 from worldplan.eval.laboratory.judge import composed, judge, judge_gaussian
@@ -41,6 +41,20 @@ def test_powers_give_the_statistic_and_its_gradient(scale):
     largest = exact.grad.abs().max()
     assert (samples.grad - exact.grad).abs().max() < 1e-5 * largest
     assert (found - torch.vmap(moments)(samples.detach().mT)).abs().max() > 0.1
+
+
+def test_blocks_of_samples_change_nothing(monkeypatch):
+    samples = torch.randn(2, 30, 500, generator=chance()).requires_grad_()
+    whole = EppsPulley.apply(samples)
+    (expected,) = torch.autograd.grad((whole * torch.arange(30)).sum(), samples)
+    assert torch.equal(characteristic.statistics(samples), whole)
+    monkeypatch.setattr(characteristic, "BLOCK", 8_000)
+    monkeypatch.setattr(characteristic, "MANY", 8_000)
+    blocks = characteristic.statistics(samples)
+    (found,) = torch.autograd.grad((blocks * torch.arange(30)).sum(), samples)
+    torch.testing.assert_close(blocks, whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert (blocks - characteristic.statistics(samples.flip(1))).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("n", [2, 64])
