@@ -14,7 +14,7 @@ BLOCK, MANY = 2**17, 2**19  # numbers whose powers stay in a core's cache, and t
 LOW, HIGH = (0, 1, 2), (0, 5, 10, 15)  # each power 0 ... 17 is one of HIGH plus or minus one of LOW
 
 
-def statistics(samples: Tensor) -> Tensor:
+def in_blocks(samples: Tensor) -> Tensor:
     """`EppsPulley` of samples (..., S, N), block by block if they are many: statistics (..., S).
 
     Results are those of one block, up to rounding.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from worldplan.arrays import Floats
 from worldplan.errors import EncoderCollapsed, InvalidInput
-from worldplan.eval.laboratory.characteristic import statistics
+from worldplan.eval.laboratory.characteristic import in_blocks
 from worldplan.eval.laboratory.networks import Forward, Parameters, stacked
 from worldplan.eval.laboratory.optimisers import AdamW, Method, Muon, Optimiser
 from worldplan.eval.laboratory.worlds import Mixing, Source
@@ -265,7 +265,7 @@ class _Loss:
         directions = torch.stack([self.directions(n, self.slices, generator, dtype) for generator in generators])
         projections = directions.mT @ embeddings.flatten(1, 2).mT  # (M, S, 2 B)
         if self.test is epps_pulley:
-            return statistics(projections).mean(dim=1)
+            return in_blocks(projections).mean(dim=1)
         found: Tensor = torch.vmap(self.test)(projections.mT)
         return found.mean(dim=1)
 

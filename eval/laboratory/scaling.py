@@ -150,7 +150,7 @@ def settings(scale: ScaleName, seed: int) -> list[Setting]:
 def at_once(n: int, objective: str, encoder: str) -> bool:
     """Whether L-BFGS fits one sample: matched encoders of two latents, by SIGReg.
 
-    InfoNCE compares all pairs. VICReg's hinge has no gradient on one side: the line search stops at the first steps.
+    InfoNCE compares all pairs, and VICReg's hinge is not smooth: L-BFGS leaves encoders about where they began.
     """
     return n == 2 and objective == SIGREG and encoder != GENERIC
 
@@ -273,7 +273,7 @@ def read(scale: ScaleName, results: Results) -> Finding:
             "Published: 10,000 steps of warm-up and 10,000 of cosine decay; ours are fewer at scale cpu, by Muon, and "
             "there batches grow. At N = 2 SIGReg's are iterations of L-BFGS on one even sample.",
             "Ours begin with an affine encoder. Fresh batches have exact means and covariances of latents, and SIGReg "
-            "looks along whole orthonormal bases: published are neither.",
+            "looks along whole orthonormal bases: the published protocol names neither.",
         ),
     )
 

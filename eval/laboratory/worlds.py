@@ -78,7 +78,7 @@ class BalancedPairs:
     """The same pairs in batches whose means are 0 and whose covariances are those of the law, exactly.
 
     Latents and noise of a batch are whitened together, so that a batch needs more than twice as many pairs as latents.
-    Chance in the moments of a batch is most of the noise in SIGReg's gradient; here only that of higher orders is left.
+    Chance in these moments is noise in SIGReg's gradient, and moves an encoder that is right already.
     Arguments are those of `GaussianPairs`.
     """
 

@@ -47,14 +47,14 @@ def test_blocks_of_samples_change_nothing(monkeypatch):
     samples = torch.randn(2, 30, 500, generator=chance()).requires_grad_()
     whole = EppsPulley.apply(samples)
     (expected,) = torch.autograd.grad((whole * torch.arange(30)).sum(), samples)
-    assert torch.equal(characteristic.statistics(samples), whole)
+    assert torch.equal(characteristic.in_blocks(samples), whole)
     monkeypatch.setattr(characteristic, "BLOCK", 8_000)
     monkeypatch.setattr(characteristic, "MANY", 8_000)
-    blocks = characteristic.statistics(samples)
+    blocks = characteristic.in_blocks(samples)
     (found,) = torch.autograd.grad((blocks * torch.arange(30)).sum(), samples)
     torch.testing.assert_close(blocks, whole, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert (blocks - characteristic.statistics(samples.flip(1))).abs().max() > 0.1
+    assert (blocks - characteristic.in_blocks(samples.flip(1))).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("n", [2, 64])
