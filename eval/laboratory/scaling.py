@@ -39,8 +39,8 @@ OBJECTIVES: dict[str, Callable[[int], dict[str, Any]]] = {
     FIXED: lambda n: {"name": "infonce", "sigma": SIGMA},
     WIDENED: lambda n: {"name": "infonce", "sigma": SIGMA * math.sqrt(n / 2)},
 }
-SKY = "#56b4e9"
-COLOURS = {SIGREG: BLUE, VICREG: GREEN, FIXED: RED, WIDENED: ORANGE, CHANCE: VIOLET, UNTRAINED: "0.5"}
+SKY, BROWN = "#56b4e9", "#8c510a"
+COLOURS = {SIGREG: BLUE, VICREG: GREEN, FIXED: RED, WIDENED: ORANGE, CHANCE: BROWN, UNTRAINED: "0.5"}
 MIXING = "mild couplings"
 PUBLISHED: dict[str, dict[int, float]] = {
     SIGREG: {2: 0.999998, 64: 0.999966, 256: 0.999884, 1024: 0.999561},

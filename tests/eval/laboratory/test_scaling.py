@@ -256,3 +256,10 @@ def test_the_scaled_width_keeps_typical_distances():
     for n in (8, 1024):
         fixed, widened = (scaling.OBJECTIVES[name](n)["sigma"] for name in (scaling.FIXED, scaling.WIDENED))
         assert widened / fixed == pytest.approx(math.sqrt(n / 2))
+
+
+def test_no_two_curves_share_a_colour():
+    """The legend is one for all panels."""
+    plots = scaling.panels(scaling.SIZES["cpu"], [])
+    colours = {label: colour for _, _, curves in plots for label, colour, _ in curves}
+    assert len(set(colours.values())) == len(colours)
