@@ -82,4 +82,10 @@ def stacked(networks: Sequence[nn.Module]) -> tuple[Forward, Parameters]:
         outputs: Tensor = functional_call(skeleton, own, (x,))
         return outputs
 
-    return torch.vmap(one), parameters
+    at_once = torch.vmap(one)
+
+    def forward(parameters: Parameters, x: Tensor) -> Tensor:
+        # Of rows that are not contiguous PyTorch multiplies each by a copy of the weights.
+        return at_once(parameters, x.contiguous())
+
+    return forward, parameters

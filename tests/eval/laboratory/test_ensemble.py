@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from worldplan.errors import EncoderCollapsed, InvalidInput
 from worldplan.eval.laboratory.ensemble import Training, _Loss, _minimise, clip, train
@@ -97,6 +99,40 @@ def test_stacked_networks():
     x = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0))
     for k, net in enumerate(nets):
         torch.testing.assert_close(forward(parameters, x)[k], net(x[k]))
+
+
+class Products(TorchDispatchMode):
+    """Remembers how many matrices each batched product has."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.batches.append(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+def multiplied(forward, nets, x):
+    """Numbers of matrices in the products of a pass and its gradient."""
+    parameters = {name: value.detach().requires_grad_() for name, value in stacked(nets)[1].items()}
+    with Products() as products:
+        forward(parameters, x).square().sum().backward()
+    return set(products.batches)
+
+
+@pytest.mark.parametrize(
+    "make", [mlp, lambda n, _, width, depth, seed: Coupling(n, depth, width, seed=seed)], ids=["mlp", "coupling"]
+)
+def test_a_layer_of_an_ensemble_is_one_product(make):
+    """One matrix for each network, not one for each pair, whatever the layout of the inputs."""
+    nets, columns = [make(4, 4, width=8, depth=3, seed=seed) for seed in range(3)], torch.randn(3, 2, 4, 50)
+    forward, _ = stacked(nets)
+    rows = columns.permute(0, 3, 1, 2)
+    assert multiplied(forward, nets, rows) == multiplied(forward, nets, rows.contiguous()) == {3}
+    raw = torch.vmap(lambda own, x: functional_call(nets[0], own, (x,)))
+    assert 150 in multiplied(raw, nets, rows)
 
 
 def test_pairs_are_gaussian_and_correlated():
